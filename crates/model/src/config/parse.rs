@@ -1,0 +1,507 @@
+//! From text to a checked configuration.
+//!
+//! Owns the reading of job files: JSON with comments, positions of everything, and the collection
+//! of all problems instead of the first. What the values mean together is `check`'s.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jsonc_parser::ast::{ObjectProp, Value as Ast};
+use jsonc_parser::common::Ranged;
+use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::check;
+use super::{
+    Action, CopyArtifacts, ExecuteShell, GitCheckout, JobConfig, Parameter, PublishArtifacts, When,
+};
+use crate::capability::Kind;
+use crate::id::{JobId, TaskName};
+
+/// Most bytes of a job file.
+pub const MAX_BYTES: usize = 512 * 1024;
+
+const JOB_KEYS: &[&str] = &[
+    "$schema",
+    "configuration-version",
+    "job_id",
+    "description",
+    "parameters",
+    "env",
+    "tasks",
+    "downstream_jobs",
+];
+const PARAMETER_KEYS: &[&str] = &["default", "description", "choices"];
+const TASK_KEYS: &[&str] = &[
+    "type",
+    "params",
+    "name",
+    "needs",
+    "when",
+    "allow_failure",
+    "env",
+    "timeout",
+];
+
+fn param_keys(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::GitCheckout => &["repository", "ref", "checkout-dir", "depth", "submodules"],
+        Kind::ExecuteShell => &[
+            "script",
+            "working_directory",
+            "shell",
+            "nodelabels",
+            "timeout",
+        ],
+        Kind::PublishArtifacts => &["artifacts", "optional"],
+        Kind::CopyArtifacts => &["job", "artifacts", "target_directory", "build"],
+        Kind::BuildControl => &[],
+    }
+}
+
+/// One thing that is wrong with a job file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigProblem {
+    /// Where in the document: `tasks[1].needs[0]`; empty for the document itself.
+    pub path: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+impl fmt::Display for ConfigProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.line, self.column)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
+        match &self.help {
+            Some(help) => write!(f, " ({help})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A task as it is written, before defaults that depend on its neighbours.
+#[derive(Debug)]
+pub(super) struct WrittenTask {
+    pub(super) head: TaskHead,
+    pub(super) action: Action,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TaskHead {
+    pub(super) name: Option<TaskName>,
+    pub(super) needs: Option<Vec<TaskName>>,
+    #[serde(default)]
+    pub(super) when: When,
+    #[serde(default)]
+    pub(super) allow_failure: bool,
+    #[serde(default)]
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) timeout: Option<u64>,
+}
+
+/// A job as it is written. Parts that could not be read are missing, and a problem says why.
+#[derive(Debug)]
+pub(super) struct WrittenJob {
+    pub(super) head: JobHead,
+    pub(super) tasks: Vec<Option<WrittenTask>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct JobHead {
+    #[serde(rename = "$schema")]
+    pub(super) schema: Option<String>,
+    #[serde(rename = "configuration-version", default = "super::version")]
+    pub(super) version: String,
+    pub(super) job_id: JobId,
+    pub(super) description: Option<String>,
+    #[serde(default)]
+    pub(super) parameters: BTreeMap<String, Parameter>,
+    #[serde(default)]
+    pub(super) env: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) downstream_jobs: Vec<JobId>,
+}
+
+pub(super) fn parse(text: &str) -> Result<JobConfig, Vec<ConfigProblem>> {
+    if text.len() > MAX_BYTES {
+        let message = format!(
+            "the file has {} bytes; the limit is {MAX_BYTES}",
+            text.len()
+        );
+        return Err(vec![ConfigProblem {
+            path: String::new(),
+            line: 1,
+            column: 1,
+            message,
+            help: None,
+        }]);
+    }
+    let mut reader = Reader {
+        text,
+        root: None,
+        problems: Vec::new(),
+    };
+    let config = reader.job();
+    match config {
+        Some(config) if reader.problems.is_empty() => Ok(config),
+        _ => {
+            reader
+                .problems
+                .sort_by_key(|problem| (problem.line, problem.column));
+            Err(reader.problems)
+        }
+    }
+}
+
+/// Reads one document and gathers what is wrong with it.
+pub(super) struct Reader<'a> {
+    text: &'a str,
+    root: Option<Ast<'a>>,
+    problems: Vec<ConfigProblem>,
+}
+
+impl<'a> Reader<'a> {
+    fn job(&mut self) -> Option<JobConfig> {
+        self.root = Some(self.syntax()?);
+        self.duplicate_keys();
+        let root = self.root.clone()?;
+        let Ast::Object(object) = &root else {
+            self.problem("", "a job file is a JSON object", None);
+            return None;
+        };
+        self.known_keys("", object.properties.as_slice(), JOB_KEYS);
+        if let Some(parameters) = object.get_object("parameters") {
+            for parameter in &parameters.properties {
+                let path = join("parameters", parameter.name.as_str());
+                self.known_keys(&path, properties(&parameter.value), PARAMETER_KEYS);
+            }
+        }
+        let mut value = Value::from(root.clone());
+        let tasks = value.as_object_mut()?.remove("tasks");
+        let head = self.typed::<JobHead>("", value);
+        let tasks = self.tasks(tasks);
+        check::assemble(
+            self,
+            WrittenJob {
+                head: head?,
+                tasks: tasks?,
+            },
+        )
+    }
+
+    fn syntax(&mut self) -> Option<Ast<'a>> {
+        // Comments and a last comma are kind to people; everything else is plain JSON.
+        let options = ParseOptions {
+            allow_comments: true,
+            allow_trailing_commas: true,
+            allow_loose_object_property_names: false,
+            allow_missing_commas: false,
+            allow_single_quoted_strings: false,
+            allow_hexadecimal_numbers: false,
+            allow_unary_plus_numbers: false,
+        };
+        let message = match parse_to_ast(self.text, &CollectOptions::default(), &options) {
+            Ok(result) => match result.value {
+                Some(value) => return Some(value),
+                None => ("the file is empty".to_owned(), 1, 1),
+            },
+            Err(error) => (
+                error.kind().to_string(),
+                error.line_display(),
+                error.column_display(),
+            ),
+        };
+        let (message, line, column) = message;
+        self.problems.push(ConfigProblem {
+            path: String::new(),
+            line,
+            column,
+            message,
+            help: None,
+        });
+        None
+    }
+
+    /// JSON readers differ on which of two equal keys counts, so none may be there twice.
+    fn duplicate_keys(&mut self) {
+        let mut found = Vec::new();
+        if let Some(root) = &self.root {
+            find_duplicates(root, "", &mut found);
+        }
+        for (path, start) in found {
+            let (line, column) = position(self.text, start);
+            let message = "the key is there twice".to_owned();
+            self.problems.push(ConfigProblem {
+                path,
+                line,
+                column,
+                message,
+                help: None,
+            });
+        }
+    }
+
+    fn tasks(&mut self, tasks: Option<Value>) -> Option<Vec<Option<WrittenTask>>> {
+        match tasks {
+            Some(Value::Array(tasks)) => {
+                let tasks = tasks.into_iter().enumerate();
+                Some(tasks.map(|(index, task)| self.task(index, task)).collect())
+            }
+            Some(_) => {
+                self.problem("tasks", "expected a list of tasks", None);
+                None
+            }
+            None => {
+                self.problem("", "`tasks` is missing", None);
+                None
+            }
+        }
+    }
+
+    fn task(&mut self, index: usize, mut value: Value) -> Option<WrittenTask> {
+        let path = format!("tasks[{index}]");
+        let Some(task) = value.as_object_mut() else {
+            self.problem(&path, "expected a task: an object", None);
+            return None;
+        };
+        let written = self
+            .find(&path)
+            .map(|ast| properties(&ast).to_vec())
+            .unwrap_or_default();
+        self.known_keys(&path, &written, TASK_KEYS);
+        let kind = self.kind(&path, task.remove("type"));
+        let params = task.remove("params");
+        let head = self.typed::<TaskHead>(&path, value);
+        let kind = kind?;
+        let params_path = join(&path, "params");
+        let written = self.find(&params_path).map(|ast| properties(&ast).to_vec());
+        self.known_keys(&params_path, &written.unwrap_or_default(), param_keys(kind));
+        let params = params.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+        let action = match kind {
+            Kind::GitCheckout => {
+                Action::GitCheckout(self.typed::<GitCheckout>(&params_path, params)?)
+            }
+            Kind::ExecuteShell => {
+                Action::ExecuteShell(self.typed::<ExecuteShell>(&params_path, params)?)
+            }
+            Kind::PublishArtifacts => {
+                Action::PublishArtifacts(self.typed::<PublishArtifacts>(&params_path, params)?)
+            }
+            Kind::CopyArtifacts => {
+                Action::CopyArtifacts(self.typed::<CopyArtifacts>(&params_path, params)?)
+            }
+            Kind::BuildControl => return None,
+        };
+        Some(WrittenTask {
+            head: head?,
+            action,
+        })
+    }
+
+    fn kind(&mut self, path: &str, value: Option<Value>) -> Option<Kind> {
+        let kinds: Vec<&str> = Kind::ALL[1..].iter().map(|kind| kind.as_str()).collect();
+        let Some(value) = value else {
+            let help = format!("one of {}", kinds.join(", "));
+            self.problem(path, "`type` is missing", Some(help));
+            return None;
+        };
+        let written = value.as_str().unwrap_or_default();
+        let known = written
+            .parse()
+            .ok()
+            .filter(|kind| *kind != Kind::BuildControl);
+        if known.is_none() {
+            let message = format!("{value} is not a type of task");
+            let help = meant(written, kinds.iter().copied())
+                .unwrap_or_else(|| format!("one of {}", kinds.join(", ")));
+            self.problem(&join(path, "type"), &message, Some(help));
+        }
+        known
+    }
+
+    fn typed<T: DeserializeOwned>(&mut self, path: &str, value: Value) -> Option<T> {
+        match serde_path_to_error::deserialize(value) {
+            Ok(typed) => Some(typed),
+            Err(error) => {
+                let inner = error.path().to_string();
+                let inner = if inner == "." { "" } else { &inner };
+                self.problem(&join(path, inner), &error.inner().to_string(), None);
+                None
+            }
+        }
+    }
+
+    fn known_keys(&mut self, path: &str, written: &[ObjectProp<'_>], known: &[&str]) {
+        for property in written {
+            let key = property.name.as_str();
+            if known.contains(&key) {
+                continue;
+            }
+            let help = meant(key, known.iter().copied())
+                .unwrap_or_else(|| format!("known keys: {}", known.join(", ")));
+            let (line, column) = position(self.text, property.range.start);
+            self.problems.push(ConfigProblem {
+                path: join(path, key),
+                line,
+                column,
+                message: "unknown key".to_owned(),
+                help: Some(help),
+            });
+        }
+    }
+
+    /// Notes a problem with the value at `path`.
+    pub(super) fn problem(&mut self, path: &str, message: &str, help: Option<String>) {
+        let start = self.find(path).map_or(0, |value| value.start());
+        let (line, column) = position(self.text, start);
+        let (path, message) = (path.to_owned(), message.to_owned());
+        self.problems.push(ConfigProblem {
+            path,
+            line,
+            column,
+            message,
+            help,
+        });
+    }
+
+    /// The value at `path`, or the nearest one around it.
+    fn find(&self, path: &str) -> Option<Ast<'a>> {
+        let mut value = self.root.as_ref()?;
+        for step in path.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
+            let inner = match value {
+                Ast::Object(object) => object.get(step).map(|property| &property.value),
+                Ast::Array(array) => step
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|index| array.elements.get(index)),
+                Ast::StringLit(_)
+                | Ast::NumberLit(_)
+                | Ast::BooleanLit(_)
+                | Ast::NullKeyword(_) => None,
+            };
+            match inner {
+                Some(inner) => value = inner,
+                None => break,
+            }
+        }
+        Some(value.clone())
+    }
+}
+
+fn properties<'v, 'a>(value: &'v Ast<'a>) -> &'v [ObjectProp<'a>] {
+    value
+        .as_object()
+        .map_or(&[], |object| object.properties.as_slice())
+}
+
+fn find_duplicates(value: &Ast<'_>, path: &str, found: &mut Vec<(String, usize)>) {
+    match value {
+        Ast::Object(object) => {
+            let mut seen = std::collections::HashSet::new();
+            for property in &object.properties {
+                let path = join(path, property.name.as_str());
+                if !seen.insert(property.name.as_str()) {
+                    found.push((path.clone(), property.range.start));
+                }
+                find_duplicates(&property.value, &path, found);
+            }
+        }
+        Ast::Array(array) => {
+            for (index, element) in array.elements.iter().enumerate() {
+                find_duplicates(element, &format!("{path}[{index}]"), found);
+            }
+        }
+        Ast::StringLit(_) | Ast::NumberLit(_) | Ast::BooleanLit(_) | Ast::NullKeyword(_) => {}
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    match (path, key) {
+        ("", key) => key.to_owned(),
+        (path, "") => path.to_owned(),
+        (path, key) if key.starts_with('[') => format!("{path}{key}"),
+        (path, key) => format!("{path}.{key}"),
+    }
+}
+
+/// Line and column, from 1, of a byte of `text`.
+fn position(text: &str, byte: usize) -> (usize, usize) {
+    let before = text.get(..byte).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = before.bytes().filter(|&b| b == b'\n').count() + 1;
+    (line, before[line_start..].chars().count() + 1)
+}
+
+/// "did you mean", if one of `known` is near enough to what was written.
+pub(super) fn meant<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
+    let written: String = written.chars().take(64).collect();
+    known
+        .map(|candidate| {
+            (
+                strsim::jaro_winkler(&written.to_lowercase(), candidate),
+                candidate,
+            )
+        })
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+}
+
+pub(super) fn json_schema() -> Value {
+    let mut schema = schemars::schema_for!(JobConfig).to_value();
+    // What `check` fills in is required in a `JobConfig` but not in a file.
+    if let Some(required) = schema.pointer_mut("/$defs/TaskConfig/required")
+        && let Some(required) = required.as_array_mut()
+    {
+        required.retain(|key| key != "name" && key != "needs");
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tables of known keys and the types must not drift apart.
+    #[test]
+    fn the_known_keys_are_the_keys_of_the_schema() {
+        let schema = json_schema();
+        let keys = |pointer: &str| -> Vec<String> {
+            let object = schema.pointer(pointer).and_then(Value::as_object);
+            let mut keys: Vec<_> = object.unwrap().keys().cloned().collect();
+            keys.sort();
+            keys
+        };
+        let sorted = |keys: &[&str]| {
+            let mut keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
+            keys.sort();
+            keys
+        };
+        assert_eq!(keys("/properties"), sorted(JOB_KEYS));
+        assert_eq!(keys("/$defs/Parameter/properties"), sorted(PARAMETER_KEYS));
+        for (kind, name) in [
+            (Kind::GitCheckout, "GitCheckout"),
+            (Kind::ExecuteShell, "ExecuteShell"),
+            (Kind::PublishArtifacts, "PublishArtifacts"),
+            (Kind::CopyArtifacts, "CopyArtifacts"),
+        ] {
+            assert_eq!(
+                keys(&format!("/$defs/{name}/properties")),
+                sorted(param_keys(kind))
+            );
+        }
+    }
+}

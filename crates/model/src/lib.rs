@@ -1,0 +1,21 @@
+//! The nouns and laws of DistCI.
+//!
+//! Owns every type that crosses a process border or reaches the store, and the pure functions that
+//! decide what may happen: [`plan::plan`] for one ticket, [`decide::decide`] for one build.
+//! Never does I/O, never awaits, never reads a clock, never draws a random number.
+
+#![warn(clippy::wildcard_enum_match_arm)] // a law names every case
+
+pub mod build;
+pub mod capability;
+pub mod config;
+pub mod decide;
+pub mod id;
+pub mod order;
+pub mod outcome;
+pub mod plan;
+pub mod ticket;
+pub mod wire;
+
+/// A point in time, UTC. Only orders and schedules; never decides who owns a ticket.
+pub type Timestamp = jiff::Timestamp;

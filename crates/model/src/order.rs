@@ -1,0 +1,107 @@
+//! The order: everything that a worker needs to run one task.
+//!
+//! Owns the assembly of a task's environment and inputs from the configuration and the checkpoint.
+//! A pure function, so tickets stay small: the order is made when the ticket is claimed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::build::{Build, Progress};
+use crate::config::{Action, JobConfig};
+use crate::id::{BuildRef, TaskName};
+use crate::outcome::{Failure, LayerRef};
+
+/// What a worker is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TaskOrder {
+    /// The build.
+    pub build: BuildRef,
+    /// The task's name.
+    pub task: TaskName,
+    /// What to do.
+    #[schema(value_type = Object)]
+    pub action: Action,
+    /// Environment that DistCI, the job and earlier tasks give; the worker adds what only it knows.
+    pub env: BTreeMap<String, String>,
+    /// After how many seconds to give up.
+    pub timeout: u64,
+    /// The workspace to begin with, in the order of laying.
+    pub layers: Vec<LayerInput>,
+}
+
+/// One layer of the workspace that a task begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LayerInput {
+    /// The task that made it.
+    pub task: TaskName,
+    /// Where it is.
+    pub layer: LayerRef,
+    /// The tasks that it was made on top of. A layer may change what these wrote; what any other
+    /// task wrote it may not.
+    pub on: Vec<TaskName>,
+}
+
+/// The order for task number `index` of `build`.
+///
+/// # Errors
+/// [`Failure::Configuration`] if an expression has no value.
+pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrder, Failure> {
+    let missing = || Failure::Configuration {
+        detail: format!("there is no task {index}"),
+    };
+    let task = config.tasks.get(index).ok_or_else(missing)?;
+    let graph = config.graph();
+    let mut env = base_env(build, task.name.as_str());
+    env.extend(config.env.clone());
+    env.extend(build.parameters.clone());
+    let mut layers = Vec::new();
+    for ancestor in graph.ancestors_in_order(index) {
+        let (Some(Progress::Finished(run)), Some(made_by)) = (
+            build.checkpoint.tasks.get(ancestor),
+            config.tasks.get(ancestor),
+        ) else {
+            continue;
+        };
+        env.extend(run.result.exports.clone());
+        if let Some(layer) = &run.result.layer {
+            let on = graph.ancestors_in_order(ancestor);
+            let names = on.filter_map(|index| Some(config.tasks.get(index)?.name.clone()));
+            layers.push(LayerInput {
+                task: made_by.name.clone(),
+                layer: layer.clone(),
+                on: names.collect(),
+            });
+        }
+    }
+    env.extend(task.env.clone());
+    Ok(TaskOrder {
+        build: build.id.clone(),
+        task: task.name.clone(),
+        action: task.action.resolve(&build.parameters)?,
+        env,
+        timeout: task.timeout_seconds(),
+        layers,
+    })
+}
+
+fn base_env(build: &Build, task: &str) -> BTreeMap<String, String> {
+    let id = &build.id;
+    [
+        ("CI", "true".to_owned()),
+        ("TZ", "UTC".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("JOB_NAME", id.job.to_string()),
+        ("BUILD_NUMBER", id.number.to_string()),
+        ("BUILD_ID", id.number.to_string()),
+        ("DISTCI", "true".to_owned()),
+        ("DISTCI_BUILD_ID", id.to_string()),
+        ("DISTCI_STEP", task.to_owned()),
+        ("DISTCI_TASK", task.to_owned()),
+        ("DISTCI_EVENT", build.cause.event().to_owned()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}

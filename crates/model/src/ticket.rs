@@ -1,0 +1,230 @@
+//! The ticket: a posting of work that stays posted until it is completed.
+//!
+//! Owns the record (the *anchor*) and its index names. A name is a pure function of the anchor, so
+//! an index can always be rebuilt and a transaction is the difference of two records.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::Timestamp;
+use crate::id::{Attempt, BuildNumber, ClassId, JobKey, RequestId, TicketKey, WorkerName};
+use crate::outcome::TaskResult;
+
+/// Most urgent is 0.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
+pub struct Priority(u8);
+
+impl Priority {
+    /// For control tickets: nothing else moves until they do.
+    pub const CONTROL: Self = Self(0);
+    /// For tasks.
+    pub const NORMAL: Self = Self(5);
+
+    /// `None` above 9: the index name has one digit.
+    pub fn new(level: u8) -> Option<Self> {
+        (level <= 9).then_some(Self(level))
+    }
+
+    /// The level, 0–9.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+/// When a ticket was first queued, in milliseconds since 1970. For fairness only.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
+pub struct Stamp(u64);
+
+impl Stamp {
+    /// The stamp of a moment.
+    pub fn at(now: Timestamp) -> Self {
+        Self(u64::try_from(now.as_millisecond()).unwrap_or(0))
+    }
+
+    /// From milliseconds since 1970.
+    pub fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since 1970.
+    pub fn millis(self) -> u64 {
+        self.0
+    }
+}
+
+/// What a ticket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Duty {
+    /// The build itself: claimed for milliseconds, it decides, commits and parks.
+    Control,
+    /// One run of a task.
+    Task,
+}
+
+impl Duty {
+    /// How long a claim is believed without news. A control claim lasts milliseconds.
+    pub fn lease(self) -> Duration {
+        match self {
+            Self::Control => Duration::from_secs(15),
+            Self::Task => Duration::from_secs(30),
+        }
+    }
+
+    /// How many lost attempts end a ticket; `None`: it is tried for ever.
+    pub fn max_losses(self) -> Option<u32> {
+        match self {
+            // A build whose control gave up would be a stuck build.
+            Self::Control => None,
+            Self::Task => Some(3),
+        }
+    }
+}
+
+/// The anchor of a ticket. Its version in the store is the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// What it is for.
+    pub duty: Duty,
+    /// The job that the build belongs to.
+    pub job: JobKey,
+    /// The number of the build.
+    pub number: BuildNumber,
+    /// What it requires, as a class.
+    pub class: ClassId,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// When it was first queued; kept when it is queued again, so it keeps its place.
+    pub stamp: Stamp,
+    /// The number of the latest claim.
+    pub attempt: Attempt,
+    /// How many attempts were lost or ended in a fault.
+    pub losses: u32,
+    /// Where it stands.
+    pub state: TicketState,
+}
+
+/// Where a ticket stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum TicketState {
+    /// Posted: any worker with the capabilities may claim it.
+    Queued,
+    /// A worker has it.
+    Claimed(Claimed),
+    /// A control ticket that waits for news.
+    Parked,
+    /// A task's run is over; its build has not yet taken notice.
+    Done(Box<Done>),
+}
+
+/// Who holds a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// The worker.
+    pub worker: WorkerName,
+    /// The request that made the claim; a repeated request finds it again.
+    pub request: RequestId,
+    /// Since when, for people to read.
+    pub since: Timestamp,
+    /// Whether the holder is asked to stop.
+    pub cancel: bool,
+}
+
+/// How a task's run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What the worker reported, or what was concluded without it.
+    pub result: TaskResult,
+    /// The worker of the last attempt.
+    pub worker: Option<WorkerName>,
+    /// When the last attempt was claimed.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub finished: Timestamp,
+}
+
+/// The entry of a queued ticket in the queue index.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueName {
+    /// How urgent.
+    pub priority: Priority,
+    /// What it requires.
+    pub class: ClassId,
+    /// Since when.
+    pub stamp: Stamp,
+    /// First characters of the job key.
+    pub job: String,
+    /// Which ticket.
+    pub key: TicketKey,
+    /// The anchor's version when queued: no name is ever used twice.
+    pub version: u32,
+}
+
+/// The marker of a claimed ticket in the claim index.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClaimName {
+    /// Which ticket.
+    pub key: TicketKey,
+    /// Which claim of it.
+    pub attempt: Attempt,
+    /// Control or task, which sets the lease.
+    pub control: bool,
+    /// Hash of the worker's name.
+    pub worker: String,
+    /// First digits of the claiming request.
+    pub request: String,
+    /// First characters of the job key.
+    pub job: String,
+    /// What it requires.
+    pub class: ClassId,
+    /// Whether the holder is asked to stop.
+    pub cancel: bool,
+}
+
+/// The index entry that a ticket has in its present state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum IndexName {
+    /// In the queue.
+    Queue(QueueName),
+    /// Among the claims.
+    Claim(ClaimName),
+}
+
+/// First characters of a hash of a worker's name, as claim markers carry it.
+pub fn worker_mark(worker: &WorkerName) -> String {
+    crate::id::digest_text("distci worker mark v1", &[worker.as_str().as_bytes()], 8)
+}
+
+impl Ticket {
+    /// The index entry of this ticket, whose anchor has `version`. `None` while parked or done.
+    pub fn index_name(&self, key: &TicketKey, version: u32) -> Option<IndexName> {
+        match &self.state {
+            TicketState::Queued => Some(IndexName::Queue(QueueName {
+                priority: self.priority,
+                class: self.class.clone(),
+                stamp: self.stamp,
+                job: self.job.short().to_owned(),
+                key: key.clone(),
+                version,
+            })),
+            TicketState::Claimed(claimed) => Some(IndexName::Claim(ClaimName {
+                key: key.clone(),
+                attempt: self.attempt,
+                control: matches!(self.duty, Duty::Control),
+                worker: worker_mark(&claimed.worker),
+                request: claimed.request.short().to_owned(),
+                job: self.job.short().to_owned(),
+                class: self.class.clone(),
+                cancel: claimed.cancel,
+            })),
+            TicketState::Parked | TicketState::Done(_) => None,
+        }
+    }
+}

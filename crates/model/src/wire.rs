@@ -1,0 +1,436 @@
+//! What travels over the HTTP API.
+//!
+//! Owns the shape of requests and answers; the nouns inside them live in their own modules. Every
+//! act may be repeated: what makes a repetition recognisable is part of the request.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::Timestamp;
+use crate::build::{Build, Cause, Downstream, Event, Finished, Skip};
+use crate::capability::{Capabilities, Kind};
+use crate::config::{ConfigProblem, JobConfig};
+use crate::decide::Decision;
+use crate::id::{
+    Attempt, BuildNumber, BuildRef, JobId, RequestId, TaskName, TicketKey, WorkerName,
+};
+use crate::order::TaskOrder;
+use crate::outcome::Outcome;
+
+/// The header that names a request across retries; 32 hex digits.
+pub const REQUEST_ID_HEADER: &str = "idempotency-key";
+/// The header of a console append or read that holds the console's length in bytes.
+pub const CONSOLE_LENGTH_HEADER: &str = "x-console-length";
+/// The header of a console read: `true` if nothing will be added.
+pub const CONSOLE_COMPLETE_HEADER: &str = "x-console-complete";
+/// The header of a console read that holds the attempt that was read.
+pub const CONSOLE_ATTEMPT_HEADER: &str = "x-console-attempt";
+/// Longest that a long poll is held, in seconds.
+pub const MAX_WAIT: u64 = 30;
+/// Most bytes of one console append.
+pub const MAX_CONSOLE_CHUNK: usize = 256 * 1024;
+/// Most bytes of the console of one attempt.
+pub const MAX_CONSOLE: u64 = 1024 * 1024 * 1024;
+/// Most bytes of one artifact or workspace layer.
+pub const MAX_BLOB: u64 = 64 * 1024 * 1024 * 1024;
+/// Most artifacts of one task.
+pub const MAX_ARTIFACTS: usize = 10_000;
+/// Most bytes of a task's summary.
+pub const MAX_SUMMARY: usize = 256 * 1024;
+
+/// An error, as RFC 9457 has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// A stable code, as a URI reference: `urn:distci:not-found`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The code in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What exactly was wrong, and what to do.
+    pub detail: String,
+    /// The request, for the operator to find it in the logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// What is wrong with a job file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<ConfigProblem>,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Where the next page begins; none after the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A job in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JobSummary {
+    /// Its name.
+    pub job: JobId,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Counts the changes of its configuration.
+    pub revision: u32,
+    /// The latest build, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<BuildSummary>,
+}
+
+/// A job with its configuration. The answer's `ETag` is the revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JobView {
+    /// Its name.
+    pub job: JobId,
+    /// Counts the changes of its configuration.
+    pub revision: u32,
+    /// The configuration.
+    #[schema(value_type = Object)]
+    pub configuration: JobConfig,
+}
+
+/// Where a build stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BuildPhase {
+    /// No task has been claimed yet.
+    Queued,
+    /// At least one task has been claimed.
+    Running,
+    /// Over.
+    Finished,
+}
+
+/// A build in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BuildSummary {
+    /// Its number.
+    pub number: BuildNumber,
+    /// Where it stands.
+    pub phase: BuildPhase,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Why it exists.
+    pub cause: Cause,
+    /// When it was posted.
+    pub created: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Timestamp>,
+}
+
+/// A build with everything about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BuildView {
+    /// Job and number.
+    pub build: BuildRef,
+    /// Where it stands.
+    pub phase: BuildPhase,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Why it exists.
+    pub cause: Cause,
+    /// With which values.
+    pub parameters: BTreeMap<String, String>,
+    /// The revision of the configuration that it runs.
+    pub revision: u32,
+    /// When it was posted.
+    pub created: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Timestamp>,
+    /// Whether somebody asked to cancel it.
+    pub cancelled: bool,
+    /// Its tasks, in the order of the configuration.
+    pub tasks: Vec<TaskView>,
+    /// What it triggered.
+    pub downstream: Vec<Downstream>,
+}
+
+/// A task of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TaskView {
+    /// Its name.
+    pub name: TaskName,
+    /// Its kind.
+    pub kind: Kind,
+    /// The tasks that it needs.
+    pub needs: Vec<TaskName>,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub state: TaskState,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum TaskState {
+    /// Not every task that it needs has ended.
+    Waiting,
+    /// Posted; no worker has it.
+    Queued {
+        /// The attempts before, if it was claimed already.
+        attempt: Attempt,
+        /// What a worker must offer to claim it.
+        requires: Capabilities,
+    },
+    /// A worker has it.
+    Running {
+        /// Which claim of it.
+        attempt: Attempt,
+        /// Who.
+        worker: WorkerName,
+        /// Since when.
+        started: Timestamp,
+    },
+    /// It will not run.
+    Skipped {
+        /// Why not.
+        why: Skip,
+    },
+    /// It is over.
+    Finished {
+        /// How it was.
+        run: Box<Finished>,
+    },
+}
+
+/// Asks for a build. The request id is in the header.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TriggerRequest {
+    /// Values for the job's parameters.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// Asks for a ticket. Held until there is one, or `wait` is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimRequest {
+    /// Who asks.
+    pub worker: WorkerName,
+    /// What it offers.
+    pub capabilities: Capabilities,
+    /// The same in every retry: it finds the claim that an earlier try made.
+    pub request: RequestId,
+    /// Seconds to wait, at most [`MAX_WAIT`].
+    #[serde(default)]
+    pub wait: u64,
+}
+
+/// A claimed ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Claim {
+    /// Which ticket.
+    pub ticket: TicketKey,
+    /// Which claim of it.
+    pub attempt: Attempt,
+    /// Seconds that the claim is believed without a beat.
+    pub lease: u64,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What a claimed ticket asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "work", rename_all = "kebab-case")]
+pub enum Work {
+    /// Run a task.
+    Task {
+        /// Which, and with what.
+        order: Box<TaskOrder>,
+    },
+    /// Decide what a build does next.
+    Control {
+        /// What is known.
+        order: Box<ControlOrder>,
+    },
+}
+
+/// Everything that a decision depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ControlOrder {
+    /// The configuration of the build.
+    #[schema(value_type = Object)]
+    pub config: JobConfig,
+    /// The build.
+    #[schema(value_type = Object)]
+    pub build: Build,
+    /// The version of the mailbox that was read before the events.
+    pub mailbox: u32,
+    /// What is news.
+    pub events: Vec<Event>,
+}
+
+/// Commits a decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CommitRequest {
+    /// From the order.
+    pub mailbox: u32,
+    /// What was decided.
+    pub decision: Decision,
+}
+
+/// What came of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "committed", rename_all = "kebab-case")]
+pub enum CommitReply {
+    /// The claim is still held: decide again, from this.
+    Again {
+        /// What is known now.
+        order: Box<ControlOrder>,
+    },
+    /// The claim is over.
+    Over,
+}
+
+/// Keeps claims alive, and asks what became of them. Held until there is news, or `wait` is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BeatRequest {
+    /// Who asks.
+    pub worker: WorkerName,
+    /// The claims that it holds.
+    pub held: Vec<Held>,
+    /// Claim requests that it waits for.
+    #[serde(default)]
+    pub pending: Vec<RequestId>,
+    /// Seconds to wait for news, at most [`MAX_WAIT`].
+    #[serde(default)]
+    pub wait: u64,
+}
+
+/// A claim that a worker holds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Held {
+    /// Which ticket.
+    pub ticket: TicketKey,
+    /// Which claim of it.
+    pub attempt: Attempt,
+    /// What the worker was told of it last, so that only news answers early.
+    #[serde(default)]
+    pub standing: Standing,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It is held.
+    #[default]
+    Held,
+    /// It is held, and the holder is asked to stop.
+    Cancel,
+    /// It is over: kill the processes, drop the results.
+    Lost,
+}
+
+/// The standing of each claim asked for, in the order of the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BeatReply {
+    /// One for each.
+    pub standings: Vec<Standing>,
+}
+
+/// One published file of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Artifact {
+    /// Path in the workspace.
+    pub path: String,
+    /// Size.
+    pub bytes: u64,
+    /// BLAKE3 of its content, hex.
+    pub digest: String,
+    /// Media type, guessed from the name.
+    pub content_type: String,
+}
+
+/// The artifacts that one attempt published; blob `i` holds the content of entry `i`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ArtifactManifest {
+    /// In the order of their upload.
+    pub artifacts: Vec<Artifact>,
+}
+
+/// An artifact of a build, with the task that published it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ArtifactView {
+    /// The task.
+    pub task: TaskName,
+    /// The file.
+    #[serde(flatten)]
+    pub artifact: Artifact,
+}
+
+/// What an upload came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Uploaded {
+    /// Stored bytes.
+    pub bytes: u64,
+}
+
+/// A ticket that waits for a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QueueView {
+    /// Which ticket.
+    pub ticket: TicketKey,
+    /// Of which build.
+    pub build: BuildRef,
+    /// Of which task; none for the build's control ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskName>,
+    /// What a worker must offer.
+    pub requires: Capabilities,
+    /// Since when.
+    pub since: Timestamp,
+    /// How many waiting workers offer that now.
+    pub workers: usize,
+}
+
+/// A worker, as this frontend sees it now: waiting here, or holding a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WorkerView {
+    /// Its name.
+    pub worker: WorkerName,
+    /// What it offers, if it waits at this frontend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+    /// How many claims it waits for.
+    pub waiting: usize,
+    /// What it holds.
+    pub claims: Vec<WorkerClaim>,
+}
+
+/// A claim that a worker holds, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WorkerClaim {
+    /// Which ticket.
+    pub ticket: TicketKey,
+    /// Which claim of it.
+    pub attempt: Attempt,
+    /// Of which build.
+    pub build: BuildRef,
+    /// Of which task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskName>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What this program is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// Its version.
+    pub version: String,
+}
