@@ -1,0 +1,236 @@
+//! Artifacts, workspace layers and summaries: the large bytes of an attempt.
+//!
+//! Owns their storing and reading. Everything is keyed by attempt and written once; it becomes
+//! visible only when a committed result refers to it, so what a zombie uploads is never seen.
+
+use std::io;
+
+use bytes::Bytes;
+use distci_model::build::Progress;
+use distci_model::id::{Attempt, BuildRef, TicketKey};
+use distci_model::wire::{
+    Artifact, ArtifactManifest, ArtifactView, MAX_ARTIFACTS, MAX_BLOB, MAX_SUMMARY,
+};
+use futures::Stream;
+
+use crate::blobs::Contents;
+use crate::builds::Found;
+use crate::error::StoreError;
+use crate::keys::AttemptBlobs;
+use crate::store::Store;
+use crate::tickets::attempt_blobs;
+use crate::transaction::{decode, encode};
+
+/// Largest artifact manifest.
+const MAX_MANIFEST: u64 = 16 * 1024 * 1024;
+
+/// An artifact with its content.
+pub struct OpenArtifact {
+    /// What it is.
+    pub artifact: Artifact,
+    /// Its content.
+    pub contents: Contents,
+}
+
+/// A stream of bytes that somebody uploads.
+pub trait Upload: Stream<Item = Result<Bytes, io::Error>> + Send + Unpin {}
+impl<S: Stream<Item = Result<Bytes, io::Error>> + Send + Unpin> Upload for S {}
+
+impl Store {
+    /// Stores the layer of the workspace that an attempt made. Gives its size.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] without the claim.
+    pub async fn put_layer(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        upload: impl Upload,
+    ) -> Result<u64, StoreError> {
+        let blobs = self.check_claim(key, attempt).await?;
+        Ok(self
+            .blobs
+            .put_stream(&blobs.layer(), upload, MAX_BLOB)
+            .await?
+            .bytes)
+    }
+
+    /// Reads a layer of a build that is not archived.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn layer(&self, key: &TicketKey, attempt: Attempt) -> Result<Contents, StoreError> {
+        let missing = || StoreError::missing(format!("layer of {key} attempt {attempt}"));
+        let control = TicketKey::control(key.build.clone());
+        let build = self.ticket(&control).await?.ok_or_else(missing)?;
+        let blobs = attempt_blobs(&build, key, attempt);
+        self.blobs
+            .get_stream(&blobs.layer(), 0)
+            .await?
+            .ok_or_else(missing)
+    }
+
+    /// Stores the content of artifact `index` of an attempt. Gives its size.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] without the claim.
+    pub async fn put_artifact(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        index: usize,
+        upload: impl Upload,
+    ) -> Result<u64, StoreError> {
+        if index >= MAX_ARTIFACTS {
+            return Err(StoreError::refused(format!(
+                "more than {MAX_ARTIFACTS} artifacts"
+            )));
+        }
+        let blobs = self.check_claim(key, attempt).await?;
+        Ok(self
+            .blobs
+            .put_stream(&blobs.artifact(index), upload, MAX_BLOB)
+            .await?
+            .bytes)
+    }
+
+    /// Stores the names and digests of an attempt's artifacts.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] without the claim.
+    pub async fn put_artifact_manifest(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        manifest: &ArtifactManifest,
+    ) -> Result<(), StoreError> {
+        let blobs = self.check_claim(key, attempt).await?;
+        if manifest.artifacts.len() > MAX_ARTIFACTS {
+            return Err(StoreError::refused(format!(
+                "more than {MAX_ARTIFACTS} artifacts"
+            )));
+        }
+        let key = blobs.artifact_manifest();
+        Ok(self
+            .blobs
+            .put(&key, encode(key.as_str(), manifest)?)
+            .await?)
+    }
+
+    /// Stores what a task says about itself.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] without the claim.
+    pub async fn put_summary(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        text: Bytes,
+    ) -> Result<(), StoreError> {
+        let blobs = self.check_claim(key, attempt).await?;
+        Ok(self.blobs.put(&blobs.summary(), text).await?)
+    }
+
+    /// What a task of a build said about itself, if anything.
+    pub async fn summary(&self, id: &BuildRef, task: &str) -> Result<Option<Bytes>, StoreError> {
+        for (name, blobs, _) in self.finished_attempts(id).await? {
+            if name == task {
+                return Ok(self.blobs.get(&blobs.summary(), MAX_SUMMARY as u64).await?);
+            }
+        }
+        Err(StoreError::missing(format!(
+            "finished task \"{task}\" in {id}"
+        )))
+    }
+
+    /// The artifacts of a build, by path.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] without such a build.
+    pub async fn artifacts(&self, id: &BuildRef) -> Result<Vec<ArtifactView>, StoreError> {
+        let mut views = Vec::new();
+        for (task, blobs, count) in self.finished_attempts(id).await? {
+            if count == 0 {
+                continue;
+            }
+            let Ok(task) = task.parse::<distci_model::id::TaskName>() else {
+                continue;
+            };
+            for artifact in self.manifest(&blobs).await?.artifacts {
+                views.push(ArtifactView {
+                    task: task.clone(),
+                    artifact,
+                });
+            }
+        }
+        views.sort_by(|a, b| a.artifact.path.cmp(&b.artifact.path));
+        Ok(views)
+    }
+
+    /// Opens an artifact. If several tasks published the path, the last in order counts.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn open_artifact(
+        &self,
+        id: &BuildRef,
+        path: &str,
+        from: u64,
+    ) -> Result<OpenArtifact, StoreError> {
+        for (_, blobs, count) in self.finished_attempts(id).await?.into_iter().rev() {
+            if count == 0 {
+                continue;
+            }
+            let artifacts = self
+                .manifest(&blobs)
+                .await?
+                .artifacts
+                .into_iter()
+                .enumerate();
+            for (index, artifact) in artifacts {
+                if artifact.path != path {
+                    continue;
+                }
+                let key = blobs.artifact(index);
+                let contents = self.blobs.get_stream(&key, from).await?;
+                let contents = contents.ok_or_else(|| StoreError::corrupt(&key, "it is gone"))?;
+                return Ok(OpenArtifact { artifact, contents });
+            }
+        }
+        Err(StoreError::missing(format!("artifact {path:?} in {id}")))
+    }
+
+    async fn manifest(&self, blobs: &AttemptBlobs) -> Result<ArtifactManifest, StoreError> {
+        let key = blobs.artifact_manifest();
+        let data = self.blobs.get(&key, MAX_MANIFEST).await?;
+        let data = data.ok_or_else(|| StoreError::corrupt(&key, "it is gone"))?;
+        decode(key.as_str(), &data)
+    }
+
+    /// The attempts whose results count: task, blobs, number of artifacts.
+    async fn finished_attempts(
+        &self,
+        id: &BuildRef,
+    ) -> Result<Vec<(String, AttemptBlobs, u32)>, StoreError> {
+        let job = self.read_job(&id.job).await?;
+        let build = match self.find_build(&job, id).await? {
+            Found::Active(build) => build.record,
+            Found::Archived(archived) => archived.build,
+        };
+        let config = self.config(&job.key, &build.config).await?;
+        let tasks = config.tasks.iter().zip(&build.checkpoint.tasks);
+        let finished = tasks.filter_map(|(task, progress)| match progress {
+            Progress::Finished(run) => {
+                let control = distci_model::id::BuildKey::derive(&job.key, id.number);
+                let key = TicketKey {
+                    build: control,
+                    ticket: run.ticket.clone(),
+                };
+                let blobs = attempt_blobs(&build.ticket, &key, run.attempt);
+                Some((task.name.to_string(), blobs, run.result.artifacts))
+            }
+            Progress::Waiting | Progress::Posted { .. } | Progress::Skipped { .. } => None,
+        });
+        Ok(finished.collect())
+    }
+}

@@ -1,0 +1,426 @@
+//! Builds: posting, reading, listing, cancelling.
+//!
+//! Owns what a build is from its post to its record. Numbers are allocated and used in one commit,
+//! so they have no gaps and listing needs no index: build `n` of a job is its anchor, or its record.
+
+use std::collections::BTreeMap;
+
+use distci_model::Timestamp;
+use distci_model::build::{Archived, Build, Cause, Checkpoint, Progress};
+use distci_model::capability::Capabilities;
+use distci_model::config::{JobConfig, resolve_parameters};
+use distci_model::id::{
+    Attempt, BuildKey, BuildNumber, BuildRef, JobId, JobKey, RequestId, TicketKey,
+};
+use distci_model::outcome::Outcome;
+use distci_model::ticket::{Duty, Priority, Stamp, Ticket, TicketState};
+use distci_model::wire::{BuildPhase, BuildSummary, BuildView, TaskState, TaskView};
+
+use crate::coordination::{CommitError, ConflictKind, Life, Op};
+use crate::error::StoreError;
+use crate::jobs::{Job, Numbers};
+use crate::keys;
+use crate::store::Store;
+use crate::transaction::{Child, Read, Transaction, Tried, decode, encode, read, until_done};
+
+/// A build that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    /// Job and number.
+    pub build: BuildRef,
+    /// Whether this request made it, and not an earlier try.
+    pub fresh: bool,
+}
+
+/// A build wherever it is now.
+pub(crate) enum Found {
+    /// In the coordination store.
+    Active(Box<Read<Build>>),
+    /// In the blob store.
+    Archived(Box<Archived>),
+}
+
+/// The trigger of a build, as one commit needs it.
+pub(crate) struct Post {
+    pub(crate) request: RequestId,
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) cause: Cause,
+    pub(crate) at: Timestamp,
+}
+
+impl Store {
+    /// Posts a build.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] without such a job, [`StoreError::Refused`] if the parameters do
+    /// not fit.
+    ///
+    /// # Idempotence
+    /// A repeated `request` finds the build that it made.
+    pub async fn post_build(
+        &self,
+        job: &JobId,
+        request: &RequestId,
+        given: &BTreeMap<String, String>,
+        at: Timestamp,
+    ) -> Result<Posted, StoreError> {
+        until_done!(async {
+            let job = self.read_job(job).await?;
+            if let Some(number) = job.numbers.record.taken(&keys::request_mark(request)) {
+                let build = BuildRef {
+                    job: job.id,
+                    number,
+                };
+                return Ok(Tried::Done(Posted {
+                    build,
+                    fresh: false,
+                }));
+            }
+            let config = self.config(&job.key, &job.node.record.config).await?;
+            let parameters = resolve_parameters(&config.parameters, given)
+                .map_err(|error| StoreError::refused(error.to_string()))?;
+            let (request, cause) = (request.clone(), Cause::Manual);
+            let post = Post {
+                request,
+                parameters,
+                cause,
+                at,
+            };
+            let mut transaction = Transaction::default();
+            let build = self.post_in(&mut transaction, job, &config, post).await?;
+            let committed = transaction.commit(&*self.coordination).await?;
+            let posted = committed.map(|_| Tried::Done(Posted { build, fresh: true }));
+            Ok(posted.unwrap_or(Tried::Again))
+        })
+    }
+
+    /// Adds the post of a build to a commit.
+    pub(crate) async fn post_in(
+        &self,
+        transaction: &mut Transaction,
+        job: Job,
+        config: &JobConfig,
+        post: Post,
+    ) -> Result<BuildRef, StoreError> {
+        let requires = Capabilities::control();
+        self.ensure_class(&requires).await?;
+        let mut numbers = job.numbers.record;
+        let number = numbers.take(keys::request_mark(&post.request));
+        let id = BuildRef {
+            job: job.id,
+            number,
+        };
+        let build = Build {
+            ticket: ticket(Duty::Control, &job.key, number, &requires, post.at),
+            id: id.clone(),
+            config: job.node.record.config,
+            parameters: post.parameters,
+            cause: post.cause,
+            request: post.request,
+            created: post.at,
+            checkpoint: Checkpoint::start(config.tasks.len(), post.at),
+        };
+        let key = TicketKey::control(BuildKey::derive(&job.key, number));
+        let path = keys::numbers(&id.job);
+        let data = encode(path.as_str(), &numbers)?;
+        // The configuration must still be the job's, and the job still there.
+        transaction.check(keys::job(&id.job), job.node.version);
+        transaction.set(path, data, job.numbers.version);
+        transaction.post(&key, &build)?;
+        transaction.create(keys::mailbox(&key.build), bytes::Bytes::new());
+        Ok(id)
+    }
+
+    /// Makes sure that the requirements of a class can be looked up.
+    pub(crate) async fn ensure_class(&self, requires: &Capabilities) -> Result<(), StoreError> {
+        let path = keys::class(&requires.class());
+        if self.coordination.get(&path).await?.is_some() {
+            return Ok(());
+        }
+        let data = keys::class_payload(requires).into();
+        let create = Op::Create {
+            path,
+            data,
+            life: Life::Durable,
+        };
+        match self.coordination.commit(vec![create]).await {
+            Ok(_)
+            | Err(CommitError::Conflict {
+                kind: ConflictKind::Exists,
+                ..
+            }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The key of a build that was posted.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn build_key(&self, id: &BuildRef) -> Result<BuildKey, StoreError> {
+        let job = self.read_job(&id.job).await?;
+        if id.number >= job.numbers.record.next {
+            return Err(StoreError::missing(format!("build {id}")));
+        }
+        Ok(BuildKey::derive(&job.key, id.number))
+    }
+
+    /// A build with everything about it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn build(&self, id: &BuildRef) -> Result<BuildView, StoreError> {
+        let job = self.read_job(&id.job).await?;
+        let (build, outcome) = match self.find_build(&job, id).await? {
+            Found::Active(build) => (build.record, None),
+            Found::Archived(archived) => (archived.build, Some(archived.outcome)),
+        };
+        let config = self.config(&job.key, &build.config).await?;
+        let key = BuildKey::derive(&job.key, id.number);
+        let mut tasks = Vec::with_capacity(config.tasks.len());
+        for (task, progress) in config.tasks.iter().zip(&build.checkpoint.tasks) {
+            tasks.push(TaskView {
+                name: task.name.clone(),
+                kind: task.action.kind(),
+                needs: task.needs.clone(),
+                state: self.task_state(&key, progress, &task.requires()).await?,
+            });
+        }
+        let asked = build.checkpoint.cancelled.is_some();
+        let cancelled = asked
+            || outcome.is_none()
+                && self
+                    .coordination
+                    .get(&keys::cancel_flag(&key))
+                    .await?
+                    .is_some();
+        Ok(BuildView {
+            build: id.clone(),
+            phase: phase(outcome.as_ref(), &tasks),
+            finished: outcome.as_ref().map(|_| build.checkpoint.latest),
+            outcome,
+            cause: build.cause,
+            parameters: build.parameters,
+            revision: build.config.revision,
+            created: build.created,
+            cancelled,
+            tasks,
+            downstream: build.checkpoint.downstream,
+        })
+    }
+
+    async fn task_state(
+        &self,
+        build: &BuildKey,
+        progress: &Progress,
+        requires: &Capabilities,
+    ) -> Result<TaskState, StoreError> {
+        let ticket = match progress {
+            Progress::Waiting => return Ok(TaskState::Waiting),
+            Progress::Skipped { why } => return Ok(TaskState::Skipped { why: why.clone() }),
+            Progress::Finished(run) => return Ok(TaskState::Finished { run: run.clone() }),
+            Progress::Posted { ticket } => ticket,
+        };
+        let key = TicketKey {
+            build: build.clone(),
+            ticket: ticket.clone(),
+        };
+        let child: Option<Read<Child>> = read(&*self.coordination, &keys::anchor(&key)).await?;
+        // Consumed between the two reads: the next reading will say more.
+        let Some(child) = child else {
+            return Ok(TaskState::Waiting);
+        };
+        let attempt = child.record.ticket.attempt;
+        Ok(match child.record.ticket.state {
+            TicketState::Queued | TicketState::Parked => TaskState::Queued {
+                attempt,
+                requires: requires.clone(),
+            },
+            TicketState::Claimed(claimed) => TaskState::Running {
+                attempt,
+                worker: claimed.worker,
+                started: claimed.since,
+            },
+            TicketState::Done(done) => {
+                let run = crate::control::finished(ticket.clone(), attempt, *done);
+                TaskState::Finished { run: Box::new(run) }
+            }
+        })
+    }
+
+    pub(crate) async fn find_build(&self, job: &Job, id: &BuildRef) -> Result<Found, StoreError> {
+        let missing = || StoreError::missing(format!("build {id}"));
+        if id.number >= job.numbers.record.next {
+            return Err(missing());
+        }
+        let key = TicketKey::control(BuildKey::derive(&job.key, id.number));
+        if let Some(build) = read(&*self.coordination, &keys::anchor(&key)).await? {
+            return Ok(Found::Active(Box::new(build)));
+        }
+        let record = self.record(&job.key, id.number).await?;
+        record
+            .map(|record| Found::Archived(Box::new(record)))
+            .ok_or_else(missing)
+    }
+
+    pub(crate) async fn record(
+        &self,
+        job: &JobKey,
+        number: BuildNumber,
+    ) -> Result<Option<Archived>, StoreError> {
+        let key = keys::record(job, number);
+        let Some(data) = self.blobs.get(&key, MAX_RECORD).await? else {
+            return Ok(None);
+        };
+        let text = zstd::decode_all(&*data).map_err(|error| StoreError::corrupt(&key, error))?;
+        decode(key.as_str(), &text).map(Some)
+    }
+
+    /// The number of the last build, or of the last that succeeded.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is none.
+    pub async fn latest_build(&self, id: &JobId, which: Which) -> Result<BuildRef, StoreError> {
+        let job = self.read_job(id).await?;
+        let wanted = |summary: &BuildSummary| match which {
+            Which::Any => true,
+            Which::Successful => summary.outcome.as_ref().is_some_and(Outcome::is_success),
+        };
+        let mut before = None;
+        loop {
+            let (page, next) = self.list_builds_of(&job, before, 32).await?;
+            if let Some(found) = page.iter().find(|summary| wanted(summary)) {
+                return Ok(BuildRef {
+                    job: id.clone(),
+                    number: found.number,
+                });
+            }
+            match next {
+                Some(next) => before = Some(next),
+                None => return Err(StoreError::missing(format!("{which} build of {id}"))),
+            }
+        }
+    }
+
+    /// Asks to cancel a build.
+    ///
+    /// # Idempotence
+    /// A second time, or after its end, nothing changes.
+    pub async fn cancel_build(&self, id: &BuildRef, at: Timestamp) -> Result<(), StoreError> {
+        until_done!(async {
+            let job = self.read_job(&id.job).await?;
+            if let Found::Archived(_) = self.find_build(&job, id).await? {
+                return Ok(Tried::Done(()));
+            }
+            let key = BuildKey::derive(&job.key, id.number);
+            let flag = keys::cancel_flag(&key);
+            if self.coordination.get(&flag).await?.is_some() {
+                return Ok(Tried::Done(()));
+            }
+            let mut transaction = Transaction::default();
+            let data = encode(flag.as_str(), &at)?;
+            transaction.create(flag, data);
+            match transaction.ring(&*self.coordination, &key).await {
+                Ok(()) => {}
+                // Archived since we looked.
+                Err(StoreError::NotFound { .. }) => return Ok(Tried::Again),
+                Err(error) => return Err(error),
+            }
+            let committed = transaction.commit(&*self.coordination).await?;
+            Ok(if committed.is_some() {
+                Tried::Done(())
+            } else {
+                Tried::Again
+            })
+        })
+    }
+
+    /// Posts a build with the parameters of an earlier one.
+    pub async fn rerun_build(
+        &self,
+        id: &BuildRef,
+        request: &RequestId,
+        at: Timestamp,
+    ) -> Result<Posted, StoreError> {
+        let job = self.read_job(&id.job).await?;
+        let parameters = match self.find_build(&job, id).await? {
+            Found::Active(build) => build.record.parameters,
+            Found::Archived(archived) => archived.build.parameters,
+        };
+        self.post_build(&id.job, request, &parameters, at).await
+    }
+
+    /// The first build of a job that is not archived.
+    pub(crate) async fn first_active(
+        &self,
+        job: &JobKey,
+        numbers: &Numbers,
+    ) -> Result<Option<BuildNumber>, StoreError> {
+        for number in (1..numbers.next.get()).rev().filter_map(BuildNumber::new) {
+            let key = keys::build(&BuildKey::derive(job, number));
+            if self.coordination.get(&key).await?.is_some() {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Largest build record, compressed.
+const MAX_RECORD: u64 = 16 * 1024 * 1024;
+
+/// Which of the latest builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The latest.
+    Any,
+    /// The latest that succeeded.
+    Successful,
+}
+
+impl std::fmt::Display for Which {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Any => "any",
+            Self::Successful => "successful",
+        })
+    }
+}
+
+/// A new ticket.
+pub(crate) fn ticket(
+    duty: Duty,
+    job: &JobKey,
+    number: BuildNumber,
+    requires: &Capabilities,
+    at: Timestamp,
+) -> Ticket {
+    Ticket {
+        duty,
+        job: job.clone(),
+        number,
+        class: requires.class(),
+        priority: match duty {
+            Duty::Control => Priority::CONTROL,
+            Duty::Task => Priority::NORMAL,
+        },
+        stamp: Stamp::at(at),
+        attempt: Attempt::default(),
+        losses: 0,
+        state: TicketState::Queued,
+    }
+}
+
+fn phase(outcome: Option<&Outcome>, tasks: &[TaskView]) -> BuildPhase {
+    let begun = |task: &TaskView| {
+        matches!(
+            task.state,
+            TaskState::Running { .. } | TaskState::Finished { .. }
+        )
+    };
+    match outcome {
+        Some(_) => BuildPhase::Finished,
+        None if tasks.iter().any(begun) => BuildPhase::Running,
+        None => BuildPhase::Queued,
+    }
+}

@@ -1,0 +1,242 @@
+//! Consoles: the output of each attempt as numbered chunks.
+//!
+//! Owns appending and reading. A chunk is a write-once blob named by the offset of its first byte,
+//! below its ticket and attempt, so that attempts never mix and a repeated append changes nothing.
+//! What is remembered of a console's chunks is only a cache of their names.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use distci_model::build::Progress;
+use distci_model::id::{Attempt, BuildKey, BuildRef, TaskName, TicketKey};
+use distci_model::ticket::TicketState;
+use distci_model::wire::{MAX_CONSOLE, MAX_CONSOLE_CHUNK};
+use lru::LruCache;
+
+use crate::builds::Found;
+use crate::error::StoreError;
+use crate::keys::{self, AttemptBlobs};
+use crate::store::Store;
+use crate::tickets::attempt_blobs;
+use crate::transaction::{Child, Read, read};
+
+/// Consoles whose chunks are remembered.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(2048).unwrap();
+
+/// Where a console is, and whether it may still grow.
+#[derive(Debug, Clone)]
+pub struct ConsoleHome {
+    /// Its ticket, by which appends to it are announced.
+    pub ticket: TicketKey,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Whether nothing will be added.
+    pub complete: bool,
+    blobs: AttemptBlobs,
+}
+
+/// A part of a console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsolePart {
+    /// The bytes from the offset asked for.
+    pub bytes: Bytes,
+    /// How long the console is now.
+    pub length: u64,
+}
+
+/// The chunks of one console: where each begins, and where the last ends.
+#[derive(Debug, Default)]
+struct Index {
+    starts: Vec<u64>,
+    length: u64,
+    listed: bool,
+}
+
+/// The chunks of recently used consoles.
+#[derive(Debug)]
+pub(crate) struct ConsoleIndexes(Mutex<LruCache<AttemptBlobs, Arc<tokio::sync::Mutex<Index>>>>);
+
+impl Default for ConsoleIndexes {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(REMEMBERED)))
+    }
+}
+
+impl ConsoleIndexes {
+    fn of(&self, blobs: &AttemptBlobs) -> Arc<tokio::sync::Mutex<Index>> {
+        let mut indexes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(indexes.get_or_insert(blobs.clone(), Arc::default))
+    }
+}
+
+impl Index {
+    /// Finds chunks that were not known: all at first, later those that others have added.
+    async fn refresh(&mut self, store: &Store, blobs: &AttemptBlobs) -> Result<(), StoreError> {
+        if !self.listed {
+            for (name, size) in store.blobs.list(&blobs.console()).await? {
+                if let Some(start) = keys::parse_chunk(&name) {
+                    self.starts.push(start);
+                    self.length = start + size;
+                }
+            }
+            self.listed = true;
+            return Ok(());
+        }
+        while let Some(size) = store.blobs.head(&blobs.console_chunk(self.length)).await? {
+            self.add(size);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, size: u64) {
+        self.starts.push(self.length);
+        self.length += size;
+    }
+
+    /// The chunk that holds byte `offset`: where it begins and ends.
+    fn chunk(&self, offset: u64) -> Option<(u64, u64)> {
+        let after = self.starts.partition_point(|&start| start <= offset);
+        let start = *self.starts.get(after.checked_sub(1)?)?;
+        let end = self.starts.get(after).copied().unwrap_or(self.length);
+        (offset < end).then_some((start, end))
+    }
+}
+
+impl Store {
+    /// Appends to the console of a claimed ticket. Gives the console's new length.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] without the claim; [`StoreError::Offset`] if `offset` is not the
+    /// console's end.
+    ///
+    /// # Idempotence
+    /// What was appended before is not appended again.
+    pub async fn append_console(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<u64, StoreError> {
+        let blobs = self.check_claim(key, attempt).await?;
+        let size = bytes.len() as u64;
+        if bytes.len() > MAX_CONSOLE_CHUNK {
+            return Err(StoreError::TooLarge {
+                limit: MAX_CONSOLE_CHUNK as u64,
+            });
+        }
+        if offset.saturating_add(size) > MAX_CONSOLE {
+            return Err(StoreError::TooLarge { limit: MAX_CONSOLE });
+        }
+        let index = self.consoles.of(&blobs);
+        let mut index = index.lock().await;
+        if !index.listed || index.length != offset {
+            // Another frontend may have taken what we did not hear of.
+            index.refresh(self, &blobs).await?;
+        }
+        if offset + size <= index.length {
+            return Ok(index.length);
+        }
+        if offset != index.length {
+            return Err(StoreError::Offset {
+                length: index.length,
+            });
+        }
+        self.blobs.put(&blobs.console_chunk(offset), bytes).await?;
+        index.add(size);
+        Ok(index.length)
+    }
+
+    /// Where the console of a task is: of the given attempt, or of the last.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the task has not begun, or has no such attempt.
+    pub async fn console(
+        &self,
+        id: &BuildRef,
+        task: &TaskName,
+        attempt: Option<Attempt>,
+    ) -> Result<ConsoleHome, StoreError> {
+        let job = self.read_job(&id.job).await?;
+        let (build, archived) = match self.find_build(&job, id).await? {
+            Found::Active(build) => (build.record, false),
+            Found::Archived(archived) => (archived.build, true),
+        };
+        let config = self.config(&job.key, &build.config).await?;
+        let position = config.tasks.iter().position(|known| known.name == *task);
+        let unknown = || StoreError::missing(format!("task \"{task}\" in {id}"));
+        let progress = position.and_then(|task| build.checkpoint.tasks.get(task));
+        let unstarted = || StoreError::missing(format!("console of {task} in {id} yet"));
+        let (ticket, last, over) = match progress.ok_or_else(unknown)? {
+            Progress::Waiting | Progress::Skipped { .. } => return Err(unstarted()),
+            Progress::Finished(run) => (run.ticket.clone(), run.attempt, true),
+            Progress::Posted { ticket } => {
+                let build = BuildKey::derive(&job.key, id.number);
+                let key = TicketKey {
+                    build,
+                    ticket: ticket.clone(),
+                };
+                let child: Option<Read<Child>> =
+                    read(&*self.coordination, &keys::anchor(&key)).await?;
+                let state = child.map(|child| child.record.ticket);
+                let last = state
+                    .as_ref()
+                    .map(|ticket| ticket.attempt)
+                    .unwrap_or_default();
+                let over = state.is_none_or(|t| matches!(t.state, TicketState::Done(_)));
+                (ticket.clone(), last, over)
+            }
+        };
+        let attempt = attempt.unwrap_or(last);
+        if attempt == Attempt::default() || attempt > last {
+            return Err(unstarted());
+        }
+        let ticket = TicketKey {
+            build: BuildKey::derive(&job.key, id.number),
+            ticket,
+        };
+        Ok(ConsoleHome {
+            blobs: attempt_blobs(&build.ticket, &ticket, attempt),
+            complete: archived || over || attempt < last,
+            ticket,
+            attempt,
+        })
+    }
+
+    /// Reads at most `most` bytes of a console from `offset` on; fewer where chunks end.
+    pub async fn read_console(
+        &self,
+        home: &ConsoleHome,
+        offset: u64,
+        most: usize,
+    ) -> Result<ConsolePart, StoreError> {
+        let index = self.consoles.of(&home.blobs);
+        let mut index = index.lock().await;
+        if !index.listed || index.length <= offset {
+            index.refresh(self, &home.blobs).await?;
+        }
+        let length = index.length;
+        let mut part = BytesMut::new();
+        let end = offset.saturating_add(most as u64);
+        let mut position = offset;
+        while position < end {
+            let Some((start, chunk_end)) = index.chunk(position) else {
+                break;
+            };
+            let key = home.blobs.console_chunk(start);
+            let range = position - start..chunk_end.min(end) - start;
+            let bytes = self.blobs.get_range(&key, range).await?;
+            let bytes = bytes.ok_or_else(|| StoreError::corrupt(&key, "it is gone"))?;
+            if bytes.is_empty() {
+                break;
+            }
+            position += bytes.len() as u64;
+            part.extend_from_slice(&bytes);
+        }
+        Ok(ConsolePart {
+            bytes: part.freeze(),
+            length,
+        })
+    }
+}

@@ -1,0 +1,391 @@
+//! Build control's side of the store: what a decision needs, and its commit.
+//!
+//! Owns the one commit in which results are consumed, the checkpoint is written, tickets are posted
+//! and downstream builds are triggered, all or nothing, with the control ticket's version.
+
+use std::collections::BTreeMap;
+
+use distci_model::Timestamp;
+use distci_model::build::{Archived, Build, Cause, Downstream, Event, Finished, Progress};
+use distci_model::capability::Capabilities;
+use distci_model::config::resolve_parameters;
+use distci_model::decide::{Decision, Next};
+use distci_model::id::{Attempt, BuildKey, JobId, RequestId, TicketId, TicketKey};
+use distci_model::outcome::Outcome;
+use distci_model::plan::{Intent, Refused, plan};
+use distci_model::ticket::{Done, Duty, Ticket, TicketState};
+use distci_model::wire::{BuildPhase, BuildSummary, CommitReply, CommitRequest, ControlOrder};
+
+use crate::builds::{Post, ticket};
+use crate::coordination::Version;
+use crate::error::StoreError;
+use crate::keys;
+use crate::store::Store;
+use crate::transaction::{Child, Read, Transaction, Tried, encode, read, until_done};
+
+impl Store {
+    /// Everything that a decision about a build depends on. The mailbox is read first, so that
+    /// whatever comes later is noticed by the commit.
+    pub(crate) async fn control_order(
+        &self,
+        key: &TicketKey,
+        build: &Build,
+    ) -> Result<ControlOrder, StoreError> {
+        let mailbox = self.mailbox(&key.build).await?;
+        let config = self.config(&build.ticket.job, &build.config).await?;
+        let mut events = Vec::new();
+        let flag = keys::cancel_flag(&key.build);
+        if let Some(at) = read::<Timestamp>(&*self.coordination, &flag).await? {
+            events.push(Event::Cancelled { at: at.record });
+        }
+        for progress in &build.checkpoint.tasks {
+            let Progress::Posted { ticket } = progress else {
+                continue;
+            };
+            let child = TicketKey {
+                build: key.build.clone(),
+                ticket: ticket.clone(),
+            };
+            let anchor = read::<Child>(&*self.coordination, &keys::anchor(&child)).await?;
+            if let Some(Ticket {
+                state: TicketState::Done(done),
+                attempt,
+                ..
+            }) = anchor.map(|anchor| anchor.record.ticket)
+            {
+                events.push(Event::Finished(Box::new(finished(
+                    ticket.clone(),
+                    attempt,
+                    *done,
+                ))));
+            }
+        }
+        let config = (*config).clone();
+        Ok(ControlOrder {
+            config,
+            build: build.clone(),
+            mailbox: mailbox.0,
+            events,
+        })
+    }
+
+    async fn mailbox(&self, build: &BuildKey) -> Result<Version, StoreError> {
+        let path = keys::mailbox(build);
+        let node = self.coordination.get(&path).await?;
+        node.map(|node| node.version)
+            .ok_or_else(|| StoreError::corrupt(path, "it is gone"))
+    }
+
+    /// Commits a decision of build control.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] if the attempt is not the control ticket's claim any more.
+    ///
+    /// # Idempotence
+    /// A decision that was committed already is recognised by the checkpoint's revision.
+    pub async fn commit(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        request: &CommitRequest,
+        at: Timestamp,
+    ) -> Result<CommitReply, StoreError> {
+        for ticket in &request.decision.cancel {
+            let child = TicketKey {
+                build: key.build.clone(),
+                ticket: ticket.clone(),
+            };
+            self.cancel_ticket(&child, at).await?;
+        }
+        until_done!(self.try_commit(key, attempt, request, at))
+    }
+
+    async fn try_commit(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        request: &CommitRequest,
+        at: Timestamp,
+    ) -> Result<Tried<CommitReply>, StoreError> {
+        let path = keys::anchor(key);
+        let decision = &request.decision;
+        let Some(before) = read::<Build>(&*self.coordination, &path).await? else {
+            return over_or_lost(decision);
+        };
+        if before.record.checkpoint.revision == decision.checkpoint.revision {
+            return self.committed_before(key, attempt, &before.record).await;
+        }
+        let intent = match decision.next {
+            Next::Park => Intent::Park { attempt },
+            Next::Again | Next::Archive { .. } => Intent::Stay { attempt },
+        };
+        let planned = plan(&before.record.ticket, intent).map_err(|refused| refusal(&refused))?;
+        if before.record.checkpoint.revision + 1 != decision.checkpoint.revision {
+            return Err(StoreError::refused(
+                "the decision is not about the present checkpoint",
+            ));
+        }
+        let parks = !matches!(decision.next, Next::Again);
+        let mailbox = self.mailbox(&key.build).await?;
+        if parks && mailbox.0 != request.mailbox {
+            // There is news: whoever parks now would sleep over it.
+            return self.again(key, &before.record).await;
+        }
+        let mut transaction = Transaction::default();
+        if parks {
+            transaction.check(keys::mailbox(&key.build), mailbox);
+        }
+        let mut after = Build {
+            ticket: planned.ticket,
+            checkpoint: decision.checkpoint.clone(),
+            ..before.record.clone()
+        };
+        self.consume(&mut transaction, key, decision).await?;
+        self.post_children(&mut transaction, key, &after, decision)
+            .await?;
+        self.trigger(&mut transaction, &mut after, decision, at)
+            .await?;
+        match &decision.next {
+            Next::Archive { outcome } => {
+                let archived = Archived {
+                    build: after,
+                    outcome: outcome.clone(),
+                };
+                self.archive(transaction, key, &before, archived).await
+            }
+            Next::Park | Next::Again => {
+                transaction.replace(key, &before, &after)?;
+                match transaction.commit(&*self.coordination).await? {
+                    Some(_) if parks => Ok(Tried::Done(CommitReply::Over)),
+                    Some(_) => self.again(key, &after).await,
+                    None => Ok(Tried::Again),
+                }
+            }
+        }
+    }
+
+    /// The answer to a commit whose answer got lost.
+    async fn committed_before(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        build: &Build,
+    ) -> Result<Tried<CommitReply>, StoreError> {
+        match &build.ticket.state {
+            TicketState::Claimed(_) if build.ticket.attempt == attempt => {
+                self.again(key, build).await
+            }
+            TicketState::Claimed(_)
+            | TicketState::Queued
+            | TicketState::Parked
+            | TicketState::Done(_) => Ok(Tried::Done(CommitReply::Over)),
+        }
+    }
+
+    async fn again(
+        &self,
+        key: &TicketKey,
+        build: &Build,
+    ) -> Result<Tried<CommitReply>, StoreError> {
+        let order = Box::new(self.control_order(key, build).await?);
+        Ok(Tried::Done(CommitReply::Again { order }))
+    }
+
+    async fn consume(
+        &self,
+        transaction: &mut Transaction,
+        key: &TicketKey,
+        decision: &Decision,
+    ) -> Result<(), StoreError> {
+        for ticket in &decision.consume {
+            let child = TicketKey {
+                build: key.build.clone(),
+                ticket: ticket.clone(),
+            };
+            let path = keys::anchor(&child);
+            if let Some(before) = read::<Child>(&*self.coordination, &path).await? {
+                transaction.remove(&child, &before);
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_children(
+        &self,
+        transaction: &mut Transaction,
+        key: &TicketKey,
+        build: &Build,
+        decision: &Decision,
+    ) -> Result<(), StoreError> {
+        let config = self.config(&build.ticket.job, &build.config).await?;
+        for posting in &decision.post {
+            let task = config.tasks.get(posting.task);
+            let task = task.ok_or_else(|| StoreError::refused("there is no such task"))?;
+            let requires: Capabilities = task.requires();
+            self.ensure_class(&requires).await?;
+            let Ticket { job, number, .. } = &build.ticket;
+            // Stamped with the build's own time: what began first goes on first.
+            let ticket = ticket(Duty::Task, job, *number, &requires, build.created);
+            let child = Child {
+                ticket,
+                task: posting.task,
+            };
+            let key = TicketKey {
+                build: key.build.clone(),
+                ticket: posting.ticket.clone(),
+            };
+            transaction.post(&key, &child)?;
+        }
+        Ok(())
+    }
+
+    /// Posts the downstream builds in the same commit. What cannot be posted is remembered with the
+    /// reason: a missing job downstream must not hold up the build.
+    async fn trigger(
+        &self,
+        transaction: &mut Transaction,
+        build: &mut Build,
+        decision: &Decision,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        for job in &decision.trigger {
+            let downstream = self.trigger_one(transaction, build, job, at).await?;
+            build.checkpoint.downstream.push(downstream);
+        }
+        Ok(())
+    }
+
+    async fn trigger_one(
+        &self,
+        transaction: &mut Transaction,
+        build: &Build,
+        id: &JobId,
+        at: Timestamp,
+    ) -> Result<Downstream, StoreError> {
+        let refused = |why: String| {
+            Ok(Downstream::Refused {
+                job: id.clone(),
+                why,
+            })
+        };
+        let job = match self.read_job(id).await {
+            Ok(job) => job,
+            Err(error @ StoreError::NotFound { .. }) => return refused(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        let config = self.config(&job.key, &job.node.record.config).await?;
+        // Parameters of the same name are handed on.
+        let given: BTreeMap<_, _> = build
+            .parameters
+            .iter()
+            .filter(|(name, _)| config.parameters.contains_key(*name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let parameters = match resolve_parameters(&config.parameters, &given) {
+            Ok(parameters) => parameters,
+            Err(error) => return refused(error.to_string()),
+        };
+        let request = RequestId::derive(&format!(
+            "{} of {} triggers {id}",
+            build.id, build.ticket.job
+        ));
+        let cause = Cause::Upstream {
+            build: build.id.clone(),
+        };
+        let post = Post {
+            request,
+            parameters,
+            cause,
+            at,
+        };
+        let build = self.post_in(transaction, job, &config, post).await?;
+        Ok(Downstream::Triggered { build })
+    }
+
+    /// The last commit: the record first, then everything of the build goes at once.
+    async fn archive(
+        &self,
+        mut transaction: Transaction,
+        key: &TicketKey,
+        before: &Read<Build>,
+        archived: Archived,
+    ) -> Result<Tried<CommitReply>, StoreError> {
+        let coordination = &*self.coordination;
+        let build = &archived.build;
+        let summary = summary(build, &archived.outcome);
+        let numbers_path = keys::numbers(&build.id.job);
+        let record_key = keys::record(&build.ticket.job, build.id.number);
+        let text = encode(record_key.as_str(), &archived)?;
+        let data =
+            zstd::encode_all(&*text, 3).map_err(|error| StoreError::corrupt(&record_key, error))?;
+        self.blobs.put(&record_key, data.into()).await?;
+        let numbers = read::<crate::jobs::Numbers>(coordination, &numbers_path).await?;
+        if let Some(mut numbers) = numbers {
+            numbers.record.archive(summary);
+            let data = encode(numbers_path.as_str(), &numbers.record)?;
+            transaction.set(numbers_path, data, numbers.version);
+        }
+        let flag = keys::cancel_flag(&key.build);
+        if coordination.get(&flag).await?.is_some() {
+            transaction.delete(flag);
+        }
+        transaction.delete(keys::mailbox(&key.build));
+        transaction.remove(key, before);
+        let committed = transaction.commit(coordination).await?;
+        Ok(if committed.is_some() {
+            Tried::Done(CommitReply::Over)
+        } else {
+            Tried::Again
+        })
+    }
+}
+
+/// A build that is gone was archived, by us or by nobody else: only an archiving decision may be
+/// answered with success.
+fn over_or_lost(decision: &Decision) -> Result<Tried<CommitReply>, StoreError> {
+    match decision.next {
+        Next::Archive { .. } => Ok(Tried::Done(CommitReply::Over)),
+        Next::Park | Next::Again => Err(StoreError::AttemptOver { current: 0 }),
+    }
+}
+
+fn refusal(refused: &Refused) -> StoreError {
+    match refused {
+        Refused::AttemptOver { current } => StoreError::AttemptOver {
+            current: current.get(),
+        },
+        Refused::AlreadySo | Refused::NotQueued | Refused::WrongDuty => {
+            StoreError::refused(refused.to_string())
+        }
+    }
+}
+
+/// A task's run as build control hears of it.
+pub(crate) fn finished(ticket: TicketId, attempt: Attempt, done: Done) -> Finished {
+    let Done {
+        result,
+        worker,
+        started,
+        finished,
+    } = done;
+    Finished {
+        ticket,
+        attempt,
+        result,
+        worker,
+        started,
+        finished,
+    }
+}
+
+/// A finished build in a list.
+pub(crate) fn summary(build: &Build, outcome: &Outcome) -> BuildSummary {
+    BuildSummary {
+        number: build.id.number,
+        phase: BuildPhase::Finished,
+        outcome: Some(outcome.clone()),
+        cause: build.cause.clone(),
+        created: build.created,
+        finished: Some(build.checkpoint.latest),
+    }
+}

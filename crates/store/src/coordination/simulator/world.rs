@@ -1,0 +1,252 @@
+//! The state behind all sessions of a simulator.
+//!
+//! Owns the one true tree, what each session has seen of it, and the dice. Never waits. Invariant:
+//! each session's copy is the true tree as it was some commits ago, and never before its receipts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch::{Receiver, Sender};
+
+use super::{Faults, PerMille};
+use crate::coordination::tree::{Change, Changes, Draft, Effect, Refusal, Tree};
+use crate::coordination::watch::Watches;
+use crate::coordination::{
+    CommitError, Event, Expect, Health, Life, NodePath, Op, Outage, Receipt, Version,
+};
+
+pub(super) struct World {
+    tree: Tree,
+    // The session that each session node lives with.
+    owners: BTreeMap<NodePath, u64>,
+    followers: BTreeMap<u64, Follower>,
+    sessions: u64,
+    faults: Faults,
+    dice: Dice,
+}
+
+/// What one live session has seen.
+struct Follower {
+    replica: Tree,
+    backlog: VecDeque<Arc<Committed>>,
+    watches: Arc<Watches>,
+    health: Sender<Health>,
+    epoch: u64,
+}
+
+/// One commit on its way to the sessions.
+struct Committed {
+    changes: Changes,
+    events: Vec<Event>,
+}
+
+/// What a session needs to know of itself.
+pub(super) struct Opened {
+    pub(super) id: u64,
+    pub(super) watches: Arc<Watches>,
+    pub(super) health: Receiver<Health>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+        Self {
+            tree: Tree::default(),
+            owners: BTreeMap::new(),
+            followers: BTreeMap::new(),
+            sessions: 0,
+            faults,
+            dice: Dice(seed),
+        }
+    }
+
+    pub(super) const fn set_faults(&mut self, faults: Faults) {
+        self.faults = faults;
+    }
+
+    pub(super) fn open(&mut self) -> Opened {
+        self.sessions += 1;
+        let follower = Follower::new(self.tree.clone());
+        let (watches, health) = (follower.watches.clone(), follower.health.subscribe());
+        self.followers.insert(self.sessions, follower);
+        Opened {
+            id: self.sessions,
+            watches,
+            health,
+        }
+    }
+
+    /// Ends a session: it is fenced for ever, its watches end and its nodes vanish.
+    pub(super) fn end(&mut self, id: u64) {
+        let Some(follower) = self.followers.remove(&id) else {
+            return;
+        };
+        follower.watches.close();
+        follower.health.send_replace(Health::Fenced);
+        let owned = self.owners.iter().filter(|(_, owner)| **owner == id);
+        let delete = |path: &NodePath| Op::Delete {
+            path: path.clone(),
+            expect: Expect::Any,
+        };
+        let ops: Vec<_> = owned.map(|(path, _)| delete(path)).collect();
+        // Nothing can be below a session node, so nothing refuses this.
+        if self.accept(id, &ops).is_ok() {
+            self.spread();
+        }
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.followers.values_mut().for_each(Follower::hear);
+    }
+
+    pub(super) fn reconnect(&mut self, id: u64) {
+        if let Some(follower) = self.followers.get_mut(&id) {
+            follower.reconnect();
+        }
+    }
+
+    pub(super) const fn delays(&mut self) -> bool {
+        self.dice.roll(self.faults.delay)
+    }
+
+    pub(super) fn read<T>(&mut self, id: u64, look: impl FnOnce(&Tree) -> T) -> Result<T, Outage> {
+        if !self.dice.roll(self.faults.lag) {
+            self.catch_up(id);
+        }
+        self.followers
+            .get(&id)
+            .map(|follower| look(&follower.replica))
+            .ok_or(Outage::Fenced)
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        id: u64,
+        ops: &[Op],
+        store_time: Timestamp,
+    ) -> Result<Receipt, CommitError> {
+        if !self.followers.contains_key(&id) {
+            return Err(CommitError::Down(Outage::Fenced));
+        }
+        if self.dice.roll(self.faults.lost_before) {
+            self.reconnect(id);
+            return Err(CommitError::Unknown);
+        }
+        let accepted = self.accept(id, ops);
+        if self.dice.roll(self.faults.expiry) {
+            self.end(id);
+            return Err(CommitError::Unknown);
+        }
+        if self.dice.roll(self.faults.lost_after) {
+            self.reconnect(id);
+            self.spread();
+            return Err(CommitError::Unknown);
+        }
+        self.catch_up(id);
+        self.spread();
+        match accepted {
+            Ok(versions) => Ok(Receipt {
+                versions,
+                store_time,
+            }),
+            Err(Refusal { index, kind }) => Err(CommitError::Conflict { index, kind }),
+        }
+    }
+
+    fn accept(&mut self, id: u64, ops: &[Op]) -> Result<Vec<Version>, Refusal> {
+        let mut draft = Draft::new(&self.tree);
+        let Effect { versions, events } = draft.commit(ops)?;
+        let changes = draft.into_changes();
+        self.tree.apply(&changes);
+        let committed = Arc::new(Committed { changes, events });
+        self.note_owners(id, &committed);
+        for follower in self.followers.values_mut() {
+            follower.backlog.push_back(committed.clone());
+        }
+        Ok(versions)
+    }
+
+    fn note_owners(&mut self, id: u64, committed: &Committed) {
+        for event in &committed.events {
+            let Some(path) = event.path() else { continue };
+            let lives_with_session = matches!(
+                committed.changes.get(path),
+                Some(Change::Write(entry)) if entry.life == Life::Session
+            );
+            match event {
+                Event::Created(_) if lives_with_session => {
+                    self.owners.insert(path.clone(), id);
+                }
+                Event::Created(_) | Event::Deleted(_) => {
+                    self.owners.remove(path);
+                }
+                Event::Changed(_) | Event::Gap => {}
+            }
+        }
+    }
+
+    /// Lets the sessions hear of what happened, but for those that lag.
+    fn spread(&mut self) {
+        let ids: Vec<_> = self.followers.keys().copied().collect();
+        for id in ids {
+            if !self.dice.roll(self.faults.lag) {
+                self.catch_up(id);
+            }
+        }
+    }
+
+    fn catch_up(&mut self, id: u64) {
+        let Some(follower) = self.followers.get_mut(&id) else {
+            return;
+        };
+        if !follower.backlog.is_empty() && self.dice.roll(self.faults.missed_events) {
+            follower.reconnect();
+        } else {
+            follower.hear();
+        }
+    }
+}
+
+impl Follower {
+    fn new(replica: Tree) -> Self {
+        let epoch = 1;
+        Self {
+            replica,
+            backlog: VecDeque::new(),
+            watches: Arc::default(),
+            health: Sender::new(Health::Connected { epoch }),
+            epoch,
+        }
+    }
+
+    fn hear(&mut self) {
+        while let Some(committed) = self.backlog.pop_front() {
+            self.replica.apply(&committed.changes);
+            self.watches.publish(&committed.events);
+        }
+    }
+
+    /// After a lost connection the session sees the latest tree, but not what led to it.
+    fn reconnect(&mut self) {
+        for committed in self.backlog.drain(..) {
+            self.replica.apply(&committed.changes);
+        }
+        self.watches.lose();
+        self.epoch += 1;
+        self.health
+            .send_replace(Health::Connected { epoch: self.epoch });
+    }
+}
+
+/// Steele, Lea and Flood's `SplitMix64`: small, and any seed will do.
+struct Dice(u64);
+
+impl Dice {
+    const fn roll(&mut self, odds: PerMille) -> bool {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ (bits >> 31)) % 1000 < odds.0 as u64
+    }
+}

@@ -1,0 +1,149 @@
+//! The history of a job without a database.
+//!
+//! Owns the listing of builds. Numbers are dense, so no index is needed: the latest archived builds
+//! are in the job's own node, active ones are read from their anchors, older ones from pages of 256
+//! summaries. A page is a pure function of the records, so whoever finds it missing and all its
+//! builds archived writes it, and all writers write the same.
+
+use std::num::NonZeroU64;
+
+use bytes::Bytes;
+use distci_model::build::{Build, Progress};
+use distci_model::id::{BuildKey, BuildNumber, JobId};
+use distci_model::wire::{BuildPhase, BuildSummary, Page};
+use futures::StreamExt;
+
+use crate::control::summary;
+use crate::error::StoreError;
+use crate::jobs::Job;
+use crate::keys;
+use crate::store::Store;
+use crate::transaction::{Read, decode, encode, read};
+
+/// Builds of one page.
+const PAGE: NonZeroU64 = NonZeroU64::new(256).unwrap();
+/// Records read at once when a page is made.
+const PARALLEL: usize = 16;
+/// Largest page, compressed.
+const MAX_PAGE: u64 = 1024 * 1024;
+
+impl Store {
+    /// The builds of a job, latest first: at most `limit` of those before number `before`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] without such a job.
+    pub async fn list_builds(
+        &self,
+        id: &JobId,
+        before: Option<BuildNumber>,
+        limit: usize,
+    ) -> Result<Page<BuildSummary>, StoreError> {
+        let job = self.read_job(id).await?;
+        let (items, next) = self.list_builds_of(&job, before, limit).await?;
+        Ok(Page {
+            items,
+            next: next.map(|number| number.to_string()),
+        })
+    }
+
+    pub(crate) async fn list_builds_of(
+        &self,
+        job: &Job,
+        before: Option<BuildNumber>,
+        limit: usize,
+    ) -> Result<(Vec<BuildSummary>, Option<BuildNumber>), StoreError> {
+        let end = before.map_or(job.numbers.record.next, |n| n.min(job.numbers.record.next));
+        let mut builds = Vec::new();
+        let mut page: Option<(u64, Vec<BuildSummary>)> = None;
+        for number in (1..end.get())
+            .rev()
+            .take(limit)
+            .filter_map(BuildNumber::new)
+        {
+            let recent = job
+                .numbers
+                .record
+                .recent
+                .iter()
+                .find(|known| known.number == number);
+            if let Some(known) = recent {
+                builds.push(known.clone());
+                continue;
+            }
+            if let Some(active) = self.active_summary(job, number).await? {
+                builds.push(active);
+                continue;
+            }
+            let index = number.get() / PAGE;
+            if page.as_ref().is_none_or(|(known, _)| *known != index) {
+                page = Some((index, self.history_page(job, index, end).await?));
+            }
+            let listed = page.iter().flat_map(|(_, builds)| builds);
+            builds.extend(listed.filter(|known| known.number == number).cloned());
+        }
+        let next = builds
+            .last()
+            .map(|last| last.number)
+            .filter(|number| number.get() > 1);
+        Ok((builds, next))
+    }
+
+    async fn active_summary(
+        &self,
+        job: &Job,
+        number: BuildNumber,
+    ) -> Result<Option<BuildSummary>, StoreError> {
+        let path = keys::build(&BuildKey::derive(&job.key, number));
+        let build: Option<Read<Build>> = read(&*self.coordination, &path).await?;
+        Ok(build.map(|build| {
+            let begun = |progress: &Progress| !matches!(progress, Progress::Waiting);
+            let tasks = &build.record.checkpoint.tasks;
+            let running = tasks.iter().any(begun);
+            BuildSummary {
+                number,
+                phase: if running {
+                    BuildPhase::Running
+                } else {
+                    BuildPhase::Queued
+                },
+                outcome: None,
+                cause: build.record.cause,
+                created: build.record.created,
+                finished: None,
+            }
+        }))
+    }
+
+    /// The archived builds of a page; stored, if the page is full.
+    async fn history_page(
+        &self,
+        job: &Job,
+        index: u64,
+        end: BuildNumber,
+    ) -> Result<Vec<BuildSummary>, StoreError> {
+        let key = keys::history_page(&job.key, index);
+        if let Some(data) = self.blobs.get(&key, MAX_PAGE).await? {
+            let text =
+                zstd::decode_all(&*data).map_err(|error| StoreError::corrupt(&key, error))?;
+            return decode(key.as_str(), &text);
+        }
+        let first = (index * PAGE.get()).max(1);
+        let last = (index + 1) * PAGE.get();
+        let numbers = (first..last.min(end.get())).filter_map(BuildNumber::new);
+        let records = futures::stream::iter(numbers)
+            .map(|number| self.record(&job.key, number))
+            .buffered(PARALLEL);
+        let records: Vec<_> = records.collect().await;
+        let mut builds = Vec::with_capacity(records.len());
+        for record in records {
+            builds.extend(record?.map(|record| summary(&record.build, &record.outcome)));
+        }
+        if builds.len() as u64 == last - first {
+            let text = encode(key.as_str(), &builds)?;
+            let data =
+                zstd::encode_all(&*text, 3).map_err(|error| StoreError::corrupt(&key, error))?;
+            self.blobs.put(&key, Bytes::from(data)).await?;
+        }
+        Ok(builds)
+    }
+}

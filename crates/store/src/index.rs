@@ -1,0 +1,118 @@
+//! The name directories as frontends follow them.
+//!
+//! Owns the reading of index names and the news of them. Names carry everything that matching and
+//! leases need, so no reads follow the events (protocol: mirrors).
+
+use distci_model::capability::Capabilities;
+use distci_model::id::ClassId;
+use distci_model::ticket::IndexName;
+
+use crate::coordination::{Event, NodePath, Watch};
+use crate::error::StoreError;
+use crate::keys;
+use crate::store::Store;
+
+/// News of the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IndexNews {
+    /// A name appeared.
+    Added(IndexName),
+    /// A name is gone for ever.
+    Removed(IndexName),
+    /// News were missed: list again.
+    Gap,
+}
+
+/// The news of one index directory.
+#[derive(Debug)]
+pub struct IndexWatch {
+    watch: Watch,
+    parse: fn(&str) -> Option<IndexName>,
+}
+
+impl IndexWatch {
+    /// The next news; `None` when the store is gone. Cancel safe.
+    pub async fn next(&mut self) -> Option<IndexNews> {
+        loop {
+            let event = self.watch.next().await?;
+            let named = |path: &NodePath| (self.parse)(path.name());
+            let news = match &event {
+                Event::Created(path) => named(path).map(IndexNews::Added),
+                Event::Deleted(path) => named(path).map(IndexNews::Removed),
+                Event::Changed(_) => None,
+                Event::Gap => Some(IndexNews::Gap),
+            };
+            if let Some(news) = news {
+                return Some(news);
+            }
+        }
+    }
+}
+
+fn parse_queue(name: &str) -> Option<IndexName> {
+    keys::parse_queue(name).map(IndexName::Queue)
+}
+
+fn parse_claim(name: &str) -> Option<IndexName> {
+    keys::parse_claim(name).map(IndexName::Claim)
+}
+
+impl Store {
+    /// Follows the queue.
+    pub fn watch_queue(&self) -> IndexWatch {
+        IndexWatch {
+            watch: self.coordination.watch(&keys::queue()),
+            parse: parse_queue,
+        }
+    }
+
+    /// Follows the claims.
+    pub fn watch_claims(&self) -> IndexWatch {
+        IndexWatch {
+            watch: self.coordination.watch(&keys::claims()),
+            parse: parse_claim,
+        }
+    }
+
+    /// Every queued ticket. Watch first, then list: since no name is used twice, the order in which
+    /// both are put together does not matter.
+    pub async fn list_queue(&self) -> Result<Vec<IndexName>, StoreError> {
+        self.list_index(&keys::queue(), parse_queue).await
+    }
+
+    /// Every claimed ticket.
+    pub async fn list_claims(&self) -> Result<Vec<IndexName>, StoreError> {
+        self.list_index(&keys::claims(), parse_claim).await
+    }
+
+    async fn list_index(
+        &self,
+        dir: &NodePath,
+        parse: fn(&str) -> Option<IndexName>,
+    ) -> Result<Vec<IndexName>, StoreError> {
+        let mut names = Vec::new();
+        for shard in keys::shards() {
+            let listed = self.coordination.list(&dir.join(&shard)).await?;
+            names.extend(listed.iter().filter_map(|name| parse(name)));
+        }
+        Ok(names)
+    }
+
+    /// What a class requires.
+    pub async fn class(&self, class: &ClassId) -> Result<Option<Capabilities>, StoreError> {
+        let path = keys::class(class);
+        let Some(node) = self.coordination.get(&path).await? else {
+            return Ok(None);
+        };
+        let requires = keys::parse_class(&node.data);
+        requires
+            .map(Some)
+            .ok_or_else(|| StoreError::corrupt(path, "not a set of capabilities"))
+    }
+
+    /// Whether the store answers.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.coordination.get(&keys::jobs()).await?;
+        Ok(())
+    }
+}

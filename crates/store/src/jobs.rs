@@ -1,0 +1,348 @@
+//! Jobs: their configurations by revision, and the numbers of their builds.
+//!
+//! Owns `/j` and the configurations in the blob store. A configuration is stored before the node
+//! refers to it, and changes only by compare-and-set on the revision. A removed job leaves a
+//! tombstone, so that versions and keys never start again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use distci_model::build::ConfigRef;
+use distci_model::config::JobConfig;
+use distci_model::id::{BuildNumber, JobId, JobKey};
+use distci_model::wire::{BuildSummary, JobView};
+use serde::{Deserialize, Serialize};
+
+use crate::coordination::Version;
+use crate::error::StoreError;
+use crate::keys;
+use crate::store::Store;
+use crate::transaction::{Read, Transaction, Tried, decode, encode, read, until_done};
+
+/// How many triggers a job remembers, so that a repeated one finds its build.
+const REMEMBERED: usize = 128;
+/// How many archived builds are listed from memory.
+pub(crate) const RECENT: usize = 16;
+
+/// What `/j/…/<job>` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobNode {
+    pub(crate) incarnation: u32,
+    pub(crate) config: ConfigRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) description: Option<String>,
+    #[serde(default)]
+    pub(crate) removed: bool,
+}
+
+/// What `/j/…/<job>/n` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Numbers {
+    /// The number of the next build.
+    pub(crate) next: BuildNumber,
+    /// Recent triggers: mark of the request, number of its build.
+    pub(crate) triggers: VecDeque<(String, BuildNumber)>,
+    /// Recently archived builds, oldest first.
+    pub(crate) recent: VecDeque<BuildSummary>,
+}
+
+impl Numbers {
+    fn fresh() -> Self {
+        Self {
+            next: BuildNumber::FIRST,
+            triggers: VecDeque::new(),
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Takes the next number for a trigger.
+    pub(crate) fn take(&mut self, mark: String) -> BuildNumber {
+        let number = self.next;
+        self.next = number.next();
+        self.triggers.push_back((mark, number));
+        if self.triggers.len() > REMEMBERED {
+            self.triggers.pop_front();
+        }
+        number
+    }
+
+    /// The build of a remembered trigger.
+    pub(crate) fn taken(&self, mark: &str) -> Option<BuildNumber> {
+        self.triggers
+            .iter()
+            .find(|(known, _)| known == mark)
+            .map(|(_, number)| *number)
+    }
+
+    /// Remembers an archived build.
+    pub(crate) fn archive(&mut self, summary: BuildSummary) {
+        self.recent.retain(|known| known.number != summary.number);
+        self.recent.push_back(summary);
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+    }
+}
+
+/// A job as it is now, with everything that posting a build needs.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) key: JobKey,
+    pub(crate) node: Read<JobNode>,
+    pub(crate) numbers: Read<Numbers>,
+}
+
+/// Whether a job was made or changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It was not there.
+    Created,
+    /// It was there; now it has this configuration.
+    Updated,
+}
+
+/// Which present state a change of a job expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// Any.
+    Any,
+    /// The job does not exist.
+    Absent,
+    /// The job is at this revision.
+    Revision(u32),
+}
+
+impl Store {
+    /// The names of all jobs, in order.
+    pub async fn job_ids(&self) -> Result<Vec<JobId>, StoreError> {
+        let mut ids = Vec::new();
+        for shard in keys::shards() {
+            let names = self.coordination.list(&keys::jobs().join(&shard)).await?;
+            ids.extend(names.iter().filter_map(|name| name.parse::<JobId>().ok()));
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// A job with its configuration.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn job(&self, id: &JobId) -> Result<JobView, StoreError> {
+        let job = self.read_job(id).await?;
+        let configuration = self.config(&job.key, &job.node.record.config).await?;
+        Ok(JobView {
+            job: id.clone(),
+            revision: job.node.record.config.revision,
+            configuration: JobConfig::clone(&configuration),
+        })
+    }
+
+    /// What a job is for, and its revision.
+    pub async fn job_head(&self, id: &JobId) -> Result<(Option<String>, u32), StoreError> {
+        let job = self.read_job(id).await?;
+        Ok((job.node.record.description, job.node.record.config.revision))
+    }
+
+    /// Gives a job this configuration, making the job if need be.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`] if the job is not as `expected`.
+    ///
+    /// # Idempotence
+    /// The configuration that the job has already is stored no second time.
+    pub async fn set_job(
+        &self,
+        config: &JobConfig,
+        expected: Expected,
+    ) -> Result<(JobView, Put), StoreError> {
+        until_done!(self.try_set_job(config, expected))
+    }
+
+    async fn try_set_job(
+        &self,
+        config: &JobConfig,
+        expected: Expected,
+    ) -> Result<Tried<(JobView, Put)>, StoreError> {
+        let id = &config.job_id;
+        let text = encode("job configuration", config)?;
+        let hash = blake3::hash(&text).to_hex().to_string();
+        let present: Option<Read<JobNode>> = read(&*self.coordination, &keys::job(id)).await?;
+        let live = present.as_ref().filter(|job| !job.record.removed);
+        let view = |revision| JobView {
+            job: id.clone(),
+            revision,
+            configuration: config.clone(),
+        };
+        if let Some(job) = live.filter(|job| job.record.config.hash == hash) {
+            // Also the answer to a repeated request, whose revision has been reached already.
+            let revision = job.record.config.revision;
+            return Ok(Tried::Done((view(revision), Put::Updated)));
+        }
+        check_expected(id, live.map(|job| job.record.config.revision), expected)?;
+        let revision = live.map_or(1, |job| job.record.config.revision + 1);
+        let incarnation = match (&present, live) {
+            (None, _) => 0,
+            (Some(job), Some(_)) => job.record.incarnation,
+            (Some(job), None) => job.record.incarnation + 1,
+        };
+        let key = JobKey::derive(id, incarnation);
+        self.blobs
+            .put(&keys::config(&key, revision, &hash), text)
+            .await?;
+        let description = config.description.clone();
+        let config = ConfigRef { revision, hash };
+        let node = JobNode {
+            incarnation,
+            config,
+            description,
+            removed: false,
+        };
+        let committed = self
+            .commit_job(id, present.as_ref(), live.is_some(), &node)
+            .await?;
+        let put = if live.is_some() {
+            Put::Updated
+        } else {
+            Put::Created
+        };
+        Ok(if committed {
+            Tried::Done((view(revision), put))
+        } else {
+            Tried::Again
+        })
+    }
+
+    async fn commit_job(
+        &self,
+        id: &JobId,
+        present: Option<&Read<JobNode>>,
+        keep_numbers: bool,
+        node: &JobNode,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = Transaction::default();
+        let (path, numbers) = (keys::job(id), keys::numbers(id));
+        let data = encode(path.as_str(), node)?;
+        let fresh = encode(numbers.as_str(), &Numbers::fresh())?;
+        match present {
+            None => {
+                transaction.create(path, data);
+                transaction.create(numbers, fresh);
+            }
+            Some(job) => {
+                transaction.set(path, data, job.version);
+                if !keep_numbers {
+                    let old = self.coordination.get(&numbers).await?;
+                    let version = old.map_or(Version::FIRST, |node| node.version);
+                    transaction.set(numbers, fresh, version);
+                }
+            }
+        }
+        Ok(transaction.commit(&*self.coordination).await?.is_some())
+    }
+
+    /// Removes a job and all that its builds left.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] while builds of it are not finished.
+    ///
+    /// # Idempotence
+    /// A removed job is swept again.
+    pub async fn remove_job(&self, id: &JobId) -> Result<(), StoreError> {
+        let key = until_done!(self.try_remove_job(id))?;
+        for prefix in keys::job_blobs(&key) {
+            self.blobs.delete_prefix(&prefix).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_remove_job(&self, id: &JobId) -> Result<Tried<JobKey>, StoreError> {
+        let path = keys::job(id);
+        let missing = || StoreError::missing(format!("job {id:?}", id = id.as_str()));
+        let node: Read<JobNode> = read(&*self.coordination, &path)
+            .await?
+            .ok_or_else(missing)?;
+        let key = JobKey::derive(id, node.record.incarnation);
+        if node.record.removed {
+            return Ok(Tried::Done(key));
+        }
+        let numbers = read_numbers(self, id).await?;
+        if let Some(number) = self.first_active(&key, &numbers.record).await? {
+            return Err(StoreError::refused(format!(
+                "build {id}#{number} is not finished"
+            )));
+        }
+        let tombstone = JobNode {
+            removed: true,
+            ..node.record
+        };
+        let mut transaction = Transaction::default();
+        transaction.set(
+            path.clone(),
+            encode(path.as_str(), &tombstone)?,
+            node.version,
+        );
+        transaction.check(keys::numbers(id), numbers.version);
+        let committed = transaction.commit(&*self.coordination).await?;
+        Ok(if committed.is_some() {
+            Tried::Done(key)
+        } else {
+            Tried::Again
+        })
+    }
+
+    /// A live job.
+    pub(crate) async fn read_job(&self, id: &JobId) -> Result<Job, StoreError> {
+        let missing = || StoreError::missing(format!("job \"{id}\""));
+        let node: Option<Read<JobNode>> = read(&*self.coordination, &keys::job(id)).await?;
+        let node = node.filter(|job| !job.record.removed).ok_or_else(missing)?;
+        let numbers = read_numbers(self, id).await?;
+        let key = JobKey::derive(id, node.record.incarnation);
+        Ok(Job {
+            id: id.clone(),
+            key,
+            node,
+            numbers,
+        })
+    }
+
+    /// One revision of a job's configuration.
+    pub(crate) async fn config(
+        &self,
+        job: &JobKey,
+        config: &ConfigRef,
+    ) -> Result<Arc<JobConfig>, StoreError> {
+        if let Some(known) = self.configs.get(&config.hash) {
+            return Ok(known);
+        }
+        let key = keys::config(job, config.revision, &config.hash);
+        let limit = 4 * distci_model::config::MAX_BYTES as u64;
+        let text = self.blobs.get(&key, limit).await?;
+        let text = text.ok_or_else(|| StoreError::corrupt(&key, "it is gone"))?;
+        let parsed: Arc<JobConfig> = Arc::new(decode(key.as_str(), &text)?);
+        self.configs.put(config.hash.clone(), Arc::clone(&parsed));
+        Ok(parsed)
+    }
+}
+
+async fn read_numbers(store: &Store, id: &JobId) -> Result<Read<Numbers>, StoreError> {
+    let path = keys::numbers(id);
+    let numbers = read(&*store.coordination, &path).await?;
+    numbers.ok_or_else(|| StoreError::corrupt(path, "it is gone"))
+}
+
+fn check_expected(id: &JobId, present: Option<u32>, expected: Expected) -> Result<(), StoreError> {
+    let stale = |detail| Err(StoreError::Stale { detail });
+    match (expected, present) {
+        (Expected::Any, _) | (Expected::Absent, None) => Ok(()),
+        (Expected::Revision(wanted), Some(revision)) if wanted == revision => Ok(()),
+        (Expected::Absent, Some(_)) => stale(format!("job \"{id}\" exists already")),
+        (Expected::Revision(wanted), Some(revision)) => stale(format!(
+            "job \"{id}\" is at revision {revision}, not {wanted}"
+        )),
+        (Expected::Revision(wanted), None) => stale(format!(
+            "job \"{id}\" does not exist, so it is not at revision {wanted}"
+        )),
+    }
+}

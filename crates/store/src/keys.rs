@@ -1,0 +1,331 @@
+//! The map of the store: the only file that spells a path or a key.
+//!
+//! Owns how nodes and blobs are called and how index names are read back. Everything here is a pure
+//! function; `docs/znodes.md` is its prose. Invariant: no name is ever used for two things (R1), so
+//! what is deleted never comes back.
+
+use distci_model::capability::Capabilities;
+use distci_model::id::{
+    Attempt, BuildKey, BuildNumber, ClassId, JobId, JobKey, RequestId, TicketId, TicketKey,
+};
+use distci_model::ticket::{ClaimName, IndexName, Priority, QueueName, Stamp};
+
+use crate::blobs::BlobKey;
+use crate::coordination::NodePath;
+
+/// Number of shards of each tree: no directory grows beyond what one listing may hold.
+pub const SHARDS: u16 = 256;
+
+fn dir(name: &str) -> NodePath {
+    NodePath::root().join(name)
+}
+
+fn shard(text: &str) -> String {
+    let hash = blake3::derive_key("distci shard v1", text.as_bytes());
+    format!("{:02x}", hash[0])
+}
+
+/// The names of all shards.
+pub fn shards() -> impl Iterator<Item = String> {
+    (0..SHARDS).map(|shard| format!("{shard:02x}"))
+}
+
+/// Where all jobs are.
+pub fn jobs() -> NodePath {
+    dir("j")
+}
+
+/// A job's node.
+pub fn job(job: &JobId) -> NodePath {
+    jobs().join(&shard(job.as_str())).join(job.as_str())
+}
+
+/// A job's numbers: the next build, recent triggers, recent builds.
+pub fn numbers(id: &JobId) -> NodePath {
+    job(id).join("n")
+}
+
+/// Where all builds that are not archived are.
+pub fn builds() -> NodePath {
+    dir("b")
+}
+
+/// The anchor of a build's control ticket.
+pub fn build(key: &BuildKey) -> NodePath {
+    builds().join(&shard(key.as_str())).join(key.as_str())
+}
+
+/// A build's mailbox: its version tells that there is news.
+pub fn mailbox(key: &BuildKey) -> NodePath {
+    build(key).join("m")
+}
+
+/// There if somebody asked to cancel the build.
+pub fn cancel_flag(key: &BuildKey) -> NodePath {
+    build(key).join("x")
+}
+
+/// The anchor of any ticket.
+pub fn anchor(key: &TicketKey) -> NodePath {
+    if key.ticket.is_control() {
+        build(&key.build)
+    } else {
+        build(&key.build).join(key.ticket.as_str())
+    }
+}
+
+/// The requirements of a class in clear.
+pub fn class(class: &ClassId) -> NodePath {
+    dir("cls").join(class.as_str())
+}
+
+/// The queue index.
+pub fn queue() -> NodePath {
+    dir("q")
+}
+
+/// The claim index.
+pub fn claims() -> NodePath {
+    dir("c")
+}
+
+/// Where an index entry is.
+pub fn index(name: &IndexName) -> NodePath {
+    match name {
+        IndexName::Queue(entry) => {
+            let QueueName {
+                priority,
+                class,
+                stamp,
+                job,
+                key,
+                version,
+            } = entry;
+            let (priority, stamp) = (priority.get(), stamp.millis());
+            let name = format!("{priority}.{class}.{stamp:013}.{job}.{key}.{version}");
+            queue().join(&shard(key.build.as_str())).join(&name)
+        }
+        IndexName::Claim(marker) => {
+            let ClaimName {
+                key,
+                attempt,
+                control,
+                worker,
+                request,
+                job,
+                class,
+                cancel,
+            } = marker;
+            let duty = if *control { 'c' } else { 't' };
+            let cancel = if *cancel { ".x" } else { "" };
+            let name = format!("{key}.{attempt}.{duty}.{worker}.{request}.{job}.{class}{cancel}");
+            claims().join(&shard(key.build.as_str())).join(&name)
+        }
+    }
+}
+
+/// Reads the name of a queue entry back; `None` for what nobody of this version wrote.
+pub fn parse_queue(name: &str) -> Option<QueueName> {
+    let mut parts = name.split('.');
+    let mut next = || parts.next();
+    let priority = Priority::new(next()?.parse().ok()?)?;
+    let class = next()?.parse().ok()?;
+    let stamp = Stamp::from_millis(next()?.parse().ok()?);
+    let job = next()?.to_owned();
+    let key = TicketKey {
+        build: next()?.parse().ok()?,
+        ticket: next()?.parse().ok()?,
+    };
+    let version = next()?.parse().ok()?;
+    next().is_none().then_some(QueueName {
+        priority,
+        class,
+        stamp,
+        job,
+        key,
+        version,
+    })
+}
+
+/// Reads the name of a claim marker back; `None` for what nobody of this version wrote.
+pub fn parse_claim(name: &str) -> Option<ClaimName> {
+    let mut parts = name.split('.');
+    let mut next = || parts.next();
+    let key = TicketKey {
+        build: next()?.parse().ok()?,
+        ticket: next()?.parse().ok()?,
+    };
+    let attempt = Attempt::new(next()?.parse().ok()?);
+    let control = match next()? {
+        "c" => true,
+        "t" => false,
+        _ => return None,
+    };
+    let (worker, request, job) = (next()?.to_owned(), next()?.to_owned(), next()?.to_owned());
+    let class = next()?.parse().ok()?;
+    let cancel = match next() {
+        None => false,
+        Some("x") => true,
+        Some(_) => return None,
+    };
+    next().is_none().then_some(ClaimName {
+        key,
+        attempt,
+        control,
+        worker,
+        request,
+        job,
+        class,
+        cancel,
+    })
+}
+
+/// What a trigger request is remembered by.
+pub fn request_mark(request: &RequestId) -> String {
+    request.as_str().chars().take(24).collect()
+}
+
+/// One revision of a job's configuration.
+pub fn config(job: &JobKey, revision: u32, hash: &str) -> BlobKey {
+    BlobKey::top("cfg")
+        .join(job.as_str())
+        .join(&format!("{revision}-{hash}"))
+}
+
+/// Where the blobs of a job are: its configurations, its builds, its history.
+pub fn job_blobs(job: &JobKey) -> [BlobKey; 3] {
+    ["cfg", "b", "h"].map(|tree| BlobKey::top(tree).join(job.as_str()))
+}
+
+/// A build, as the blobs are keyed.
+fn build_blobs(job: &JobKey, number: BuildNumber) -> BlobKey {
+    BlobKey::top("b")
+        .join(job.as_str())
+        .join(&number.to_string())
+}
+
+/// The record of an archived build.
+pub fn record(job: &JobKey, number: BuildNumber) -> BlobKey {
+    build_blobs(job, number).join("record")
+}
+
+/// One attempt of a ticket, as its blobs are keyed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AttemptBlobs {
+    /// The job.
+    pub job: JobKey,
+    /// The build.
+    pub number: BuildNumber,
+    /// The ticket.
+    pub ticket: TicketId,
+    /// The attempt.
+    pub attempt: Attempt,
+}
+
+impl AttemptBlobs {
+    fn key(&self, tree: &str) -> BlobKey {
+        let name = format!("{}.{}", self.ticket, self.attempt);
+        build_blobs(&self.job, self.number).join(tree).join(&name)
+    }
+
+    /// Where the console's chunks are.
+    pub fn console(&self) -> BlobKey {
+        self.key("log")
+    }
+
+    /// The chunk of the console that begins at byte `offset`.
+    pub fn console_chunk(&self, offset: u64) -> BlobKey {
+        self.console().join(&format!("{offset:012x}"))
+    }
+
+    /// The layer of the workspace.
+    pub fn layer(&self) -> BlobKey {
+        self.key("ws")
+    }
+
+    /// The content of an artifact.
+    pub fn artifact(&self, index: usize) -> BlobKey {
+        self.key("art").join(&index.to_string())
+    }
+
+    /// The names and digests of the artifacts.
+    pub fn artifact_manifest(&self) -> BlobKey {
+        self.key("art").join("manifest")
+    }
+
+    /// What the task says about itself.
+    pub fn summary(&self) -> BlobKey {
+        self.key("sum")
+    }
+}
+
+/// The offset of the console chunk of this name.
+pub fn parse_chunk(name: &str) -> Option<u64> {
+    u64::from_str_radix(name, 16).ok()
+}
+
+/// A page of a job's history.
+pub fn history_page(job: &JobKey, page: u64) -> BlobKey {
+    BlobKey::top("h").join(job.as_str()).join(&page.to_string())
+}
+
+/// The payload of a class node.
+pub fn class_payload(requires: &Capabilities) -> Vec<u8> {
+    requires.to_string().into_bytes()
+}
+
+/// Reads the payload of a class node back.
+pub fn parse_class(payload: &[u8]) -> Option<Capabilities> {
+    let text = std::str::from_utf8(payload).ok()?;
+    text.split(' ').map(|member| member.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use distci_model::capability::Kind;
+
+    fn key() -> TicketKey {
+        let job = JobKey::derive(&"j".parse().unwrap(), 0);
+        let build = BuildKey::derive(&job, BuildNumber::FIRST);
+        let ticket = TicketId::derive(&build, &"t".parse().unwrap(), 1);
+        TicketKey { build, ticket }
+    }
+
+    #[test]
+    fn index_names_read_what_they_write() {
+        let class = Capabilities::control().class();
+        let queue = QueueName {
+            priority: Priority::CONTROL,
+            class: class.clone(),
+            stamp: Stamp::from_millis(1_700_000_000_000),
+            job: "abcdefgh".into(),
+            key: key(),
+            version: 3,
+        };
+        let path = index(&IndexName::Queue(queue.clone()));
+        assert_eq!(parse_queue(path.name()), Some(queue));
+        for cancel in [false, true] {
+            let claim = ClaimName {
+                key: key(),
+                attempt: Attempt::new(2),
+                control: false,
+                worker: "abcdefgh".into(),
+                request: "0123abcd".into(),
+                job: "abcdefgh".into(),
+                class: class.clone(),
+                cancel,
+            };
+            let path = index(&IndexName::Claim(claim.clone()));
+            assert_eq!(parse_claim(path.name()), Some(claim));
+        }
+        assert_eq!(parse_queue("0.x"), None);
+        assert_eq!(parse_claim("nonsense"), None);
+    }
+
+    #[test]
+    fn classes_read_what_they_write() {
+        let requires = Capabilities::task(Kind::ExecuteShell, &["linux".parse().unwrap()]);
+        assert_eq!(parse_class(&class_payload(&requires)), Some(requires));
+    }
+}

@@ -1,0 +1,29 @@
+//! The shared store: the only code that knows redb and object stores.
+//!
+//! Owns two seams, [`coordination`] and [`blobs`], and on top of them the typed store: jobs,
+//! builds, tickets, consoles, artifacts, history. Never knows HTTP and never decides a rule: the
+//! laws are in `distci-model`. Invariant: each transition of a ticket is exactly one commit.
+
+mod artifacts;
+pub mod blobs;
+mod builds;
+mod consoles;
+mod control;
+pub mod coordination;
+mod error;
+mod history;
+mod index;
+mod jobs;
+pub mod keys;
+mod store;
+mod tickets;
+mod transaction;
+
+pub use artifacts::{OpenArtifact, Upload};
+pub use builds::{Posted, Which};
+pub use consoles::{ConsoleHome, ConsolePart};
+pub use error::StoreError;
+pub use index::{IndexNews, IndexWatch};
+pub use jobs::{Expected, Put};
+pub use store::{OpenError, Store};
+pub use tickets::{Claiming, TicketFacts};

@@ -1,0 +1,86 @@
+//! The store as a whole: coordination and blobs together.
+//!
+//! Owns the two seams and the caches of what never changes. Remembers nothing that another process
+//! would have to know.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use distci_model::config::JobConfig;
+use lru::LruCache;
+
+use crate::blobs::{BlobError, Blobs};
+use crate::consoles::ConsoleIndexes;
+use crate::coordination::embedded::{Embedded, OpenError as CoordinationError};
+use crate::coordination::{Clock, Coordination};
+
+/// Configurations kept parsed.
+const CONFIGS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// The shared store, concrete and typed. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) coordination: Arc<dyn Coordination>,
+    pub(crate) blobs: Blobs,
+    pub(crate) configs: Arc<Configs>,
+    pub(crate) consoles: Arc<ConsoleIndexes>,
+}
+
+/// Why an embedded store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its coordination data could not.
+    #[error(transparent)]
+    Coordination(#[from] CoordinationError),
+    /// Its blobs could not.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+}
+
+impl Store {
+    /// A store over these two.
+    pub fn new(coordination: Arc<dyn Coordination>, blobs: Blobs) -> Self {
+        let (configs, consoles) = (Arc::default(), Arc::default());
+        Self {
+            coordination,
+            blobs,
+            configs,
+            consoles,
+        }
+    }
+
+    /// The store of one machine: everything below `dir`, which no other process may use.
+    pub fn embedded(dir: &Path, clock: Clock) -> Result<Self, OpenError> {
+        let coordination = Embedded::open(dir, clock)?;
+        let blobs = Blobs::directory(&dir.join("blobs"))?;
+        Ok(Self::new(Arc::new(coordination), blobs))
+    }
+}
+
+/// Parsed configurations by hash.
+#[derive(Debug)]
+pub(crate) struct Configs(Mutex<LruCache<String, Arc<JobConfig>>>);
+
+impl Default for Configs {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(CONFIGS)))
+    }
+}
+
+impl Configs {
+    pub(crate) fn get(&self, hash: &str) -> Option<Arc<JobConfig>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(hash)
+            .cloned()
+    }
+
+    pub(crate) fn put(&self, hash: String, config: Arc<JobConfig>) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put(hash, config);
+    }
+}

@@ -1,0 +1,332 @@
+//! Tickets: claiming, completing, releasing, expiring.
+//!
+//! Owns the acts of workers on tickets. Each is one commit (R2), planned by `model::plan` on the
+//! record as read and void if that has changed. Every act may be repeated and is answered from
+//! what is stored (R6).
+
+use distci_model::Timestamp;
+use distci_model::build::Build;
+use distci_model::id::{Attempt, BuildRef, RequestId, TaskName, TicketKey, WorkerName};
+use distci_model::order::order;
+use distci_model::outcome::{Outcome, TaskResult};
+use distci_model::plan::{Intent, Refused};
+use distci_model::ticket::{Claimed, Ticket, TicketState};
+use distci_model::wire::{Claim, Work};
+
+use crate::error::StoreError;
+use crate::keys::{self, AttemptBlobs};
+use crate::store::Store;
+use crate::transaction::{Anchor, Child, Read, Transaction, Tried, read, until_done};
+
+/// What became of a wish to claim.
+#[derive(Debug)]
+pub enum Claiming {
+    /// The worker has it.
+    Claimed(Box<Claim>),
+    /// Somebody else has it, or it is gone.
+    Taken,
+}
+
+/// A ticket for people to read.
+#[derive(Debug, Clone)]
+pub struct TicketFacts {
+    /// Its build.
+    pub build: BuildRef,
+    /// Its task; none for the build itself.
+    pub task: Option<TaskName>,
+    /// Who holds it.
+    pub claimed: Option<Claimed>,
+    /// The latest attempt.
+    pub attempt: Attempt,
+}
+
+impl Store {
+    /// Claims a ticket for a worker.
+    ///
+    /// # Idempotence
+    /// A repeated `request` finds the claim that it made, for as long as it is held.
+    pub async fn claim(
+        &self,
+        key: &TicketKey,
+        worker: &WorkerName,
+        request: &RequestId,
+        at: Timestamp,
+    ) -> Result<Claiming, StoreError> {
+        let intent = || Intent::Claim {
+            worker: worker.clone(),
+            request: request.clone(),
+            at,
+        };
+        if key.ticket.is_control() {
+            let claimed = self.transition::<Build>(key, intent).await?;
+            let Some(build) = won(claimed) else {
+                return Ok(Claiming::Taken);
+            };
+            let order = self.control_order(key, &build).await?;
+            Ok(claiming(
+                key,
+                &build.ticket,
+                Work::Control {
+                    order: Box::new(order),
+                },
+            ))
+        } else {
+            let claimed = self.transition::<Child>(key, intent).await?;
+            let Some(child) = won(claimed) else {
+                return Ok(Claiming::Taken);
+            };
+            self.task_claim(key, &child, at).await
+        }
+    }
+
+    async fn task_claim(
+        &self,
+        key: &TicketKey,
+        child: &Child,
+        at: Timestamp,
+    ) -> Result<Claiming, StoreError> {
+        let control = keys::build(&key.build);
+        let Some(build) = read::<Build>(&*self.coordination, &control).await? else {
+            return Ok(Claiming::Taken);
+        };
+        let config = self.config(&child.ticket.job, &build.record.config).await?;
+        match order(&config, &build.record, child.task) {
+            Ok(order) => Ok(claiming(
+                key,
+                &child.ticket,
+                Work::Task {
+                    order: Box::new(order),
+                },
+            )),
+            Err(reason) => {
+                // Nobody can run it: it ends here, and the worker looks for another.
+                let result = TaskResult::of(Outcome::Failure { reason });
+                self.complete(key, child.ticket.attempt, &result, at)
+                    .await?;
+                Ok(Claiming::Taken)
+            }
+        }
+    }
+
+    /// Ends a task's run.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] if the attempt is not the ticket's claim.
+    ///
+    /// # Idempotence
+    /// The same result may be reported again.
+    pub async fn complete(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        result: &TaskResult,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let intent = || Intent::Complete {
+            attempt,
+            result: Box::new(result.clone()),
+            at,
+        };
+        done(self.transition::<Child>(key, intent).await?)
+    }
+
+    /// Hands a ticket back undone.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] if the attempt is not the ticket's claim.
+    pub async fn release(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.end_claim(key, || Intent::Release { attempt, at })
+            .await
+    }
+
+    /// Takes a ticket from a worker that was not heard of.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] if the attempt is not the ticket's claim any more.
+    pub async fn expire(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.end_claim(key, || Intent::Expire { attempt, at }).await
+    }
+
+    async fn end_claim(
+        &self,
+        key: &TicketKey,
+        intent: impl Fn() -> Intent,
+    ) -> Result<(), StoreError> {
+        if key.ticket.is_control() {
+            done(self.transition::<Build>(key, intent).await?)
+        } else {
+            done(self.transition::<Child>(key, intent).await?)
+        }
+    }
+
+    /// Cancels a task's run, whether claimed or not.
+    pub(crate) async fn cancel_ticket(
+        &self,
+        key: &TicketKey,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        match self
+            .transition::<Child>(key, || Intent::Cancel { at })
+            .await?
+        {
+            Transitioned::Now(_) | Transitioned::Before(_) | Transitioned::Missing => Ok(()),
+            Transitioned::Refused(refused) => Err(StoreError::refused(refused.to_string())),
+        }
+    }
+
+    async fn transition<A: Anchor>(
+        &self,
+        key: &TicketKey,
+        intent: impl Fn() -> Intent,
+    ) -> Result<Transitioned<A>, StoreError> {
+        let coordination = &*self.coordination;
+        until_done!(async {
+            let Some(before) = read::<A>(coordination, &keys::anchor(key)).await? else {
+                return Ok(Tried::Done(Transitioned::Missing));
+            };
+            let mut transaction = Transaction::default();
+            match transaction
+                .intend(coordination, key, &before, intent())
+                .await?
+            {
+                Err(Refused::AlreadySo) => Ok(Tried::Done(Transitioned::Before(before.record))),
+                Err(refused) => Ok(Tried::Done(Transitioned::Refused(refused))),
+                Ok(after) => Ok(match transaction.commit(coordination).await? {
+                    Some(_) => Tried::Done(Transitioned::Now(after)),
+                    None => Tried::Again,
+                }),
+            }
+        })
+    }
+
+    /// Whether this attempt is the ticket's claim now, and where its blobs are.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] if it is not.
+    pub async fn check_claim(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+    ) -> Result<AttemptBlobs, StoreError> {
+        let ticket = self.ticket(key).await?;
+        let Some(ticket) = ticket else {
+            return Err(StoreError::AttemptOver { current: 0 });
+        };
+        match ticket.state {
+            TicketState::Claimed(_) if ticket.attempt == attempt => {
+                Ok(attempt_blobs(&ticket, key, attempt))
+            }
+            TicketState::Claimed(_)
+            | TicketState::Queued
+            | TicketState::Parked
+            | TicketState::Done(_) => Err(StoreError::AttemptOver {
+                current: ticket.attempt.get(),
+            }),
+        }
+    }
+
+    /// The ticket as it is now.
+    pub async fn ticket(&self, key: &TicketKey) -> Result<Option<Ticket>, StoreError> {
+        let path = keys::anchor(key);
+        Ok(if key.ticket.is_control() {
+            let anchor = read::<Build>(&*self.coordination, &path).await?;
+            anchor.map(|anchor| anchor.record.ticket)
+        } else {
+            let anchor = read::<Child>(&*self.coordination, &path).await?;
+            anchor.map(|anchor| anchor.record.ticket)
+        })
+    }
+
+    /// What people want to know of a ticket.
+    pub async fn ticket_facts(&self, key: &TicketKey) -> Result<Option<TicketFacts>, StoreError> {
+        let coordination = &*self.coordination;
+        let Some(build) = read::<Build>(coordination, &keys::build(&key.build)).await? else {
+            return Ok(None);
+        };
+        let (ticket, task) = if key.ticket.is_control() {
+            (build.record.ticket, None)
+        } else {
+            let child: Option<Read<Child>> = read(coordination, &keys::anchor(key)).await?;
+            let Some(child) = child else { return Ok(None) };
+            let config = self
+                .config(&child.record.ticket.job, &build.record.config)
+                .await?;
+            let task = config
+                .tasks
+                .get(child.record.task)
+                .map(|task| task.name.clone());
+            (child.record.ticket, task)
+        };
+        let claimed = match ticket.state {
+            TicketState::Claimed(claimed) => Some(claimed),
+            TicketState::Queued | TicketState::Parked | TicketState::Done(_) => None,
+        };
+        let (build, attempt) = (build.record.id, ticket.attempt);
+        Ok(Some(TicketFacts {
+            build,
+            task,
+            claimed,
+            attempt,
+        }))
+    }
+}
+
+/// What became of an intent.
+enum Transitioned<A> {
+    /// It is so, by this call.
+    Now(A),
+    /// It was so before: an earlier try did it.
+    Before(A),
+    /// It may not be.
+    Refused(Refused),
+    /// There is no such ticket any more.
+    Missing,
+}
+
+/// The record, if the request holds the claim, by this call or an earlier one.
+fn won<A>(outcome: Transitioned<A>) -> Option<A> {
+    match outcome {
+        Transitioned::Now(anchor) | Transitioned::Before(anchor) => Some(anchor),
+        Transitioned::Refused(_) | Transitioned::Missing => None,
+    }
+}
+
+fn done<A>(outcome: Transitioned<A>) -> Result<(), StoreError> {
+    match outcome {
+        Transitioned::Now(_) | Transitioned::Before(_) => Ok(()),
+        Transitioned::Refused(Refused::AttemptOver { current }) => Err(StoreError::AttemptOver {
+            current: current.get(),
+        }),
+        Transitioned::Refused(refused) => Err(StoreError::refused(refused.to_string())),
+        Transitioned::Missing => Err(StoreError::AttemptOver { current: 0 }),
+    }
+}
+
+fn claiming(key: &TicketKey, ticket: &Ticket, work: Work) -> Claiming {
+    Claiming::Claimed(Box::new(Claim {
+        ticket: key.clone(),
+        attempt: ticket.attempt,
+        lease: ticket.duty.lease().as_secs(),
+        work,
+    }))
+}
+
+/// Where the blobs of an attempt are.
+pub(crate) fn attempt_blobs(ticket: &Ticket, key: &TicketKey, attempt: Attempt) -> AttemptBlobs {
+    AttemptBlobs {
+        job: ticket.job.clone(),
+        number: ticket.number,
+        ticket: key.ticket.clone(),
+        attempt,
+    }
+}

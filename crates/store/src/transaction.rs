@@ -1,0 +1,290 @@
+//! Records read with their version, and the one commit that a transition becomes.
+//!
+//! Owns the translation of a planned transition into operations (R2): the anchor with its version,
+//! the difference of its index names, and the news for the build's control ticket. Never decides
+//! anything: that is `model::plan`.
+
+use bytes::Bytes;
+use distci_model::build::Build;
+use distci_model::id::{BuildKey, TicketKey};
+use distci_model::plan::{Intent, News, Refused, plan};
+use distci_model::ticket::Ticket;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::coordination::{
+    CommitError, ConflictKind, Coordination, Expect, Life, NodePath, Op, Receipt, Version,
+};
+use crate::error::StoreError;
+use crate::keys;
+
+/// How often a commit that lost a race is planned anew. Each round, somebody's commit succeeded.
+pub(crate) const MAX_ROUNDS: usize = 256;
+
+/// A record with the version at which it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Read<T> {
+    pub(crate) record: T,
+    pub(crate) version: Version,
+}
+
+/// The anchor of a task's ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Child {
+    /// The ticket.
+    pub(crate) ticket: Ticket,
+    /// The task, by its place in the configuration.
+    pub(crate) task: usize,
+}
+
+/// An anchor: a ticket with what its node holds beside.
+pub(crate) trait Anchor: Serialize + DeserializeOwned + Clone {
+    fn ticket(&self) -> &Ticket;
+    fn with(&self, ticket: Ticket) -> Self;
+}
+
+impl Anchor for Child {
+    fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+    fn with(&self, ticket: Ticket) -> Self {
+        Self {
+            ticket,
+            ..self.clone()
+        }
+    }
+}
+
+impl Anchor for Build {
+    fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+    fn with(&self, ticket: Ticket) -> Self {
+        Self {
+            ticket,
+            ..self.clone()
+        }
+    }
+}
+
+/// Reads a JSON record.
+pub(crate) async fn read<T: DeserializeOwned>(
+    coordination: &dyn Coordination,
+    path: &NodePath,
+) -> Result<Option<Read<T>>, StoreError> {
+    let Some(node) = coordination.get(path).await? else {
+        return Ok(None);
+    };
+    let record = decode(path.as_str(), &node.data)?;
+    Ok(Some(Read {
+        record,
+        version: node.version,
+    }))
+}
+
+/// Reads JSON that we wrote.
+pub(crate) fn decode<T: DeserializeOwned>(what: &str, data: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(data).map_err(|error| StoreError::corrupt(what, error))
+}
+
+/// Writes JSON.
+pub(crate) fn encode<T: Serialize>(what: &str, record: &T) -> Result<Bytes, StoreError> {
+    let text = serde_json::to_vec(record).map_err(|error| StoreError::corrupt(what, error))?;
+    Ok(text.into())
+}
+
+/// What became of one try to commit.
+pub(crate) enum Tried<T> {
+    /// It is so.
+    Done(T),
+    /// Somebody else was first, or the outcome is unknown: read again and plan anew. Since a plan
+    /// on the new record recognises what was ours, nothing happens twice (protocol rule of
+    /// ambiguous commits).
+    Again,
+}
+
+/// Runs a future that gives [`Tried`] again and again until it is done. A macro, for a future made by
+/// a borrowing async closure is not known to be `Send`.
+macro_rules! until_done {
+    ($once:expr) => {{
+        let mut round = 0;
+        loop {
+            let tried: Result<$crate::transaction::Tried<_>, $crate::error::StoreError> =
+                $once.await;
+            match tried {
+                Ok($crate::transaction::Tried::Done(done)) => break Ok(done),
+                Err(error) => break Err(error),
+                Ok($crate::transaction::Tried::Again) => round += 1,
+            }
+            if round == $crate::transaction::MAX_ROUNDS {
+                let source = "every commit lost its race".into();
+                break Err($crate::error::StoreError::Down(source));
+            }
+        }
+    }};
+}
+pub(crate) use until_done;
+
+/// The operations of one commit, in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    ops: Vec<Op>,
+}
+
+impl Transaction {
+    pub(crate) fn create(&mut self, path: NodePath, data: Bytes) {
+        self.ops.push(Op::Create {
+            path,
+            data,
+            life: Life::Durable,
+        });
+    }
+
+    pub(crate) fn set(&mut self, path: NodePath, data: Bytes, version: Version) {
+        self.ops.push(Op::Set {
+            path,
+            data,
+            expect: Expect::Exactly(version),
+        });
+    }
+
+    pub(crate) fn check(&mut self, path: NodePath, version: Version) {
+        self.ops.push(Op::Check { path, version });
+    }
+
+    pub(crate) fn delete(&mut self, path: NodePath) {
+        self.ops.push(Op::Delete {
+            path,
+            expect: Expect::Any,
+        });
+    }
+
+    pub(crate) fn delete_at(&mut self, path: NodePath, version: Version) {
+        self.ops.push(Op::Delete {
+            path,
+            expect: Expect::Exactly(version),
+        });
+    }
+
+    /// Creates an anchor and its index entry.
+    pub(crate) fn post<A: Anchor>(
+        &mut self,
+        key: &TicketKey,
+        anchor: &A,
+    ) -> Result<(), StoreError> {
+        let path = keys::anchor(key);
+        let data = encode(path.as_str(), anchor)?;
+        self.create(path, data);
+        if let Some(name) = anchor.ticket().index_name(key, Version::FIRST.0) {
+            self.create(keys::index(&name), Bytes::new());
+        }
+        Ok(())
+    }
+
+    /// Replaces an anchor, and its index entry if that changes.
+    pub(crate) fn replace<A: Anchor>(
+        &mut self,
+        key: &TicketKey,
+        before: &Read<A>,
+        after: &A,
+    ) -> Result<(), StoreError> {
+        let path = keys::anchor(key);
+        let data = encode(path.as_str(), after)?;
+        self.set(path, data, before.version);
+        let old = before.record.ticket().index_name(key, before.version.0);
+        let new = after.ticket().index_name(key, before.version.next().0);
+        if old != new {
+            if let Some(old) = old {
+                self.delete(keys::index(&old));
+            }
+            if let Some(new) = new {
+                self.create(keys::index(&new), Bytes::new());
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes an anchor and its index entry.
+    pub(crate) fn remove<A: Anchor>(&mut self, key: &TicketKey, before: &Read<A>) {
+        if let Some(name) = before.record.ticket().index_name(key, before.version.0) {
+            self.delete(keys::index(&name));
+        }
+        self.delete_at(keys::anchor(key), before.version);
+    }
+
+    /// Tells the build's control ticket that there is news: the mailbox rings; a parked ticket
+    /// wakes, and any other must still be as it was read. Both halves are needed: without the
+    /// first, a control that parks now misses the news; without the second, one that has parked.
+    pub(crate) async fn ring(
+        &mut self,
+        coordination: &dyn Coordination,
+        build: &BuildKey,
+    ) -> Result<(), StoreError> {
+        let mailbox = keys::mailbox(build);
+        self.ops.push(Op::Set {
+            path: mailbox,
+            data: Bytes::new(),
+            expect: Expect::Any,
+        });
+        let control = TicketKey::control(build.clone());
+        let path = keys::anchor(&control);
+        let parent: Read<Build> = read(coordination, &path)
+            .await?
+            .ok_or_else(|| StoreError::missing(format!("build {build}")))?;
+        match plan(&parent.record.ticket, Intent::Wake) {
+            Ok(woken) => {
+                let after = parent.record.with(woken.ticket);
+                self.replace(&control, &parent, &after)
+            }
+            Err(
+                Refused::AlreadySo
+                | Refused::NotQueued
+                | Refused::WrongDuty
+                | Refused::AttemptOver { .. },
+            ) => {
+                self.check(path, parent.version);
+                Ok(())
+            }
+        }
+    }
+
+    /// Plans `intent` on an anchor that was read, and adds everything that follows.
+    pub(crate) async fn intend<A: Anchor>(
+        &mut self,
+        coordination: &dyn Coordination,
+        key: &TicketKey,
+        before: &Read<A>,
+        intent: Intent,
+    ) -> Result<Result<A, Refused>, StoreError> {
+        let planned = match plan(before.record.ticket(), intent) {
+            Ok(planned) => planned,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let after = before.record.with(planned.ticket);
+        self.replace(key, before, &after)?;
+        match planned.news {
+            News::Control => self.ring(coordination, &key.build).await?,
+            News::None => {}
+        }
+        Ok(Ok(after))
+    }
+
+    /// Commits. `None`: it lost a race, or the outcome is unknown.
+    pub(crate) async fn commit(
+        self,
+        coordination: &dyn Coordination,
+    ) -> Result<Option<Receipt>, StoreError> {
+        match coordination.commit(self.ops).await {
+            Ok(receipt) => Ok(Some(receipt)),
+            Err(CommitError::Conflict {
+                kind: ConflictKind::NotEmpty,
+                index,
+            }) => {
+                let error = format!("step {index} deletes a node that has children");
+                Err(StoreError::corrupt("a build", error))
+            }
+            Err(CommitError::Conflict { .. } | CommitError::Unknown) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
