@@ -1,0 +1,140 @@
+//! The API: one table of all routes.
+//!
+//! Owns which path leads where and what every request passes through: an id, the token, the form of
+//! errors, limits. Handlers are in the modules below, one for each noun.
+
+#![expect(
+    unused_qualifications,
+    reason = "the description's macro writes argument types out"
+)]
+
+mod artifacts;
+mod builds;
+mod claims;
+mod cluster;
+mod consoles;
+mod extract;
+mod jobs;
+mod tickets;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, Request};
+use axum::middleware::{from_fn, from_fn_with_state};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{
+    MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
+};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::auth::{self, Gate};
+use crate::error::{self, ApiError, REQUEST_ID};
+
+/// Most bytes of a request body, but for uploads, which have limits of their own.
+const MAX_BODY: usize = 1024 * 1024;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "DistCI",
+    description = "Continuous integration without a master. Errors are problem+json."
+))]
+struct Doc;
+
+fn public() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Doc::openapi())
+        .routes(routes!(cluster::livez))
+        .routes(routes!(cluster::readyz))
+        .routes(routes!(cluster::version))
+}
+
+fn guarded() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::get, jobs::put, jobs::delete))
+        .routes(routes!(builds::list, builds::trigger))
+        .routes(routes!(builds::get))
+        .routes(routes!(builds::state))
+        .routes(routes!(builds::events))
+        .routes(routes!(builds::cancel))
+        .routes(routes!(builds::rerun))
+        .routes(routes!(consoles::get))
+        .routes(routes!(artifacts::list))
+        .routes(routes!(artifacts::get))
+        .routes(routes!(artifacts::summary))
+        .routes(routes!(cluster::queue))
+        .routes(routes!(cluster::workers))
+        .routes(routes!(cluster::demand))
+        .routes(routes!(claims::claim))
+        .routes(routes!(claims::beat))
+        .routes(routes!(tickets::complete))
+        .routes(routes!(tickets::release))
+        .routes(routes!(tickets::commit))
+        .routes(routes!(consoles::append))
+        .routes(routes!(artifacts::get_layer))
+        .routes(routes!(artifacts::put_manifest))
+        .routes(routes!(artifacts::put_summary))
+        .merge(uploads())
+}
+
+/// Routes whose bodies are streamed and limited where they are stored.
+fn uploads() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(artifacts::put_layer))
+        .routes(routes!(artifacts::put))
+        .layer(DefaultBodyLimit::disable())
+}
+
+/// The description of the API as JSON.
+pub fn openapi() -> serde_json::Value {
+    let (_, api) = OpenApiRouter::<App>::new()
+        .merge(public())
+        .nest("/api/v1", guarded())
+        .split_for_parts();
+    serde_json::to_value(api).unwrap_or_default()
+}
+
+/// All routes, over `app`, opened by `token`.
+pub(crate) fn router(app: App, token: &str) -> Router {
+    let guarded = guarded().layer(from_fn_with_state(Gate::new(token), auth::require));
+    let (router, api) = OpenApiRouter::<App>::new()
+        .merge(public())
+        .nest("/api/v1", guarded)
+        .split_for_parts();
+    let description = serde_json::to_string(&api).unwrap_or_default();
+    let layers = ServiceBuilder::new()
+        .layer(SetRequestIdLayer::new(REQUEST_ID, DrawId))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(from_fn(error::as_problem))
+        .layer(CatchPanicLayer::new())
+        .layer(DefaultBodyLimit::max(MAX_BODY));
+    router
+        .route(
+            "/api/openapi.json",
+            axum::routing::get(async move || {
+                (
+                    [(http::header::CONTENT_TYPE, "application/json")],
+                    description,
+                )
+            }),
+        )
+        .fallback(async || ApiError::not_found("there is no such path; see /api/openapi.json"))
+        .layer(layers)
+        .with_state(app)
+}
+
+/// Draws an id for a request that has none.
+#[derive(Clone, Copy)]
+struct DrawId;
+
+impl MakeRequestId for DrawId {
+    fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).ok()?;
+        let id = distci_model::id::RequestId::from_random(bytes);
+        HeaderValue::from_str(id.as_str()).ok().map(RequestId::new)
+    }
+}

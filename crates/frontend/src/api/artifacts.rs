@@ -1,0 +1,191 @@
+//! Artifacts, layers and summaries over HTTP, streamed both ways.
+
+use axum::Json as Answer;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::header::{
+    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use distci_model::id::{Attempt, JobId, TaskName, TicketKey};
+use distci_model::wire::{ArtifactManifest, ArtifactView, MAX_SUMMARY, Problem, Uploaded};
+use futures::{StreamExt, TryStreamExt};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::builds::find;
+use super::extract::{Json, byte_range};
+use crate::app::App;
+use crate::error::ApiError;
+
+/// The artifacts of a build, by path.
+#[utoipa::path(get, path = "/jobs/{job}/builds/{build}/artifacts", tag = "builds",
+    responses((status = 200, body = Vec<ArtifactView>), (status = 404, body = Problem)))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Path((job, selector)): Path<(JobId, String)>,
+) -> Result<Answer<Vec<ArtifactView>>, ApiError> {
+    let build = find(&app, job, &selector).await?;
+    Ok(Answer(app.store.artifacts(&build).await?))
+}
+
+/// The content of an artifact. `Range` is honoured; the `ETag` is its BLAKE3 digest.
+#[utoipa::path(get, path = "/jobs/{job}/builds/{build}/artifacts/{*path}", tag = "builds",
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 206, content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 404, body = Problem), (status = 416, body = Problem)))]
+pub(super) async fn get(
+    State(app): State<App>,
+    Path((job, selector, path)): Path<(JobId, String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let build = find(&app, job, &selector).await?;
+    let listed = app.store.artifacts(&build).await?;
+    let known = listed.iter().rev().find(|view| view.artifact.path == path);
+    let bytes = known.map_or(0, |view| view.artifact.bytes);
+    let range = if bytes > 0 {
+        byte_range(&headers, bytes)?
+    } else {
+        None
+    };
+    let wanted = range.clone().unwrap_or(0..bytes);
+    let found = app.store.open_artifact(&build, &path, wanted.start).await?;
+    let length = wanted.end - wanted.start;
+    let artifact = found.artifact;
+    let reply: [(HeaderName, String); 6] = [
+        (CONTENT_TYPE, artifact.content_type),
+        (CONTENT_LENGTH, length.to_string()),
+        (ACCEPT_RANGES, "bytes".to_owned()),
+        (ETAG, format!("\"{}\"", artifact.digest)),
+        // What a build made is data: no browser shall run it on this site.
+        (CONTENT_DISPOSITION, "attachment".to_owned()),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+    ];
+    let mut left = length;
+    let cut = found.contents.1.map_ok(move |mut piece| {
+        piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        left -= piece.len() as u64;
+        piece
+    });
+    let body = Body::from_stream(cut);
+    Ok(match range {
+        Some(range) => {
+            let value = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
+            let header = AppendHeaders([(CONTENT_RANGE, value)]);
+            (StatusCode::PARTIAL_CONTENT, reply, header, body).into_response()
+        }
+        None => (reply, body).into_response(),
+    })
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(super) struct OfTask {
+    /// The task.
+    task: TaskName,
+}
+
+/// What a finished task says about itself.
+#[utoipa::path(get, path = "/jobs/{job}/builds/{build}/summary", tag = "builds", params(OfTask),
+    responses((status = 200, content_type = "text/plain", body = String), (status = 204),
+        (status = 404, body = Problem)))]
+pub(super) async fn summary(
+    State(app): State<App>,
+    Path((job, selector)): Path<(JobId, String)>,
+    Query(of): Query<OfTask>,
+) -> Result<Response, ApiError> {
+    let build = find(&app, job, &selector).await?;
+    Ok(match app.store.summary(&build, of.task.as_str()).await? {
+        Some(text) => ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+fn upload(body: Body) -> impl distci_store::Upload {
+    body.into_data_stream()
+        .map_err(std::io::Error::other)
+        .boxed()
+}
+
+/// Stores the layer of the workspace that an attempt made.
+#[utoipa::path(put, path = "/tickets/{ticket}/{attempt}/layer", tag = "worker",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = Uploaded), (status = 409, body = Problem)))]
+pub(super) async fn put_layer(
+    State(app): State<App>,
+    Path((ticket, attempt)): Path<(TicketKey, u32)>,
+    body: Body,
+) -> Result<Answer<Uploaded>, ApiError> {
+    let bytes = app
+        .store
+        .put_layer(&ticket, Attempt::new(attempt), upload(body))
+        .await?;
+    Ok(Answer(Uploaded { bytes }))
+}
+
+/// Reads a layer.
+#[utoipa::path(get, path = "/layers/{ticket}/{attempt}", tag = "worker",
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 404, body = Problem)))]
+pub(super) async fn get_layer(
+    State(app): State<App>,
+    Path((ticket, attempt)): Path<(TicketKey, u32)>,
+) -> Result<Response, ApiError> {
+    let (size, pieces) = app.store.layer(&ticket, Attempt::new(attempt)).await?;
+    Ok((
+        [(CONTENT_LENGTH, size.to_string())],
+        Body::from_stream(pieces),
+    )
+        .into_response())
+}
+
+/// Stores the content of an artifact.
+#[utoipa::path(put, path = "/tickets/{ticket}/{attempt}/artifacts/{index}", tag = "worker",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = Uploaded), (status = 409, body = Problem)))]
+pub(super) async fn put(
+    State(app): State<App>,
+    Path((ticket, attempt, index)): Path<(TicketKey, u32, usize)>,
+    body: Body,
+) -> Result<Answer<Uploaded>, ApiError> {
+    let attempt = Attempt::new(attempt);
+    let bytes = app
+        .store
+        .put_artifact(&ticket, attempt, index, upload(body))
+        .await?;
+    Ok(Answer(Uploaded { bytes }))
+}
+
+/// Stores the names and digests of an attempt's artifacts, after their contents.
+#[utoipa::path(put, path = "/tickets/{ticket}/{attempt}/artifacts", tag = "worker",
+    request_body = ArtifactManifest, responses((status = 204), (status = 409, body = Problem)))]
+pub(super) async fn put_manifest(
+    State(app): State<App>,
+    Path((ticket, attempt)): Path<(TicketKey, u32)>,
+    Json(manifest): Json<ArtifactManifest>,
+) -> Result<StatusCode, ApiError> {
+    app.store
+        .put_artifact_manifest(&ticket, Attempt::new(attempt), &manifest)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Stores what a task says about itself.
+#[utoipa::path(put, path = "/tickets/{ticket}/{attempt}/summary", tag = "worker",
+    request_body = String, responses((status = 204), (status = 409, body = Problem)))]
+pub(super) async fn put_summary(
+    State(app): State<App>,
+    Path((ticket, attempt)): Path<(TicketKey, u32)>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    if body.len() > MAX_SUMMARY {
+        return Err(ApiError::malformed(format!(
+            "a summary has at most {MAX_SUMMARY} bytes"
+        )));
+    }
+    app.store
+        .put_summary(&ticket, Attempt::new(attempt), body)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,146 @@
+//! The queue, the workers, and this frontend itself.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use distci_model::Timestamp;
+use distci_model::capability::Capabilities;
+use distci_model::wire::{Page, Problem, QueueView, Version, WorkerClaim, WorkerView};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::jobs::Paging;
+use crate::app::App;
+use crate::error::ApiError;
+
+/// Whether the process runs.
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200)))]
+pub(super) async fn livez() -> StatusCode {
+    StatusCode::OK
+}
+
+/// Whether requests can be served: the store answers, and nobody asked to stop.
+#[utoipa::path(get, path = "/readyz", tag = "health",
+    responses((status = 200), (status = 503, body = Problem)))]
+pub(super) async fn readyz(State(app): State<App>) -> Result<StatusCode, ApiError> {
+    if app.stop.is_cancelled() {
+        return Ok(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    app.store.check().await?;
+    Ok(StatusCode::OK)
+}
+
+/// What this program is.
+#[utoipa::path(get, path = "/version", tag = "health", responses((status = 200, body = Version)))]
+pub(super) async fn version() -> Json<Version> {
+    Json(Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+/// The tickets that wait for a worker, most urgent first.
+#[utoipa::path(get, path = "/queue", tag = "cluster", params(Paging),
+    responses((status = 200, body = Page<QueueView>)))]
+pub(super) async fn queue(
+    State(app): State<App>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<QueueView>>, ApiError> {
+    let skip: usize = match &paging.cursor {
+        None => 0,
+        Some(cursor) => cursor
+            .parse()
+            .map_err(|_| ApiError::malformed("the cursor is not a number"))?,
+    };
+    let end = skip.saturating_add(paging.limit());
+    let entries = app.board.queued(end.saturating_add(1));
+    let more = entries.len() > end;
+    let mut items = Vec::new();
+    for (entry, requires, workers) in entries.into_iter().take(end).skip(skip) {
+        // Claimed since it was listed.
+        let Some(facts) = app.store.ticket_facts(&entry.key).await? else {
+            continue;
+        };
+        let millis = i64::try_from(entry.stamp.millis()).unwrap_or_default();
+        items.push(QueueView {
+            ticket: entry.key,
+            build: facts.build,
+            task: facts.task,
+            requires,
+            since: Timestamp::from_millisecond(millis).unwrap_or_default(),
+            workers,
+        });
+    }
+    Ok(Json(Page {
+        items,
+        next: more.then(|| end.to_string()),
+    }))
+}
+
+/// The workers that wait at this frontend or hold a claim.
+#[utoipa::path(get, path = "/workers", tag = "cluster",
+    responses((status = 200, body = Vec<WorkerView>)))]
+pub(super) async fn workers(State(app): State<App>) -> Result<Json<Vec<WorkerView>>, ApiError> {
+    let mut workers = BTreeMap::new();
+    for waiting in app.board.waiting() {
+        let view: &mut WorkerView = workers
+            .entry(waiting.worker.clone())
+            .or_insert_with(|| idle(waiting.worker.clone()));
+        let known = view.capabilities.take().unwrap_or_default();
+        let all = known.iter().chain(waiting.capabilities.iter()).cloned();
+        view.capabilities = Some(all.collect::<Capabilities>());
+        view.waiting += 1;
+    }
+    for claim in app.leases.all() {
+        let Some(facts) = app.store.ticket_facts(&claim.key).await? else {
+            continue;
+        };
+        let Some(claimed) = facts.claimed else {
+            continue;
+        };
+        let view = workers
+            .entry(claimed.worker.clone())
+            .or_insert_with(|| idle(claimed.worker.clone()));
+        view.claims.push(WorkerClaim {
+            ticket: claim.key,
+            attempt: facts.attempt,
+            build: facts.build,
+            task: facts.task,
+            since: claimed.since,
+        });
+    }
+    Ok(Json(workers.into_values().collect()))
+}
+
+fn idle(worker: distci_model::id::WorkerName) -> WorkerView {
+    WorkerView {
+        worker,
+        capabilities: None,
+        waiting: 0,
+        claims: Vec::new(),
+    }
+}
+
+/// How much is wanted of one set of capabilities.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Demand {
+    /// What a worker must offer.
+    requires: Capabilities,
+    /// Tickets that wait for it.
+    queued: usize,
+    /// Claim requests at this frontend that could take one.
+    workers: usize,
+}
+
+/// What waits, by the capabilities that it requires: for whoever starts workers.
+#[utoipa::path(get, path = "/demand", tag = "cluster",
+    responses((status = 200, body = Vec<Demand>)))]
+pub(super) async fn demand(State(app): State<App>) -> Json<Vec<Demand>> {
+    let row = |(requires, queued, workers)| Demand {
+        requires,
+        queued,
+        workers,
+    };
+    Json(app.board.demand().into_iter().map(row).collect())
+}

@@ -1,0 +1,127 @@
+//! Jobs over HTTP.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::header::ETAG;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use distci_model::config::JobConfig;
+use distci_model::id::JobId;
+use distci_model::wire::{JobSummary, JobView, Page, Problem};
+use distci_store::Put;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::extract::expected;
+use crate::app::App;
+use crate::error::ApiError;
+
+/// Most entries of one page.
+const MAX_PAGE: usize = 500;
+
+#[derive(Deserialize, IntoParams)]
+pub(super) struct Paging {
+    /// Where to go on, from the page before.
+    pub(super) cursor: Option<String>,
+    /// Most entries.
+    pub(super) limit: Option<usize>,
+}
+
+impl Paging {
+    pub(super) fn limit(&self) -> usize {
+        self.limit.unwrap_or(100).clamp(1, MAX_PAGE)
+    }
+}
+
+/// All jobs by name, each with its latest build.
+#[utoipa::path(get, path = "/jobs", tag = "jobs", params(Paging),
+    responses((status = 200, body = Page<JobSummary>)))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<JobSummary>>, ApiError> {
+    let ids = app.store.job_ids().await?;
+    let after = |id: &JobId| {
+        paging
+            .cursor
+            .as_deref()
+            .is_none_or(|last| id.as_str() > last)
+    };
+    let mut items = Vec::new();
+    let mut rest = ids.into_iter().filter(after).peekable();
+    while items.len() < paging.limit() {
+        let Some(job) = rest.next() else { break };
+        // Removed since it was listed.
+        let Ok((description, revision)) = app.store.job_head(&job).await else {
+            continue;
+        };
+        let builds = app.store.list_builds(&job, None, 1).await?;
+        let latest = builds.items.into_iter().next();
+        items.push(JobSummary {
+            job,
+            description,
+            revision,
+            latest,
+        });
+    }
+    let more = rest.peek().is_some();
+    let next = items
+        .last()
+        .filter(|_| more)
+        .map(|last| last.job.to_string());
+    Ok(Json(Page { items, next }))
+}
+
+/// A job with its configuration.
+#[utoipa::path(get, path = "/jobs/{job}", tag = "jobs",
+    responses((status = 200, body = JobView), (status = 404, body = Problem)))]
+pub(super) async fn get(
+    State(app): State<App>,
+    Path(job): Path<JobId>,
+) -> Result<Response, ApiError> {
+    let view = app.store.job(&job).await?;
+    Ok((etag(&view), Json(view)).into_response())
+}
+
+/// Gives a job its configuration: the body is a job file. `If-Match` names the revision that it
+/// replaces; `If-None-Match: *` makes only a new job.
+#[utoipa::path(put, path = "/jobs/{job}", tag = "jobs", request_body = String,
+    responses((status = 200, body = JobView), (status = 201, body = JobView),
+        (status = 400, body = Problem), (status = 412, body = Problem)))]
+pub(super) async fn put(
+    State(app): State<App>,
+    Path(job): Path<JobId>,
+    headers: HeaderMap,
+    body: String,
+) -> Result<Response, ApiError> {
+    let expected = expected(&headers)?;
+    let config = JobConfig::parse(&body).map_err(ApiError::invalid_job)?;
+    if config.job_id != job {
+        let detail = format!(
+            "the file is of job \"{}\", the path of \"{job}\"",
+            config.job_id
+        );
+        return Err(ApiError::malformed(detail));
+    }
+    let (view, put) = app.store.set_job(&config, expected).await?;
+    let status = match put {
+        Put::Created => StatusCode::CREATED,
+        Put::Updated => StatusCode::OK,
+    };
+    Ok((status, etag(&view), Json(view)).into_response())
+}
+
+/// Removes a job with all that its builds left.
+#[utoipa::path(delete, path = "/jobs/{job}", tag = "jobs",
+    responses((status = 204), (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    Path(job): Path<JobId>,
+) -> Result<StatusCode, ApiError> {
+    app.store.remove_job(&job).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn etag(view: &JobView) -> [(http::HeaderName, String); 1] {
+    [(ETAG, format!("\"{}\"", view.revision))]
+}

@@ -1,0 +1,49 @@
+//! What every handler works with.
+//!
+//! Owns nothing but handles: the store, and what this frontend mirrors of it.
+
+use std::sync::Arc;
+
+use distci_model::Timestamp;
+use distci_model::id::{BuildKey, TicketKey};
+use distci_store::Store;
+use distci_store::coordination::Clock;
+use tokio_util::sync::CancellationToken;
+
+use crate::board::Board;
+use crate::leases::Leases;
+use crate::signals::Signals;
+
+/// What every handler works with. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) store: Store,
+    pub(crate) board: Board,
+    pub(crate) leases: Arc<Leases>,
+    /// Rings when a build may have changed.
+    pub(crate) builds: Arc<Signals<BuildKey>>,
+    /// Rings when the console of a ticket may have grown or ended.
+    pub(crate) consoles: Arc<Signals<TicketKey>>,
+    /// Held requests answer when this is cancelled.
+    pub(crate) stop: CancellationToken,
+    clock: Clock,
+}
+
+impl App {
+    pub(crate) fn new(store: Store, clock: Clock, stop: CancellationToken) -> Self {
+        Self {
+            store,
+            board: Board::default(),
+            leases: Arc::default(),
+            builds: Arc::default(),
+            consoles: Arc::default(),
+            stop,
+            clock,
+        }
+    }
+
+    /// The present moment by the clock that was handed in.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+}

@@ -1,0 +1,135 @@
+//! One running frontend.
+//!
+//! Owns the listener, the background loops and their end. Killing it loses nothing but the requests
+//! in flight; stopping it answers those first.
+
+use std::io;
+use std::net::SocketAddr;
+
+use axum::serve::ListenerExt;
+use distci_model::id::WorkerName;
+use distci_model::ticket::worker_mark;
+use distci_store::coordination::Clock;
+use distci_store::{Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::{api, mirror};
+
+/// How to run a frontend.
+pub struct Settings {
+    /// Where to listen; port 0 for any free one.
+    pub listen: SocketAddr,
+    /// The bearer token that opens the API.
+    pub token: String,
+    /// The wall clock.
+    pub clock: Clock,
+    /// A worker that is known to be dead: its claims are given up at once.
+    pub dead_worker: Option<WorkerName>,
+}
+
+/// Why a frontend did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The store does not answer.
+    #[error("the store cannot be read")]
+    Store(#[from] StoreError),
+}
+
+/// A running frontend.
+pub struct Frontend {
+    address: SocketAddr,
+    tasks: JoinSet<io::Result<()>>,
+}
+
+impl Frontend {
+    /// Starts a frontend over `store` that runs until `stop`.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        settings: Settings,
+        store: Store,
+        stop: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let listen = settings.listen;
+        let unheard = |source| StartError::Listen {
+            address: listen,
+            source,
+        };
+        let listener = TcpListener::bind(listen).await.map_err(unheard)?;
+        let address = listener.local_addr().map_err(unheard)?;
+        let app = App::new(store, settings.clock, stop.clone());
+        if let Some(worker) = settings.dead_worker {
+            bury(&app, &worker).await?;
+        }
+        let router = api::router(app.clone(), &settings.token);
+        // Answers are small and awaited: nothing is gained by collecting them.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "a connection keeps its delay");
+            }
+        });
+        let mut tasks = JoinSet::new();
+        let (follow, expire) = (app.clone(), app);
+        let token = stop.clone();
+        tasks.spawn(async move {
+            mirror::follow(follow, token).await;
+            Ok(())
+        });
+        let token = stop.clone();
+        tasks.spawn(async move {
+            mirror::expire(expire, token).await;
+            Ok(())
+        });
+        let serve = axum::serve(listener, router);
+        tasks.spawn(async move { serve.with_graceful_shutdown(stop.cancelled_owned()).await });
+        tracing::info!(%address, "frontend listens");
+        Ok(Self { address, tasks })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has stopped.
+    ///
+    /// # Errors
+    /// What ended it, if it was not told to stop.
+    pub async fn join(mut self) -> io::Result<()> {
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.map_err(io::Error::other)??;
+        }
+        Ok(())
+    }
+}
+
+/// Gives up what a dead worker held.
+async fn bury(app: &App, worker: &WorkerName) -> Result<(), StoreError> {
+    let mark = worker_mark(worker);
+    for name in app.store.list_claims().await? {
+        let distci_model::ticket::IndexName::Claim(claim) = name else {
+            continue;
+        };
+        if claim.worker != mark {
+            continue;
+        }
+        tracing::info!(ticket = %claim.key, attempt = %claim.attempt, "its worker died; queued again");
+        match app.store.expire(&claim.key, claim.attempt, app.now()).await {
+            Ok(()) | Err(StoreError::AttemptOver { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! The stateless HTTP frontend over the store.
+//!
+//! Owns the API, the matching of waiting workers with queued tickets, and the leases of claims.
+//! Never remembers what another frontend would have to know: what it keeps in memory is a mirror of
+//! the store's index and the connections that wait here.
+
+mod api;
+mod app;
+mod auth;
+mod board;
+mod error;
+mod frontend;
+mod leases;
+mod mirror;
+mod signals;
+
+pub use api::openapi;
+pub use frontend::{Frontend, Settings, StartError};
