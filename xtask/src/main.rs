@@ -1,0 +1,53 @@
+//! Chores of the project as a program: `cargo xtask <chore>`.
+//!
+//! Owns what a person or a continuous-integration run does to the work tree: set-up and the gate.
+//! It knows no crate of the product by its insides, and a chore never repairs what it finds.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a chore talks to the person who started it"
+)]
+
+mod deny;
+mod machine;
+mod reasons;
+mod setup;
+mod step;
+mod tally;
+mod test;
+mod tool;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::machine::Machine;
+
+/// Chores of the project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install what the gate needs and this machine lacks.
+    Setup,
+    /// Run the whole gate: everything that must hold before a change lands.
+    Test,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = Machine::here().and_then(|machine| match arguments.chore {
+        Chore::Setup => setup::run(&machine).map(|()| ExitCode::SUCCESS),
+        Chore::Test => Ok(test::run(&machine)),
+    });
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,56 @@
+//! Set-up: what the gate needs and the machine lacks.
+//!
+//! Installs packages of the system only when a command is missing, and tools only when their
+//! pinned version is. A machine that has everything is not touched and not asked for the network.
+
+use anyhow::{Result, bail};
+
+use crate::machine::Machine;
+use crate::step::{run_quietly, step};
+use crate::tool::TOOLS;
+
+/// A command that the gate or the tests call, and the Debian package that brings it.
+const COMMANDS: [(&str, &str); 5] = [
+    ("git", "git"),
+    ("cc", "gcc"),
+    ("bash", "bash"),
+    ("python3", "python3"),
+    ("mount", "mount"),
+];
+
+/// Brings the machine to where the gate can run.
+pub(crate) fn run(machine: &Machine) -> Result<()> {
+    install_packages(machine)?;
+    for tool in &TOOLS {
+        if !tool.is_present(machine)? {
+            let name = format!("install {} {}", tool.krate, tool.version);
+            step(&name, || tool.install(machine))?;
+        }
+    }
+    machine.sweep_tools()
+}
+
+fn install_packages(machine: &Machine) -> Result<()> {
+    let missing: Vec<_> = COMMANDS
+        .iter()
+        .filter(|(command, _)| !machine.has(command))
+        .map(|&(_, p)| p)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = missing.join(" ");
+    if !machine.has("apt-get") || !Machine::is_root() {
+        bail!("please install {packages}: I am not root on a machine with apt-get");
+    }
+    step(&format!("install {packages}"), || {
+        // The lists of a bare machine may be absent or stale; another apt may be at work.
+        let apt = "apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3";
+        run_quietly(&mut machine.command(&format!("{apt} update")))?;
+        let mut install = machine.command(&format!("{apt} install --yes {packages}"));
+        install
+            .arg("--no-install-recommends")
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        run_quietly(&mut install).map(drop)
+    })
+}
