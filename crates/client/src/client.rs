@@ -1,0 +1,226 @@
+//! The client: which frontends there are, which answered last, and one exchange with one of them.
+//!
+//! Owns the connections. Asks the frontend that answered last; after trouble, the next one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Request, Response, Url};
+use tokio::time::timeout;
+use tokio_util::io::ReaderStream;
+
+use crate::answer::{Answer, STALL, cause, judge, passing, stalled};
+use crate::call::{Body, Call};
+use crate::retry::{Trouble, retry};
+use crate::{ClientError, Token};
+
+/// Longest that a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Longest that a frontend may think before it answers, beyond the time that it may hold a call.
+const THINK: Duration = Duration::from_secs(20);
+/// An upload that is slower than this many bytes a second is given up and tried elsewhere.
+const SLOWEST_UPLOAD: u64 = 64 * 1024;
+/// How long no frontend may answer, if the caller says nothing else.
+const DEADLINE: Duration = Duration::from_mins(1);
+/// Idle connections are few: a worker has one call for each slot and one beat.
+const IDLE_CONNECTIONS: usize = 4;
+
+/// The frontends of one DistCI. Cheap to clone; clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    deadline: Duration,
+}
+
+#[derive(Debug)]
+struct Shared {
+    http: reqwest::Client,
+    /// Addresses without a slash at the end; never empty.
+    frontends: Vec<String>,
+    authorization: Option<HeaderValue>,
+    /// The frontend that answered last.
+    current: AtomicUsize,
+}
+
+impl Client {
+    /// A client of these frontends, in the order of preference. Connects to nobody yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`] if there is none, or one is no `http://` or `https://` address.
+    pub fn new(frontends: Vec<String>, token: Option<Token>) -> Result<Self, ClientError> {
+        let addresses = frontends
+            .into_iter()
+            .map(parse_address)
+            .collect::<Result<Vec<Url>, _>>()?;
+        let Some(first) = addresses.first() else {
+            return Err(ClientError::Address {
+                address: String::new(),
+                detail: "none was given".to_owned(),
+            });
+        };
+        let http = connections(&addresses).map_err(|error| ClientError::Address {
+            address: first.to_string(),
+            detail: cause(&error),
+        })?;
+        let shared = Shared {
+            http,
+            frontends: addresses.iter().map(trim_address).collect(),
+            authorization: token.and_then(Token::into_authorization),
+            current: AtomicUsize::new(0),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            deadline: DEADLINE,
+        })
+    }
+
+    /// The same client that gives up when no frontend answered for this long.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// The addresses of the frontends.
+    pub fn frontends(&self) -> &[String] {
+        &self.shared.frontends
+    }
+
+    /// A whole answer.
+    pub(crate) async fn answer(&self, call: &Call) -> Result<Answer, ClientError> {
+        self.ask(|frontend| self.exchange_all(call, frontend)).await
+    }
+
+    /// The beginning of an answer; its body is still to come.
+    pub(crate) async fn open(&self, call: &Call) -> Result<Response, ClientError> {
+        self.ask(|frontend| self.exchange(call, frontend)).await
+    }
+
+    /// Asks one frontend after the other, beginning with the one that answered last.
+    async fn ask<T, A>(&self, attempt: impl Fn(usize) -> A) -> Result<T, ClientError>
+    where
+        A: Future<Output = Result<T, Trouble>>,
+    {
+        let first = self.shared.current.load(Ordering::Relaxed);
+        let frontends = self.shared.frontends.len();
+        let one = |tried: usize| {
+            let frontend = first.wrapping_add(tried) % frontends;
+            let answer = attempt(frontend);
+            async move { self.note(frontend, answer.await) }
+        };
+        retry(frontends, self.deadline, one).await
+    }
+
+    /// Remembers a frontend that answered, and names one that did not.
+    fn note<T>(&self, frontend: usize, answer: Result<T, Trouble>) -> Result<T, Trouble> {
+        if let Err(Trouble::Passing { why, after }) = answer {
+            let why = format!("{}: {why}", self.shared.frontends[frontend]);
+            return Err(Trouble::Passing { why, after });
+        }
+        self.shared.current.store(frontend, Ordering::Relaxed);
+        answer
+    }
+
+    async fn exchange_all(&self, call: &Call, frontend: usize) -> Result<Answer, Trouble> {
+        let response = self.exchange(call, frontend).await?;
+        timeout(STALL, Answer::read(response))
+            .await
+            .unwrap_or_else(|_| Err(stalled("end of the answer", STALL)))
+    }
+
+    async fn exchange(&self, call: &Call, frontend: usize) -> Result<Response, Trouble> {
+        let request = self.request(call, frontend).await?;
+        let upload = match &call.body {
+            Body::Nothing => 0,
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::File { bytes, .. } => *bytes,
+        };
+        let limit = call.held + THINK + Duration::from_secs(upload / SLOWEST_UPLOAD);
+        let response = timeout(limit, self.shared.http.execute(request))
+            .await
+            .map_err(|_| stalled("answer", limit))?
+            .map_err(passing)?;
+        timeout(STALL, judge(response))
+            .await
+            .unwrap_or_else(|_| Err(stalled("end of the answer", STALL)))
+    }
+
+    async fn request(&self, call: &Call, frontend: usize) -> Result<Request, ClientError> {
+        let address = format!("{}{}", self.shared.frontends[frontend], call.path.as_str());
+        let mut request = self.shared.http.request(call.method.clone(), &address);
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
+        if let Some(authorization) = &self.shared.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        request = match &call.body {
+            Body::Nothing => request,
+            Body::Bytes(bytes) => request.body(bytes.clone()),
+            Body::File { path, bytes } => {
+                let file = tokio::fs::File::open(path).await?;
+                let content = tokio::io::AsyncReadExt::take(file, *bytes);
+                // The header makes the length known to the other side, and to hyper, which
+                // refuses to send fewer or more bytes.
+                let stream = ReaderStream::with_capacity(content, 64 * 1024);
+                request
+                    .header("content-length", *bytes)
+                    .body(reqwest::Body::wrap_stream(stream))
+            }
+        };
+        request.build().map_err(|error| ClientError::Address {
+            address,
+            detail: cause(&error.without_url()),
+        })
+    }
+}
+
+fn parse_address(address: String) -> Result<Url, ClientError> {
+    let parsed = address.trim().parse::<Url>().map_err(|error| cause(&error));
+    let checked = parsed.and_then(check_address);
+    checked.map_err(|detail| ClientError::Address { address, detail })
+}
+
+fn check_address(url: Url) -> Result<Url, String> {
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err("it does not begin with http:// or https://".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("it has a query or a fragment".to_owned());
+    }
+    Ok(url)
+}
+
+fn trim_address(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+/// The system's certificates cost megabytes and may be absent on a bare machine, so they are read
+/// only where an address needs them; and a proxy is never asked for what is on this machine.
+fn connections(addresses: &[Url]) -> Result<reqwest::Client, reqwest::Error> {
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("distci/", env!("CARGO_PKG_VERSION")));
+    if addresses.iter().all(|url| url.scheme() == "http") {
+        builder = builder.tls_certs_only([]);
+    }
+    if addresses.iter().all(is_loopback) {
+        builder = builder.no_proxy();
+    }
+    builder.build()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests;

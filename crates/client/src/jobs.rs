@@ -1,0 +1,92 @@
+//! Calls about jobs, and what a person asks of the whole system.
+
+use bytes::Bytes;
+use distci_model::config::JobConfig;
+use distci_model::id::JobId;
+use distci_model::wire::{JobSummary, JobView, Page, QueueView, Version, WorkerView};
+use reqwest::header::{IF_MATCH, IF_NONE_MATCH};
+
+use crate::call::Call;
+use crate::path::Path;
+use crate::{Client, ClientError};
+
+impl Client {
+    /// A page of the jobs, from `cursor` on.
+    pub async fn jobs(&self, cursor: Option<&str>) -> Result<Page<JobSummary>, ClientError> {
+        let path = Path::api(&["jobs"]).with_some("cursor", cursor);
+        self.answer(&Call::get(path)).await?.json()
+    }
+
+    /// A job with its configuration.
+    pub async fn job(&self, job: &JobId) -> Result<JobView, ClientError> {
+        self.answer(&Call::get(job_path(job))).await?.json()
+    }
+
+    /// Gives a job the configuration in `text`; creates the job if there is none. With `expect`,
+    /// only if the job still has that revision, 0 being that of a job that does not exist.
+    pub async fn set_job(
+        &self,
+        job: &JobId,
+        text: String,
+        expect: Option<u32>,
+    ) -> Result<JobView, ClientError> {
+        let text = Bytes::from(text);
+        let call = Call::put(job_path(job)).bytes("application/json", text.clone());
+        let call = match expect {
+            None => call,
+            Some(0) => call.header(IF_NONE_MATCH.as_str(), "*"),
+            Some(revision) => call.header(IF_MATCH.as_str(), format!("\"{revision}\"")),
+        };
+        match (self.answer(&call).await, expect) {
+            (Err(ClientError::Conflict(problem)), Some(expect)) => {
+                // An earlier try may have been heard, and only its answer lost.
+                let done = self.is_set(job, &text, expect).await;
+                done.ok_or(ClientError::Conflict(problem))
+            }
+            (answer, _) => answer?.json(),
+        }
+    }
+
+    /// The job, if it has the configuration in `text` as the change that follows `expect`.
+    async fn is_set(&self, job: &JobId, text: &[u8], expect: u32) -> Option<JobView> {
+        let wanted = JobConfig::parse(std::str::from_utf8(text).ok()?).ok()?;
+        let view = self.job(job).await.ok()?;
+        let ours = view.revision == expect.saturating_add(1) && view.configuration == wanted;
+        ours.then_some(view)
+    }
+
+    /// Removes a job with its builds.
+    pub async fn remove_job(&self, job: &JobId) -> Result<(), ClientError> {
+        self.answer(&Call::delete(job_path(job))).await.map(drop)
+    }
+
+    /// A page of the tickets that wait for a worker, from `cursor` on.
+    pub async fn queue(&self, cursor: Option<&str>) -> Result<Page<QueueView>, ClientError> {
+        let path = Path::api(&["queue"]).with_some("cursor", cursor);
+        self.answer(&Call::get(path)).await?.json()
+    }
+
+    /// The workers that one frontend sees.
+    pub async fn workers(&self) -> Result<Vec<WorkerView>, ClientError> {
+        self.answer(&Call::get(Path::api(&["workers"])))
+            .await?
+            .json()
+    }
+
+    /// The frontend's measurements, as text that Prometheus reads.
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let answer = self.answer(&Call::get(Path::api(&["metrics"]))).await?;
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    /// What the frontend is.
+    pub async fn version(&self) -> Result<Version, ClientError> {
+        self.answer(&Call::get(Path::root(&["version"])))
+            .await?
+            .json()
+    }
+}
+
+fn job_path(job: &JobId) -> Path {
+    Path::api(&["jobs", job.as_str()])
+}

@@ -1,0 +1,138 @@
+//! Calls of workers: claims, beats, and everything that a claim entitles to.
+//!
+//! Everything that is written under a claim carries its ticket and attempt, so the frontend can
+//! refuse what a lost worker still sends.
+
+use std::path::Path as FilePath;
+use std::time::Duration;
+
+use bytes::Bytes;
+use distci_model::id::BuildKey;
+use distci_model::outcome::{LayerRef, TaskResult};
+use distci_model::wire::{
+    ArtifactManifest, BeatReply, BeatRequest, CONSOLE_LENGTH_HEADER, Claim, ClaimRequest,
+    CommitReply, CommitRequest, Held, MAX_WAIT, Uploaded,
+};
+use reqwest::StatusCode;
+
+use crate::call::Call;
+use crate::path::Path;
+use crate::{Client, ClientError, Download};
+
+impl Client {
+    /// A ticket, if there is one before the request's wait is over.
+    pub async fn claim(&self, request: &ClaimRequest) -> Result<Option<Claim>, ClientError> {
+        let mut call = Call::post(Path::api(&["claims"])).json(request)?;
+        call.held = seconds(request.wait);
+        let answer = self.answer(&call).await?;
+        if answer.status == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        answer.json().map(Some)
+    }
+
+    /// Keeps claims alive, and tells what became of them.
+    pub async fn beat(&self, request: &BeatRequest) -> Result<BeatReply, ClientError> {
+        let mut call = Call::post(Path::api(&["beats"])).json(request)?;
+        call.held = seconds(request.wait);
+        self.answer(&call).await?.json()
+    }
+
+    /// Adds to the console of a claim, at `offset`. Gives the console's new length.
+    ///
+    /// # Errors
+    /// [`ClientError::ConsoleAt`] if the console has another length than `offset`, and not because
+    /// an earlier try of this call was heard.
+    pub async fn append(&self, held: &Held, offset: u64, bytes: Bytes) -> Result<u64, ClientError> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        let call = Call::post(ticket_path(held, &["console"]).with("offset", offset))
+            .bytes("application/octet-stream", bytes);
+        match self.answer(&call).await {
+            Ok(answer) => answer.header(CONSOLE_LENGTH_HEADER),
+            Err(ClientError::ConsoleAt { length }) if length == end => Ok(length),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends a claim with its result.
+    pub async fn complete(&self, held: &Held, result: &TaskResult) -> Result<(), ClientError> {
+        let call = Call::post(ticket_path(held, &["complete"])).json(result)?;
+        self.answer(&call).await.map(drop)
+    }
+
+    /// Gives a claim back, for another worker.
+    pub async fn release(&self, held: &Held) -> Result<(), ClientError> {
+        let call = Call::post(ticket_path(held, &["release"]));
+        self.answer(&call).await.map(drop)
+    }
+
+    /// Commits what was decided about a build.
+    pub async fn commit(
+        &self,
+        held: &Held,
+        request: &CommitRequest,
+    ) -> Result<CommitReply, ClientError> {
+        let call = Call::post(ticket_path(held, &["commit"])).json(request)?;
+        self.answer(&call).await?.json()
+    }
+
+    /// Stores the file as the layer of a claim. Gives its stored size.
+    pub async fn put_layer(&self, held: &Held, file: &FilePath) -> Result<u64, ClientError> {
+        self.upload(ticket_path(held, &["layer"]), file).await
+    }
+
+    /// The content of a layer of a build.
+    pub async fn get_layer(
+        &self,
+        build: &BuildKey,
+        layer: &LayerRef,
+    ) -> Result<Download, ClientError> {
+        let ticket = format!("{build}.{}", layer.ticket);
+        let path = Path::api(&["layers", &ticket, &layer.attempt.to_string()]);
+        Download::start(self.clone(), Call::get(path)).await
+    }
+
+    /// Stores the file as the content of artifact `index` of a claim. Gives its stored size.
+    pub async fn put_artifact(
+        &self,
+        held: &Held,
+        index: usize,
+        file: &FilePath,
+    ) -> Result<u64, ClientError> {
+        let path = ticket_path(held, &["artifacts", &index.to_string()]);
+        self.upload(path, file).await
+    }
+
+    /// Says what the artifacts of a claim are.
+    pub async fn put_manifest(
+        &self,
+        held: &Held,
+        manifest: &ArtifactManifest,
+    ) -> Result<(), ClientError> {
+        let call = Call::put(ticket_path(held, &["artifacts"])).json(manifest)?;
+        self.answer(&call).await.map(drop)
+    }
+
+    /// Stores the summary that a task wrote.
+    pub async fn put_summary(&self, held: &Held, summary: Bytes) -> Result<(), ClientError> {
+        let call = Call::put(ticket_path(held, &["summary"])).bytes("text/markdown", summary);
+        self.answer(&call).await.map(drop)
+    }
+
+    async fn upload(&self, path: Path, file: &FilePath) -> Result<u64, ClientError> {
+        let call = Call::put(path).file(file).await?;
+        let uploaded: Uploaded = self.answer(&call).await?.json()?;
+        Ok(uploaded.bytes)
+    }
+}
+
+fn seconds(wait: u64) -> Duration {
+    Duration::from_secs(wait.min(MAX_WAIT))
+}
+
+fn ticket_path(held: &Held, rest: &[&str]) -> Path {
+    let (ticket, attempt) = (held.ticket.to_string(), held.attempt.to_string());
+    let mut segments = vec!["tickets", &ticket, &attempt];
+    segments.extend_from_slice(rest);
+    Path::api(&segments)
+}
