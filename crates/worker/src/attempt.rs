@@ -1,0 +1,239 @@
+//! One attempt of one task, from the claim to the result.
+//!
+//! Owns the order of things: room, workspace, cell, kind, layer, result; and that the room is empty
+//! again however it ends. Reports exactly once, or, when the claim is lost, not at all.
+
+use std::time::Duration;
+
+use distci_client::ClientError;
+use distci_model::config::Action;
+use distci_model::order::TaskOrder;
+use distci_model::outcome::{Failure, Outcome, TaskResult};
+use distci_model::wire::Held;
+use tokio::time::Instant;
+
+use crate::console::{Console, Mask};
+use crate::interrupt::{Interrupt, Interrupts};
+use crate::isolation::{Cell, Limits};
+use crate::kinds::{self, Errand};
+use crate::room::Room;
+use crate::trouble::{Trouble, blocking, doing};
+use crate::worker::Worker;
+use crate::workspace::{self, snapshot::Snapshot};
+
+/// A claimed task in the hands of this worker.
+pub(crate) struct Attempt<'a> {
+    pub(crate) worker: &'a Worker,
+    pub(crate) held: &'a Held,
+    pub(crate) order: &'a TaskOrder,
+    pub(crate) interrupts: Interrupts,
+}
+
+impl Attempt<'_> {
+    /// Does the task and reports what came of it.
+    pub(crate) async fn run(self) {
+        let begun = Instant::now();
+        let (room, outcome) = match self.enter().await {
+            Ok(room) => {
+                let outcome = self.work_in(&room).await;
+                (Some(room), outcome)
+            }
+            Err(trouble) => (None, Err(trouble)),
+        };
+        let duration_ms = begun.elapsed().as_millis();
+        let ticket = &self.held.ticket;
+        match self.report(outcome).await {
+            Ok(said) => {
+                tracing::info!(%ticket, attempt = %self.held.attempt, build = %self.order.build,
+                    task = %self.order.task, duration_ms, "{said}");
+            }
+            Err(error) => tracing::warn!(%ticket, "the result was not accepted: {error}"),
+        }
+        // Last, because the build need not wait for it.
+        if let Some(room) = room {
+            let left = tokio::task::spawn_blocking(|| room.leave()).await;
+            if let Err(error) = left {
+                tracing::warn!(%ticket, "the room was not left: {error}");
+            }
+        }
+    }
+
+    async fn enter(&self) -> Result<Room, Trouble> {
+        let (rooms, held) = (self.worker.rooms.clone(), self.held.clone());
+        blocking(move || rooms.enter(&held).map_err(doing("room"))).await
+    }
+
+    async fn work_in(&self, room: &Room) -> Result<TaskResult, Trouble> {
+        let secrets = self.secrets().await?;
+        let (console, shipping) = Console::open(
+            self.worker.patient.clone(),
+            self.held.clone(),
+            secrets,
+            self.interrupts.lost.clone(),
+        );
+        let mut outcome = self.work(room, &console).await;
+        say_end(&console, &outcome).await;
+        drop(console);
+        let length = tokio::select! {
+            length = shipping.finish() => length,
+            () = self.interrupts.lost.cancelled() => return Err(Interrupt::Lost.into()),
+        };
+        if let Ok(result) = &mut outcome {
+            result.console_bytes = length;
+        }
+        outcome
+    }
+
+    async fn secrets(&self) -> Result<Mask, Trouble> {
+        match (&self.order.action, &self.worker.settings.git_credentials) {
+            (Action::GitCheckout(git), credentials) => {
+                kinds::git_secrets(&git.repository, credentials.as_deref()).await
+            }
+            (
+                Action::ExecuteShell(_) | Action::PublishArtifacts(_) | Action::CopyArtifacts(_),
+                _,
+            ) => Ok(Mask::default()),
+        }
+    }
+
+    async fn work(&self, room: &Room, console: &Console) -> Result<TaskResult, Trouble> {
+        let before = self.interrupts.unless(self.furnish(room, console)).await?;
+        let cell = self
+            .worker
+            .isolation
+            .open(room)
+            .await
+            .map_err(doing("cell"))?;
+        let done = self.perform(room, console, cell.as_ref()).await;
+        cell.close().await;
+        let result = match done {
+            // The reason goes into the result here, so that what the task left is saved with it.
+            Err(Trouble::Failure(reason)) => TaskResult::of(Outcome::Failure { reason }),
+            done => done?,
+        };
+        match before {
+            Some(before) => {
+                self.interrupts
+                    .unless(self.save(room, console, before, result))
+                    .await
+            }
+            None => Ok(result),
+        }
+    }
+
+    /// Brings the workspace into the room. `None` if the task only reads it.
+    async fn furnish(&self, room: &Room, console: &Console) -> Result<Option<Snapshot>, Trouble> {
+        let begun = Instant::now();
+        let layers = &self.order.layers;
+        let build = &self.held.ticket.build;
+        workspace::restore(&self.worker.patient, build, layers, &room.workspace()).await?;
+        if begun.elapsed() > Duration::from_secs(1) {
+            let bytes: u64 = layers.iter().map(|input| input.layer.bytes).sum();
+            let seconds = begun.elapsed().as_secs_f32();
+            console
+                .say(&format!(
+                    "workspace restored: {bytes} bytes in {seconds:.1} s"
+                ))
+                .await;
+        }
+        match self.order.action {
+            Action::PublishArtifacts(_) => Ok(None),
+            Action::GitCheckout(_) | Action::ExecuteShell(_) | Action::CopyArtifacts(_) => {
+                workspace::look(room).await.map(Some)
+            }
+        }
+    }
+
+    async fn perform(
+        &self,
+        room: &Room,
+        console: &Console,
+        cell: &dyn Cell,
+    ) -> Result<TaskResult, Trouble> {
+        let deadline = Instant::now() + Duration::from_secs(self.order.timeout);
+        let errand = Errand {
+            worker: self.worker,
+            held: self.held,
+            order: self.order,
+            room,
+            console,
+            cell,
+            limits: Limits {
+                deadline,
+                interrupts: self.interrupts.clone(),
+            },
+        };
+        kinds::of(&self.order.action).perform(&errand).await
+    }
+
+    /// Stores what the task changed, after a failure too: later tasks may want to publish the logs.
+    async fn save(
+        &self,
+        room: &Room,
+        console: &Console,
+        before: Snapshot,
+        mut result: TaskResult,
+    ) -> Result<TaskResult, Trouble> {
+        match workspace::save(&self.worker.patient, self.held, before, room).await {
+            Ok(saved) => {
+                result.layer = saved.layer;
+                if saved.skipped > 0 {
+                    let skipped = saved.skipped;
+                    let what = "sockets, pipes or devices stay behind";
+                    console.say(&format!("{skipped} {what}")).await;
+                }
+                Ok(result)
+            }
+            Err(trouble @ (Trouble::Failure(_) | Trouble::Fault(_)))
+                if !result.outcome.is_success() =>
+            {
+                // The task failed without our help, and that is what its owner wants to know.
+                console
+                    .say(&format!("the workspace was not saved: {trouble}"))
+                    .await;
+                Ok(result)
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Tells the frontend how it ended, and gives it in words.
+    async fn report(&self, outcome: Result<TaskResult, Trouble>) -> Result<String, ClientError> {
+        let result = match outcome {
+            Ok(result) => result,
+            Err(Trouble::Failure(reason)) => TaskResult::of(Outcome::Failure { reason }),
+            Err(Trouble::Fault(reason)) => TaskResult::of(Outcome::Fault { reason }),
+            Err(Trouble::Interrupted(Interrupt::Cancelled)) => TaskResult::of(Outcome::Failure {
+                reason: Failure::Cancelled,
+            }),
+            Err(Trouble::Interrupted(interrupt @ Interrupt::Lost)) => {
+                return Ok(interrupt.to_string());
+            }
+            Err(Trouble::Interrupted(interrupt @ Interrupt::Stopped)) => {
+                return self
+                    .worker
+                    .patient
+                    .release(self.held)
+                    .await
+                    .map(|()| interrupt.to_string());
+            }
+        };
+        tokio::select! {
+            done = self.worker.patient.complete(self.held, &result) => {
+                done.map(|()| result.outcome.to_string())
+            }
+            () = self.interrupts.lost.cancelled() => Ok(Interrupt::Lost.to_string()),
+        }
+    }
+}
+
+/// The last line of a console is the reason, unless all went well.
+async fn say_end(console: &Console, outcome: &Result<TaskResult, Trouble>) {
+    match outcome {
+        Ok(result) if result.outcome.is_success() => {}
+        Ok(result) => console.say(&result.outcome.to_string()).await,
+        Err(Trouble::Failure(failure)) => console.say(&format!("failure: {failure}")).await,
+        Err(Trouble::Fault(fault)) => console.say(&format!("fault: {fault}")).await,
+        Err(Trouble::Interrupted(interrupt)) => console.say(&interrupt.to_string()).await,
+    }
+}

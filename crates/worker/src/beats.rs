@@ -1,0 +1,272 @@
+//! Keeping claims alive, and hearing what became of them.
+//!
+//! Owns the one request by which all claims of this worker are renewed. Held open by the frontend
+//! until there is news, so a cancellation arrives at once; with nothing held there is no request.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use distci_client::{Client, ClientError};
+use distci_model::id::{RequestId, WorkerName};
+use distci_model::wire::{BeatReply, BeatRequest, Held, Standing};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::interrupt::Interrupts;
+
+/// How long a beat waits for news: a third of the lease.
+const WAIT: u64 = 10;
+/// A claim is part of the beats only when it is this old: most tasks of a busy worker are over
+/// before, and their leases run much longer.
+const SETTLING: Duration = Duration::from_secs(1);
+/// How long an attempt goes on while no frontend hears of it. Finishing may still be accepted.
+const CUT_OFF: Duration = Duration::from_mins(10);
+
+/// The claims of this worker. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Beats {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    claims: Mutex<Claims>,
+    /// Rung when claims come, and when the last one goes.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Claims {
+    /// By ticket and attempt; the standing in the key is always the first.
+    held: HashMap<Held, Listener>,
+    pending: HashSet<RequestId>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    standing: Standing,
+    interrupts: Interrupts,
+}
+
+/// A claim that is being kept alive, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    beats: Beats,
+    held: Held,
+}
+
+/// A claim request on its way, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    beats: Beats,
+    request: RequestId,
+}
+
+impl Beats {
+    /// Keeps `held` alive from now on; what becomes of it goes to `interrupts`.
+    pub(crate) fn keep(&self, held: &Held, interrupts: &Interrupts) -> Keeping {
+        let listener = Listener {
+            standing: Standing::Held,
+            interrupts: interrupts.clone(),
+        };
+        self.claims().held.insert(held.clone(), listener);
+        self.shared.changed.notify_one();
+        Keeping {
+            beats: self.clone(),
+            held: held.clone(),
+        }
+    }
+
+    /// Tells the frontends that the answer to this request is still awaited.
+    pub(crate) fn ask(&self, request: &RequestId) -> Asking {
+        self.claims().pending.insert(request.clone());
+        Asking {
+            beats: self.clone(),
+            request: request.clone(),
+        }
+    }
+
+    /// Beats for as long as it is polled.
+    pub(crate) async fn beat(&self, worker: &WorkerName, client: &Client) {
+        let mut heard = Instant::now();
+        loop {
+            if self.claims().held.is_empty() {
+                self.shared.changed.notified().await;
+                heard = Instant::now();
+            }
+            sleep(SETTLING).await;
+            // First an answer at once, which also proves that we are heard; then those that are
+            // held, until there is another claim to tell of.
+            let first = self.request(worker, 0);
+            if first.held.is_empty() {
+                continue;
+            }
+            let reply = client.beat(&first).await;
+            self.hear(&first, reply, &mut heard);
+            tokio::select! {
+                () = self.beat_on(worker, client, &mut heard) => {}
+                () = self.shared.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Beats for the claims that there are, until there is none.
+    async fn beat_on(&self, worker: &WorkerName, client: &Client, heard: &mut Instant) {
+        loop {
+            let soonest = Instant::now() + SETTLING;
+            let request = self.request(worker, WAIT);
+            if request.held.is_empty() {
+                return;
+            }
+            let reply = client.beat(&request).await;
+            self.hear(&request, reply, heard);
+            // Long polls follow each other without a gap; whatever answers faster than that is
+            // news, or a frontend that must not be stormed.
+            sleep_until(soonest).await;
+        }
+    }
+
+    fn request(&self, worker: &WorkerName, wait: u64) -> BeatRequest {
+        let claims = self.claims();
+        let held = claims.held.iter();
+        let held = held.map(|(held, listener)| Held {
+            standing: listener.standing,
+            ..held.clone()
+        });
+        BeatRequest {
+            worker: worker.clone(),
+            held: held.collect(),
+            pending: claims.pending.iter().cloned().collect(),
+            wait,
+        }
+    }
+
+    fn hear(
+        &self,
+        request: &BeatRequest,
+        reply: Result<BeatReply, ClientError>,
+        heard: &mut Instant,
+    ) {
+        match reply {
+            Ok(reply) => {
+                *heard = Instant::now();
+                for (held, standing) in request.held.iter().zip(reply.standings) {
+                    self.note(held, standing);
+                }
+            }
+            Err(error) if heard.elapsed() < CUT_OFF => {
+                tracing::warn!("no frontend hears of our claims: {error}");
+            }
+            Err(error) => {
+                tracing::error!("cut off for too long, giving every claim up: {error}");
+                for held in &request.held {
+                    self.note(held, Standing::Lost);
+                }
+            }
+        }
+    }
+
+    fn note(&self, held: &Held, standing: Standing) {
+        let key = Held {
+            standing: Standing::Held,
+            ..held.clone()
+        };
+        let mut claims = self.claims();
+        // Over by our own doing meanwhile, if it is not there.
+        let Some(listener) = claims.held.get_mut(&key) else {
+            return;
+        };
+        listener.standing = standing;
+        match standing {
+            Standing::Held => {}
+            Standing::Cancel => listener.interrupts.cancel.cancel(),
+            Standing::Lost => listener.interrupts.lost.cancel(),
+        }
+    }
+
+    /// No panic can leave the claims half-changed, so a poisoned lock is as good as another.
+    fn claims(&self) -> MutexGuard<'_, Claims> {
+        self.shared
+            .claims
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        let mut claims = self.beats.claims();
+        claims.held.remove(&self.held);
+        let idle = claims.held.is_empty();
+        drop(claims);
+        if idle {
+            self.beats.shared.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.beats.claims().pending.remove(&self.request);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use distci_model::id::{Attempt, TicketKey};
+
+    use super::*;
+
+    fn held() -> Held {
+        let ticket: TicketKey = format!("{}.{}", "b".repeat(16), "t".repeat(16))
+            .parse()
+            .unwrap();
+        Held {
+            ticket,
+            attempt: Attempt::new(1),
+            standing: Standing::Held,
+        }
+    }
+
+    fn reply(standing: Standing) -> BeatReply {
+        BeatReply {
+            standings: vec![standing],
+        }
+    }
+
+    #[tokio::test]
+    async fn what_became_of_a_claim_is_heard_and_repeated_to_the_frontend() {
+        let (beats, interrupts) = (Beats::default(), Interrupts::default());
+        let keeping = beats.keep(&held(), &interrupts);
+        let worker: WorkerName = "w".parse().unwrap();
+        let mut heard = Instant::now();
+        beats.hear(
+            &beats.request(&worker, 0),
+            Ok(reply(Standing::Cancel)),
+            &mut heard,
+        );
+        assert!(interrupts.cancel.is_cancelled() && !interrupts.lost.is_cancelled());
+        let next = beats.request(&worker, 0);
+        assert_eq!(next.held[0].standing, Standing::Cancel);
+        beats.hear(&next, Ok(reply(Standing::Lost)), &mut heard);
+        assert!(interrupts.lost.is_cancelled());
+        drop(keeping);
+        assert!(beats.request(&worker, 0).held.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_survives_ten_minutes_without_news_and_no_longer() {
+        let (beats, interrupts) = (Beats::default(), Interrupts::default());
+        let keeping = beats.keep(&held(), &interrupts);
+        let request = beats.request(&"w".parse().unwrap(), 0);
+        let mut heard = Instant::now();
+        tokio::time::advance(CUT_OFF / 2).await;
+        beats.hear(&request, Err(ClientError::Unauthorized), &mut heard);
+        assert!(!interrupts.lost.is_cancelled());
+        tokio::time::advance(CUT_OFF / 2).await;
+        beats.hear(&request, Err(ClientError::Unauthorized), &mut heard);
+        assert!(interrupts.lost.is_cancelled());
+        drop(keeping);
+    }
+}

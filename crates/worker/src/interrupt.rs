@@ -1,0 +1,63 @@
+//! The ways in which somebody outside ends an attempt.
+
+use std::fmt;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::trouble::Trouble;
+
+/// Who ended the attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interrupt {
+    /// The claim is over: what we do no longer counts.
+    Lost,
+    /// Somebody cancelled the build.
+    Cancelled,
+    /// This worker has to leave.
+    Stopped,
+}
+
+impl fmt::Display for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lost => "the claim is over",
+            Self::Cancelled => "cancelled",
+            Self::Stopped => "the worker has to stop",
+        })
+    }
+}
+
+/// What an attempt listens to. Clones hear the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Interrupts {
+    /// See [`Interrupt::Lost`].
+    pub(crate) lost: CancellationToken,
+    /// See [`Interrupt::Cancelled`].
+    pub(crate) cancel: CancellationToken,
+    /// See [`Interrupt::Stopped`].
+    pub(crate) halt: CancellationToken,
+}
+
+impl Interrupts {
+    /// Waits for the first. Cancel-safe.
+    pub(crate) async fn any(&self) -> Interrupt {
+        tokio::select! {
+            biased;
+            () = self.lost.cancelled() => Interrupt::Lost,
+            () = self.cancel.cancelled() => Interrupt::Cancelled,
+            () = self.halt.cancelled() => Interrupt::Stopped,
+        }
+    }
+
+    /// Does `work` unless it is interrupted; then it is dropped where it stands.
+    pub(crate) async fn unless<T>(
+        &self,
+        work: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T, Trouble> {
+        tokio::select! {
+            biased;
+            interrupt = self.any() => Err(interrupt.into()),
+            done = work => done,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a worker can do with a task, one file a kind.
+//!
+//! Owns the seam between an attempt and the kinds. A kind works in a workspace that is already
+//! there and leaves saving it to the attempt.
+
+mod copy_artifacts;
+mod execute_shell;
+mod git_checkout;
+mod patterns;
+mod publish_artifacts;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use distci_model::config::Action;
+use distci_model::order::TaskOrder;
+use distci_model::outcome::{Failure, TaskResult};
+use distci_model::wire::Held;
+use tokio::time::timeout_at;
+
+use crate::console::Console;
+use crate::isolation::{Cell, Limits};
+use crate::room::Room;
+use crate::trouble::Trouble;
+use crate::worker::Worker;
+
+pub(crate) use git_checkout::secrets as git_secrets;
+
+/// What a kind does with a task.
+#[async_trait]
+pub(crate) trait Perform: Sync {
+    /// Does it. A script that says no is an `Ok` whose outcome is a failure.
+    async fn perform(&self, errand: &Errand<'_>) -> Result<TaskResult, Trouble>;
+}
+
+/// A task in a worker's hands: what to do, where, and with what.
+pub(crate) struct Errand<'a> {
+    pub(crate) worker: &'a Worker,
+    pub(crate) held: &'a Held,
+    pub(crate) order: &'a TaskOrder,
+    pub(crate) room: &'a Room,
+    pub(crate) console: &'a Console,
+    pub(crate) cell: &'a dyn Cell,
+    pub(crate) limits: Limits,
+}
+
+/// Who performs `action`.
+pub(crate) fn of(action: &Action) -> &dyn Perform {
+    match action {
+        Action::GitCheckout(git) => git,
+        Action::ExecuteShell(shell) => shell,
+        Action::PublishArtifacts(publish) => publish,
+        Action::CopyArtifacts(copy) => copy,
+    }
+}
+
+impl Errand<'_> {
+    /// Does `work` unless somebody wants it to end or it takes too long.
+    pub(crate) async fn bound<T>(
+        &self,
+        work: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T, Trouble> {
+        let work = timeout_at(self.limits.deadline, work);
+        let work = async { work.await.unwrap_or_else(|_| Err(self.timed_out().into())) };
+        self.limits.interrupts.unless(work).await
+    }
+
+    /// The failure of a task that took too long.
+    pub(crate) fn timed_out(&self) -> Failure {
+        Failure::TimedOut {
+            seconds: self.order.timeout,
+        }
+    }
+}
+
+/// How long something took, for people.
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f32())
+}

@@ -1,0 +1,218 @@
+//! The kind `publish-artifacts`: keeping files of the workspace.
+//!
+//! Owns the choice of files and their upload. The manifest goes last: until then nothing is
+//! published, and what a lost attempt uploaded is never seen.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use distci_model::config::PublishArtifacts;
+use distci_model::outcome::{Failure, Outcome, TaskResult};
+use distci_model::wire::{Artifact, ArtifactManifest, MAX_ARTIFACTS, MAX_BLOB};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
+use walkdir::WalkDir;
+
+use super::patterns::Pattern;
+use super::{Errand, Perform, seconds};
+use crate::trouble::{Trouble, blocking, doing};
+use crate::workspace::layer;
+
+/// Uploads at once.
+const PARALLEL: usize = 4;
+
+#[async_trait]
+impl Perform for PublishArtifacts {
+    async fn perform(&self, errand: &Errand<'_>) -> Result<TaskResult, Trouble> {
+        errand.bound(Box::pin(publish(self, errand))).await
+    }
+}
+
+async fn publish(publish: &PublishArtifacts, errand: &Errand<'_>) -> Result<TaskResult, Trouble> {
+    let begun = Instant::now();
+    let patterns = Pattern::all(&publish.artifacts)?;
+    let workspace = errand.room.workspace();
+    let found = blocking(move || find(&workspace, &patterns)).await?;
+    for pattern in found.unmatched {
+        if !publish.optional {
+            return Err(Failure::NoMatch { pattern }.into());
+        }
+        errand
+            .console
+            .say(&format!("no file matches {pattern:?}"))
+            .await;
+    }
+    if found.files.is_empty() {
+        return Ok(TaskResult::of(Outcome::Success));
+    }
+    let artifacts: Vec<Artifact> = stream::iter(found.files.into_iter().enumerate())
+        .map(|(index, (name, file))| upload(errand, index, name, file))
+        .buffered(PARALLEL)
+        .try_collect()
+        .await?;
+    let bytes = artifacts.iter().map(|artifact| artifact.bytes).sum();
+    let count = artifacts.len();
+    errand
+        .worker
+        .patient
+        .put_manifest(errand.held, &ArtifactManifest { artifacts })
+        .await?;
+    let took = seconds(begun.elapsed());
+    errand
+        .console
+        .say(&format!(
+            "published {count} artifacts, {bytes} bytes in {took}"
+        ))
+        .await;
+    Ok(TaskResult {
+        artifacts: u32::try_from(count).unwrap_or(u32::MAX),
+        artifact_bytes: bytes,
+        ..TaskResult::of(Outcome::Success)
+    })
+}
+
+/// What the patterns choose.
+#[derive(Debug, Default)]
+struct Found {
+    /// Names, and where their content is.
+    files: BTreeMap<String, PathBuf>,
+    /// Patterns that choose nothing.
+    unmatched: Vec<String>,
+}
+
+fn find(workspace: &Path, patterns: &[Pattern]) -> Result<Found, Trouble> {
+    let root = workspace.canonicalize().map_err(doing("workspace"))?;
+    let mut found = Found::default();
+    let mut used = vec![false; patterns.len()];
+    for entry in WalkDir::new(&root).follow_links(false) {
+        let entry = entry.map_err(|error| Trouble::local("workspace", &error.into()))?;
+        let Ok(path) = entry.path().strip_prefix(&root) else {
+            continue;
+        };
+        let chosen: Vec<bool> = patterns
+            .iter()
+            .map(|pattern| pattern.matches(path))
+            .collect();
+        if !chosen.contains(&true) {
+            continue;
+        }
+        let Some(file) = content(&root, entry.path(), path)? else {
+            continue;
+        };
+        for (used, chosen) in used.iter_mut().zip(chosen) {
+            *used |= chosen;
+        }
+        let name = path.to_str().ok_or_else(|| Failure::LimitExceeded {
+            detail: format!("{}: names of artifacts must be UTF-8", path.display()),
+        })?;
+        found.files.insert(name.to_owned(), file);
+    }
+    if found.files.len() > MAX_ARTIFACTS {
+        let detail = format!("{} artifacts, over {MAX_ARTIFACTS}", found.files.len());
+        return Err(Failure::LimitExceeded { detail }.into());
+    }
+    let unused = patterns.iter().zip(used).filter(|(_, used)| !used);
+    found.unmatched = unused
+        .map(|(pattern, _)| pattern.text().to_owned())
+        .collect();
+    Ok(found)
+}
+
+/// The regular file that `place` is or leads to, if any.
+fn content(root: &Path, place: &Path, name: &Path) -> Result<Option<PathBuf>, Trouble> {
+    let Ok(target) = place.canonicalize() else {
+        // A link to nowhere is no file.
+        return Ok(None);
+    };
+    if !target.starts_with(root) {
+        let path = name.display().to_string();
+        return Err(Failure::EscapesWorkspace { path }.into());
+    }
+    Ok(target.is_file().then_some(target))
+}
+
+async fn upload(
+    errand: &Errand<'_>,
+    index: usize,
+    name: String,
+    file: PathBuf,
+) -> Result<Artifact, Trouble> {
+    let path = file.clone();
+    let (bytes, digest) = blocking(move || {
+        File::open(path)
+            .and_then(|mut file| layer::hash(&mut file))
+            .map_err(doing("artifact"))
+    })
+    .await?;
+    if bytes > MAX_BLOB {
+        let detail = format!("{name} has {bytes} bytes, over {MAX_BLOB}");
+        return Err(Failure::LimitExceeded { detail }.into());
+    }
+    errand
+        .worker
+        .patient
+        .put_artifact(errand.held, index, &file)
+        .await?;
+    let content_type = mime_guess::from_path(&name)
+        .first_or_octet_stream()
+        .to_string();
+    Ok(Artifact {
+        path: name,
+        bytes,
+        digest,
+        content_type,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn find_in(root: &Path, patterns: &[&str]) -> Result<Found, Trouble> {
+        let texts: Vec<String> = patterns.iter().map(|&text| text.to_owned()).collect();
+        find(root, &Pattern::all(&texts).unwrap())
+    }
+
+    #[test]
+    fn files_are_found_and_what_finds_nothing_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("dist/sub")).unwrap();
+        fs::write(root.path().join("dist/a b\n.log"), "").unwrap();
+        fs::write(root.path().join("dist/sub/c.log"), "").unwrap();
+        let found = find_in(root.path(), &["dist/**", "*.egg"]).unwrap();
+        let names: Vec<&String> = found.files.keys().collect();
+        assert_eq!(names, ["dist/a b\n.log", "dist/sub/c.log"]);
+        assert_eq!(found.unmatched, ["*.egg"]);
+    }
+
+    #[test]
+    fn a_link_inside_is_followed_and_one_that_leaves_is_refused() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(root.path().join("real"), "x").unwrap();
+        fs::write(outside.path().join("secret"), "x").unwrap();
+        symlink("real", root.path().join("inside")).unwrap();
+        symlink("nowhere", root.path().join("dangling")).unwrap();
+        assert_eq!(find_in(root.path(), &["*"]).unwrap().files.len(), 2);
+        symlink(outside.path().join("secret"), root.path().join("leaves")).unwrap();
+        assert!(matches!(
+            find_in(root.path(), &["leaves"]),
+            Err(Trouble::Failure(Failure::EscapesWorkspace { .. }))
+        ));
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join(std::ffi::OsStr::from_bytes(b"\xff")), "").unwrap();
+        assert!(matches!(
+            find_in(root.path(), &["*"]),
+            Err(Trouble::Failure(Failure::LimitExceeded { .. }))
+        ));
+    }
+}

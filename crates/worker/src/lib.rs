@@ -1,0 +1,21 @@
+//! The worker: pulls tickets, does what they ask, hands back what came of it.
+//!
+//! Owns everything that happens on the machine where a task runs: the folder of an attempt, its
+//! processes, its console, its workspace. Never sees the store; all it knows comes by the HTTP API,
+//! and all it keeps between two tickets is a cache that may be deleted at any time.
+
+mod attempt;
+mod beats;
+mod console;
+mod control;
+mod interrupt;
+mod isolation;
+mod kinds;
+mod processes;
+mod room;
+pub mod supervisor;
+mod trouble;
+mod worker;
+mod workspace;
+
+pub use worker::{Error, Settings, run};

@@ -1,0 +1,155 @@
+//! The workspace of a build, as it travels from task to task.
+//!
+//! Owns the hand-over: layers in, a look before the task, a look after it, one layer out with what
+//! is different. Never holds a layer or a file in memory.
+
+pub(crate) mod layer;
+pub(crate) mod path;
+pub(crate) mod restore;
+pub(crate) mod snapshot;
+pub(crate) mod tree;
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use bytes::{Buf, Bytes};
+use distci_client::{Client, ClientError, Download};
+use distci_model::id::BuildKey;
+use distci_model::order::LayerInput;
+use distci_model::outcome::{Failure, LayerRef};
+use distci_model::wire::{Held, MAX_BLOB};
+use futures::StreamExt;
+use tokio::sync::mpsc;
+
+use crate::room::Room;
+use crate::trouble::{Trouble, blocking, doing};
+use restore::Restoring;
+use snapshot::{Changes, Snapshot};
+
+/// Pieces between the network and the disk: enough that neither waits for the other's turn.
+const PIECES: usize = 8;
+
+/// Lays `layers` of `build` over each other in the empty directory `workspace`.
+///
+/// # Cancel safety
+/// The workspace is then incomplete and must be thrown away.
+pub(crate) async fn restore(
+    client: &Client,
+    build: &BuildKey,
+    layers: &[LayerInput],
+    workspace: &Path,
+) -> Result<(), Trouble> {
+    let mut restoring = Restoring::begin(workspace).map_err(doing("workspace"))?;
+    for input in layers {
+        let download = client.get_layer(build, &input.layer).await?;
+        let (pieces, source) = mpsc::channel(PIECES);
+        let input = input.clone();
+        let laying = blocking(move || {
+            let source = Pieces {
+                source,
+                current: Bytes::new(),
+            };
+            let laid = restoring.lay(&input.task, &input.on, source);
+            laid.map(|()| restoring)
+        });
+        let (received, laid) = tokio::join!(receive(download, pieces), laying);
+        // If the stream broke off, the layer is called damaged only because of that.
+        received?;
+        restoring = laid?;
+    }
+    blocking(move || restoring.finish()).await
+}
+
+async fn receive(mut download: Download, pieces: mpsc::Sender<Bytes>) -> Result<(), ClientError> {
+    while let Some(piece) = download.stream.next().await {
+        if pieces.send(piece?).await.is_err() {
+            // The reader has stopped, and says why itself.
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What comes through a channel, for a thread that blocks.
+struct Pieces {
+    source: mpsc::Receiver<Bytes>,
+    current: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.source.blocking_recv() {
+                Some(piece) => self.current = piece,
+                None => return Ok(0),
+            }
+        }
+        let most = buffer.len().min(self.current.len());
+        self.current.copy_to_slice(&mut buffer[..most]);
+        Ok(most)
+    }
+}
+
+/// Looks at the workspace before the task begins.
+pub(crate) async fn look(room: &Room) -> Result<Snapshot, Trouble> {
+    let (workspace, probe) = (room.workspace(), room.file("probe"));
+    let look = move || {
+        let mut snapshot = Snapshot::take(&workspace)?;
+        snapshot.outwait(&probe)?;
+        Ok(snapshot)
+    };
+    blocking(move || look().map_err(doing("workspace"))).await
+}
+
+/// What the task left behind.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    /// The layer with everything that is different, if anything is.
+    pub(crate) layer: Option<LayerRef>,
+    /// How many sockets, pipes and devices stay behind.
+    pub(crate) skipped: usize,
+}
+
+/// Stores what is different since `before`.
+pub(crate) async fn save(
+    client: &Client,
+    held: &Held,
+    before: Snapshot,
+    room: &Room,
+) -> Result<Saved, Trouble> {
+    let (workspace, file) = (room.workspace(), room.file("layer"));
+    let target = file.clone();
+    let (changes, skipped) = blocking(move || -> Result<(Changes, usize), Trouble> {
+        let now = Snapshot::take(&workspace).map_err(doing("workspace"))?;
+        let changes = before.changes(&now);
+        if !changes.is_empty() {
+            layer::write(&workspace, &changes, &target)?;
+        }
+        Ok((changes, now.skipped.len()))
+    })
+    .await?;
+    if changes.is_empty() {
+        return Ok(Saved {
+            layer: None,
+            skipped,
+        });
+    }
+    let size = tokio::fs::metadata(&file)
+        .await
+        .map_err(doing("layer"))?
+        .len();
+    if size > MAX_BLOB {
+        let detail = format!("the task changed {size} bytes of the workspace, over {MAX_BLOB}");
+        return Err(Failure::LimitExceeded { detail }.into());
+    }
+    let bytes = client.put_layer(held, &file).await?;
+    let (ticket, attempt) = (held.ticket.ticket.clone(), held.attempt);
+    Ok(Saved {
+        layer: Some(LayerRef {
+            ticket,
+            attempt,
+            bytes,
+        }),
+        skipped,
+    })
+}

@@ -1,0 +1,646 @@
+//! A whole worker against a frontend that is not one: what it does, and what it says.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in tests a panic is the report"
+)]
+
+#[path = "worker/frontend.rs"]
+mod frontend;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use distci_client::Client;
+use distci_model::capability::Kind;
+use distci_model::config::Action;
+use distci_model::id::TicketKey;
+use distci_model::outcome::{Failure, Fault, Outcome, TaskResult};
+use distci_model::wire::{Standing, Work};
+use distci_worker::Settings;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use frontend::{Frontend, Report, input};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_distci-worker-test");
+
+/// A worker at work, and its frontend.
+struct Scene {
+    frontend: Frontend,
+    folder: TempDir,
+    stop: CancellationToken,
+    worker: JoinSet<Result<(), distci_worker::Error>>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let (frontend, folder) = (Frontend::start().await, tempfile::tempdir().unwrap());
+        let mut settings = Settings {
+            name: "w1".parse().unwrap(),
+            kinds: Kind::ALL[1..].to_vec(),
+            labels: vec!["linux".parse().unwrap()],
+            slots: 1,
+            once: false,
+            directory: folder.path().join("worker"),
+            supervisor: vec![PROGRAM.into(), "supervise".into()],
+            git_credentials: None,
+        };
+        change(&mut settings);
+        let client = Client::new(vec![frontend.address.clone()], None).unwrap();
+        let (stop, mut worker) = (CancellationToken::new(), JoinSet::new());
+        worker.spawn(distci_worker::run(settings, client, stop.clone()));
+        Self {
+            frontend,
+            folder,
+            stop,
+            worker,
+        }
+    }
+
+    fn shell(&self, script: &str) -> TicketKey {
+        self.frontend.post(shell(script), 60, vec![])
+    }
+
+    async fn done(&self, action: Action) -> TaskResult {
+        let ticket = self.frontend.post(action, 60, vec![]);
+        self.frontend.result(&ticket).await
+    }
+
+    /// Waits until the script has said so.
+    async fn said(&self, ticket: &TicketKey, text: &str) {
+        let has = |console: &Vec<u8>| String::from_utf8_lossy(console).contains(text);
+        self.frontend
+            .until(|stored| {
+                stored
+                    .consoles
+                    .get(ticket)
+                    .filter(|console| has(console))
+                    .map(drop)
+            })
+            .await;
+    }
+
+    /// Stops the worker, after which nothing may be left of any attempt.
+    async fn close(mut self) {
+        self.stop.cancel();
+        self.worker.join_next().await.unwrap().unwrap().unwrap();
+        let attempts = std::fs::read_dir(self.folder.path().join("worker/attempts")).unwrap();
+        let names = attempts.map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = names.filter(|name| name != "door").collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+fn shell(script: &str) -> Action {
+    action(json!({"type": "execute-shell", "params": {"script": script}}))
+}
+
+fn action(value: serde_json::Value) -> Action {
+    serde_json::from_value(value).unwrap()
+}
+
+fn failure(result: &TaskResult) -> &Failure {
+    match &result.outcome {
+        Outcome::Failure { reason } => reason,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_script_sees_what_was_promised_and_nothing_else() {
+    let scene = Scene::new().await;
+    let ticket = scene.shell(
+        "env | grep -v -e ^PWD= -e ^OLDPWD= -e ^_= -e ^SHLVL= | cut -d= -f1 | sort | tr '\\n' ' '\n\
+        test \"$PWD\" = \"$WORKSPACE\"; echo; echo out; echo err >&2; printf '\\377'",
+    );
+    assert_eq!(
+        scene.frontend.result(&ticket).await.outcome,
+        Outcome::Success
+    );
+    let console = scene.frontend.console(&ticket);
+    let expected = "BUILD_URL CI DISTCI_API_URL DISTCI_ATTEMPT DISTCI_ATTEMPT_KEY DISTCI_ENV \
+        DISTCI_LABELS DISTCI_OUTPUT DISTCI_SUMMARY HOME LOGNAME PATH SHELL TMPDIR USER WORKSPACE ";
+    assert_eq!(console, format!("{expected}\nout\nerr\n\u{fffd}"));
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_script_tells_by_files() {
+    let scene = Scene::new().await;
+    let ticket = scene.shell(
+        "echo A=1 >> $DISTCI_ENV; echo DISTCI_SHA=no >> $DISTCI_ENV\n\
+         printf 'B<<E\\nx\\ny\\nE\\n' >> $DISTCI_OUTPUT; echo '# Hi' > $DISTCI_SUMMARY; exit 9",
+    );
+    let result = scene.frontend.result(&ticket).await;
+    assert_eq!(failure(&result), &Failure::Exit { exit: 9 });
+    assert_eq!(
+        result.exports.into_iter().collect::<Vec<_>>(),
+        [("A".into(), "1".into())]
+    );
+    assert_eq!(result.outputs["B"], "x\ny");
+    assert_eq!(scene.frontend.stored().summaries[&ticket], "# Hi\n");
+    let console = scene.frontend.console(&ticket);
+    assert!(console.contains("DISTCI_SHA"), "{console}");
+    assert!(
+        console.ends_with("[distci] failure: exit code 9\n"),
+        "{console}"
+    );
+    assert_eq!(result.console_bytes, console.len() as u64);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn every_end_of_a_script_is_told_apart() {
+    let scene = Scene::new().await;
+    let signal = scene.done(shell("kill -9 $$")).await;
+    assert_eq!(failure(&signal), &Failure::Signal { signal: 9 });
+    let late = scene.frontend.post(shell("sleep 1000"), 1, vec![]);
+    let late = scene.frontend.result(&late).await;
+    assert_eq!(failure(&late), &Failure::TimedOut { seconds: 1 });
+    let missing = json!({"script": "", "shell": "no-such-shell"});
+    let missing = scene
+        .done(action(json!({"type": "execute-shell", "params": missing})))
+        .await;
+    assert!(matches!(failure(&missing), Failure::NotStarted { .. }));
+    let nowhere = json!({"script": "", "working_directory": "no/where"});
+    let nowhere = scene
+        .done(action(json!({"type": "execute-shell", "params": nowhere})))
+        .await;
+    assert!(matches!(failure(&nowhere), Failure::NotStarted { .. }));
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_script_that_kills_its_supervisor_is_our_fault_and_leaves_nothing() {
+    let scene = Scene::new().await;
+    let result = scene
+        .done(shell("sleep 1000 & kill -9 $PPID; sleep 1000"))
+        .await;
+    let Outcome::Fault {
+        reason: Fault::Worker { detail },
+    } = &result.outcome
+    else {
+        panic!("{}", result.outcome);
+    };
+    assert!(detail.contains("supervisor"), "{detail}");
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_task_ends_as_cancelled() {
+    let scene = Scene::new().await;
+    let ticket = scene.shell("trap 'echo cleaning; exit 0' TERM; echo ready; sleep 1000 & wait");
+    scene.said(&ticket, "ready").await;
+    scene.frontend.tell(&ticket, Standing::Cancel);
+    assert_eq!(
+        failure(&scene.frontend.result(&ticket).await),
+        &Failure::Cancelled
+    );
+    assert!(scene.frontend.console(&ticket).contains("cleaning"));
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_lost_task_is_dropped_without_a_word() {
+    let scene = Scene::new().await;
+    let ticket = scene.shell("echo ready; sleep 1000");
+    scene.said(&ticket, "ready").await;
+    scene.frontend.tell(&ticket, Standing::Lost);
+    // The slot is free again, so the attempt is over.
+    let next = scene.shell("true");
+    scene.frontend.result(&next).await;
+    assert!(!scene.frontend.stored().reports.contains_key(&ticket));
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_gives_back_what_it_holds() {
+    let mut scene = Scene::new().await;
+    let ticket = scene.shell("echo ready; sleep 1000");
+    scene.said(&ticket, "ready").await;
+    scene.stop.cancel();
+    assert!(matches!(
+        scene.frontend.report(&ticket).await,
+        Report::Released
+    ));
+    scene.worker.join_next().await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn nothing_outlives_a_worker_that_is_killed() {
+    let (frontend, folder) = (Frontend::start().await, tempfile::tempdir().unwrap());
+    let (directory, pipe) = (folder.path().join("worker"), folder.path().join("pipe"));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let start = || {
+        let mut worker = Command::new(PROGRAM);
+        worker
+            .args(["work", &frontend.address])
+            .arg(&directory)
+            .spawn()
+            .unwrap()
+    };
+    let mut worker = start();
+    let script = format!(
+        "exec 3>{}; trap '' TERM HUP; setsid sleep 1000 & echo ready >&3; sleep 1000",
+        pipe.display()
+    );
+    frontend.post(shell(&script), 60, vec![]);
+    let ready = tokio::task::spawn_blocking(move || {
+        let mut pipe = BufReader::new(File::open(pipe).unwrap());
+        let mut line = String::new();
+        pipe.read_line(&mut line).unwrap();
+        (pipe, line)
+    });
+    let (mut pipe, line) = ready.await.unwrap();
+    assert_eq!(line, "ready\n");
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    // The pipe ends when nobody is left who could write to it.
+    let rest = tokio::task::spawn_blocking(move || pipe.read_line(&mut String::new()).unwrap());
+    assert_eq!(rest.await.unwrap(), 0);
+
+    let mut next = start();
+    let ticket = frontend.post(shell("ls -d ../../*.*"), 60, vec![]);
+    frontend.result(&ticket).await;
+    assert_eq!(
+        frontend.console(&ticket).lines().count(),
+        1,
+        "a room was not swept"
+    );
+    next.kill().unwrap();
+    next.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_for_one_ticket_leaves_after_it() {
+    let mut scene = Scene::with(|settings| {
+        settings.once = true;
+        settings.slots = 4;
+        settings.kinds = Kind::ALL.to_vec();
+    })
+    .await;
+    let ticket = scene.shell("true");
+    scene.frontend.result(&ticket).await;
+    scene.worker.join_next().await.unwrap().unwrap().unwrap();
+    // It was over before it would have been worth a beat.
+    assert_eq!(scene.frontend.stored().beats, 0);
+}
+
+#[tokio::test]
+async fn the_workspace_is_handed_on_even_by_a_task_that_failed() {
+    let scene = Scene::new().await;
+    let first = scene
+        .done(shell(
+            "mkdir -p a/empty; echo one > a/f; mkfifo pipe; exit 1",
+        ))
+        .await;
+    let first = first.layer.expect("a layer");
+    let second = "test -d a/empty; test ! -e pipe; echo two >> a/f; rmdir a/empty";
+    let inputs = vec![input("first", &first, &[])];
+    let second = scene.frontend.post(shell(second), 60, inputs.clone());
+    let second = scene.frontend.result(&second).await;
+    assert_eq!(second.outcome, Outcome::Success);
+    let second = second.layer.expect("a layer");
+    let third = "test ! -e a/empty; test \"$(cat a/f | tr '\\n' ' ')\" = 'one two '";
+    let both = [inputs, vec![input("second", &second, &["first"])]].concat();
+    let third = scene.frontend.post(shell(third), 60, both);
+    let third = scene.frontend.result(&third).await;
+    assert_eq!((third.outcome, third.layer), (Outcome::Success, None));
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn artifacts_are_published_and_copied() {
+    let scene = Scene::new().await;
+    let made = scene
+        .done(shell(
+            "mkdir -p d/e; echo 1 > d/a.txt; echo 2 > 'd/e/b c.json'",
+        ))
+        .await;
+    let layers = vec![input("made", &made.layer.unwrap(), &[])];
+    let publish = |patterns: serde_json::Value, optional: bool| {
+        let params = json!({"artifacts": patterns, "optional": optional});
+        let publish = action(json!({"type": "publish-artifacts", "params": params}));
+        scene.frontend.post(publish, 60, layers.clone())
+    };
+    let refused = scene
+        .frontend
+        .result(&publish(json!(["d/*", "*.egg"]), false))
+        .await;
+    assert_eq!(
+        failure(&refused),
+        &Failure::NoMatch {
+            pattern: "*.egg".into()
+        }
+    );
+    assert!(scene.frontend.stored().artifacts.is_empty());
+    let done = scene
+        .frontend
+        .result(&publish(json!(["d/**", "*.egg"]), true))
+        .await;
+    assert_eq!(
+        (done.outcome, done.artifacts, done.artifact_bytes),
+        (Outcome::Success, 2, 4)
+    );
+    let view = scene.frontend.stored().artifacts["d/e/b c.json"]
+        .0
+        .artifact
+        .clone();
+    assert_eq!(view.content_type, "application/json");
+    assert_eq!(view.digest, blake3::hash(b"2\n").to_hex().as_str());
+
+    let copy =
+        |params: serde_json::Value| action(json!({"type": "copy-artifacts", "params": params}));
+    let gone = scene.done(copy(json!({"job": "gone"}))).await;
+    assert!(matches!(failure(&gone), Failure::NoSuchBuild { .. }));
+    let none = scene
+        .done(copy(json!({"job": "up", "artifacts": ["*.egg"]})))
+        .await;
+    assert!(matches!(failure(&none), Failure::NoMatch { .. }));
+    // Names with a space come percent-encoded, which this frontend does not decode.
+    let some = json!({"job": "up", "artifacts": ["d/*.txt"], "target_directory": "in/here"});
+    let some = scene.done(copy(some)).await;
+    assert_eq!(some.outcome, Outcome::Success);
+    let look = "test \"$(cat in/here/d/a.txt)\" = 1";
+    let look = scene.frontend.post(
+        shell(look),
+        60,
+        vec![input("copy", &some.layer.unwrap(), &[])],
+    );
+    assert_eq!(scene.frontend.result(&look).await.outcome, Outcome::Success);
+    let door = scene.done(shell("ln -s /tmp in")).await;
+    let evil = copy(json!({"job": "up", "artifacts": ["d/*.txt"], "target_directory": "in"}));
+    let evil = scene
+        .frontend
+        .post(evil, 60, vec![input("door", &door.layer.unwrap(), &[])]);
+    let evil = scene.frontend.result(&evil).await;
+    assert!(matches!(failure(&evil), Failure::EscapesWorkspace { .. }));
+    scene.close().await;
+}
+
+/// A repository with two commits on `main`, a branch, tags and a change that is no branch.
+fn repository() -> (TempDir, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "git init -q -b main; export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b \
+        GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b\n\
+        echo one > f; git add f; git commit -qm one; git tag -a v1 -m v1\n\
+        git switch -qc topic/x; echo topic > f; git commit -qam topic\n\
+        echo change > f; git commit -qam change; git update-ref refs/pull/7/head HEAD\n\
+        git reset -q --hard HEAD~; git switch -q main; echo two > f; git commit -qam two\n\
+        git rev-parse v1^{commit} topic/x refs/pull/7/head main";
+    let output = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(&folder)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let ids = String::from_utf8(output.stdout).unwrap();
+    (folder, ids.lines().map(str::to_owned).collect())
+}
+
+fn checkout(repository: &Path, params: &serde_json::Value) -> Action {
+    let mut all = json!({"repository": repository});
+    all.as_object_mut()
+        .unwrap()
+        .extend(params.as_object().unwrap().clone());
+    action(json!({"type": "git-checkout", "params": all}))
+}
+
+#[tokio::test]
+async fn every_name_of_a_revision_is_understood() {
+    let scene = Scene::new().await;
+    let (repository, ids) = repository();
+    let [v1, topic, pull, main] = [0, 1, 2, 3].map(|index| ids[index].clone());
+    let cases = [
+        ("HEAD", &main, Some("main"), Some("refs/heads/main")),
+        ("main", &main, Some("main"), Some("refs/heads/main")),
+        (
+            "topic/x",
+            &topic,
+            Some("topic/x"),
+            Some("refs/heads/topic/x"),
+        ),
+        (
+            "refs/heads/topic/x",
+            &topic,
+            Some("topic/x"),
+            Some("refs/heads/topic/x"),
+        ),
+        ("v1", &v1, None, Some("refs/tags/v1")),
+        ("refs/pull/7/head", &pull, None, Some("refs/pull/7/head")),
+        ("pull/7/head", &pull, None, Some("refs/pull/7/head")),
+        (v1.as_str(), &v1, None, None),
+        (&topic[..10], &topic, None, None),
+    ];
+    for depth in [json!({}), json!({"depth": 1})] {
+        for (reference, commit, branch, full) in &cases {
+            let mut params = depth.clone();
+            params["ref"] = json!(reference);
+            let result = scene.done(checkout(repository.path(), &params)).await;
+            assert_eq!(result.outcome, Outcome::Success, "{reference} {depth}");
+            let export = |name: &str| result.exports.get(name).map(String::as_str);
+            assert_eq!(export("GIT_COMMIT"), Some(commit.as_str()), "{reference}");
+            assert_eq!(
+                (export("GIT_BRANCH"), export("DISTCI_REF")),
+                (*branch, *full),
+                "{reference}"
+            );
+        }
+    }
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_checkout_knows_its_origin_and_travels() {
+    let scene = Scene::new().await;
+    let (repository, _) = repository();
+    let params = json!({"checkout-dir": "src/here", "ref": "topic/x"});
+    let result = scene.done(checkout(repository.path(), &params)).await;
+    let layers = vec![input("git", &result.layer.unwrap(), &[])];
+    let script = format!(
+        "cd src/here; test $(git remote get-url origin) = {}; test -z \"$(git status --porcelain)\"\n\
+         test $(git rev-parse --abbrev-ref HEAD) = topic/x; git log --oneline | wc -l\n\
+         test $(git rev-parse origin/main) != $(git rev-parse HEAD); git fsck --full\n\
+         ! grep -rl worker/git .git",
+        repository.path().display()
+    );
+    let ticket = scene.frontend.post(shell(&script), 60, layers);
+    let result = scene.frontend.result(&ticket).await;
+    assert_eq!(
+        result.outcome,
+        Outcome::Success,
+        "{}",
+        scene.frontend.console(&ticket)
+    );
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_known_commit_needs_no_repository() {
+    let scene = Scene::new().await;
+    let (repository, ids) = repository();
+    let first = scene.done(checkout(repository.path(), &json!({}))).await;
+    assert_eq!(first.outcome, Outcome::Success);
+    std::fs::rename(
+        repository.path().join(".git"),
+        repository.path().join("gone"),
+    )
+    .unwrap();
+    let again = scene
+        .done(checkout(repository.path(), &json!({"ref": ids[0]})))
+        .await;
+    assert_eq!(again.outcome, Outcome::Success);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_damaged_mirror_is_replaced() {
+    let scene = Scene::new().await;
+    let (repository, _) = repository();
+    let mirrors = scene.folder.path().join("worker/git");
+    scene.done(checkout(repository.path(), &json!({}))).await;
+    let is_mirror = |path: &PathBuf| path.is_dir();
+    let paths = std::fs::read_dir(mirrors)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mirror = paths.into_iter().find(is_mirror).unwrap();
+    std::fs::write(mirror.join("refs/heads/main.lock"), "").unwrap();
+    for objects in std::fs::read_dir(mirror.join("objects")).unwrap() {
+        std::fs::remove_dir_all(objects.unwrap().path()).unwrap();
+    }
+    let again = scene.done(checkout(repository.path(), &json!({}))).await;
+    assert_eq!(again.outcome, Outcome::Success);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_moved_branch_is_followed() {
+    let scene = Scene::new().await;
+    let (repository, ids) = repository();
+    let before = scene
+        .done(checkout(repository.path(), &json!({"ref": "main"})))
+        .await;
+    let script = "git -c user.name=a -c user.email=a@b commit -qm three --allow-empty; \
+        git branch -D topic/x; git branch topic; git rev-parse main";
+    let moved = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(&repository)
+        .output()
+        .unwrap();
+    assert!(moved.status.success());
+    let after = scene
+        .done(checkout(repository.path(), &json!({"ref": "main"})))
+        .await;
+    assert_eq!(before.exports["GIT_COMMIT"], ids[3]);
+    assert_ne!(after.exports["GIT_COMMIT"], ids[3]);
+    // A directory of branches that has become a branch is not in the way.
+    let topic = scene
+        .done(checkout(repository.path(), &json!({"ref": "topic"})))
+        .await;
+    assert_eq!(topic.exports["GIT_COMMIT"], after.exports["GIT_COMMIT"]);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn submodules_come_along() {
+    let scene = Scene::new().await;
+    let ((inner, _), (outer, _)) = (repository(), repository());
+    let script = format!(
+        "git -c protocol.file.allow=always submodule --quiet add {} sub\n\
+         git -c user.name=a -c user.email=a@b commit -qm sub",
+        inner.path().display()
+    );
+    assert!(
+        Command::new("sh")
+            .args(["-ec", &script])
+            .current_dir(&outer)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let result = scene
+        .done(checkout(outer.path(), &json!({"submodules": true})))
+        .await;
+    let layers = vec![input("git", &result.layer.unwrap(), &[])];
+    let look = scene
+        .frontend
+        .post(shell("test $(cat sub/f) = two"), 60, layers);
+    assert_eq!(scene.frontend.result(&look).await.outcome, Outcome::Success);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named() {
+    let scene = Scene::new().await;
+    let (repository, _) = repository();
+    let detail = |result: TaskResult| match failure(&result) {
+        Failure::Checkout { detail } => detail.clone(),
+        other => panic!("{other}"),
+    };
+    let no_ref = scene
+        .done(checkout(repository.path(), &json!({"ref": "nope"})))
+        .await;
+    assert!(detail(no_ref).ends_with("has no branch, tag or ref \"nope\""));
+    let nowhere = PathBuf::from("/no/such/repository");
+    let nowhere = scene.done(checkout(&nowhere, &json!({}))).await;
+    assert!(detail(nowhere).contains("/no/such/repository"));
+    let commit = scene
+        .done(checkout(repository.path(), &json!({"ref": "0".repeat(40)})))
+        .await;
+    assert!(matches!(failure(&commit), Failure::Checkout { .. }));
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn build_control_commits_what_it_decides() {
+    let scene = Scene::with(|settings| settings.kinds = vec![Kind::BuildControl]).await;
+    let order = json!({
+        "work": "control",
+        "order": {
+            "config": {"job_id": "j", "configuration-version": "2013-02-26", "tasks": [{
+                "name": "t", "needs": [], "type": "execute-shell", "params": {"script": ""}}]},
+            "build": {
+                "ticket": ticket(), "id": {"job": "j", "number": 1},
+                "config": {"revision": 1, "hash": ""}, "parameters": {},
+                "cause": {"event": "manual"}, "request": "0".repeat(32),
+                "created": "2026-01-01T00:00:00Z",
+                "checkpoint": {"revision": 0, "tasks": [{"state": "waiting"}],
+                    "latest": "2026-01-01T00:00:00Z"},
+            },
+            "mailbox": 5,
+            "events": [],
+        },
+    });
+    scene
+        .frontend
+        .post_work(serde_json::from_value::<Work>(order).unwrap());
+    let commit = scene
+        .frontend
+        .until(|stored| stored.commits.first().cloned())
+        .await;
+    assert_eq!(commit["mailbox"], 5);
+    assert_eq!(commit["decision"]["post"][0]["task"], 0);
+    scene.close().await;
+}
+
+fn ticket() -> serde_json::Value {
+    json!({
+        "duty": "control", "job": "j".repeat(16), "number": 1, "class": "c".repeat(10),
+        "priority": 5, "stamp": 0, "attempt": 1, "losses": 0, "state": {"state": "queued"},
+    })
+}
