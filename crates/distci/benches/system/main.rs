@@ -1,0 +1,47 @@
+//! The figures of DistCI on one machine, each beside the raw limit measured in the same run.
+//!
+//! Started by `cargo xtask bench`. Every figure is measured through the public API of real
+//! processes; nothing is mocked, and nothing here passes or fails.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark talks to a person"
+)]
+
+mod builds;
+mod idle;
+mod raw;
+mod reads;
+mod report;
+mod rig;
+
+use anyhow::Context;
+use report::Report;
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(measure())
+}
+
+async fn measure() -> anyhow::Result<()> {
+    // `cargo bench` hands its own flag through; any other word selects figures by name.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with("--"))
+        .collect();
+    let mut report = Report::new(wanted);
+    let limits = raw::measure().await?;
+    eprintln!("raw limits: {limits}");
+    builds::measure(&mut report, &limits).await?;
+    reads::measure(&mut report, &limits).await?;
+    idle::measure(&mut report).await?;
+    println!("{}", report.table());
+    let file = report.write()?;
+    println!("written to {}", file.display());
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Real processes to measure, and a client for them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use distci_client::{Client, Token, new_request_id};
+use distci_model::id::{BuildRef, JobId};
+use distci_model::wire::{BuildPhase, BuildView, TriggerRequest};
+
+/// A running server in a data directory of its own. Dropped, it is killed.
+pub(crate) struct Server {
+    process: Child,
+    data: tempfile::TempDir,
+    pub(crate) url: String,
+    pub(crate) client: Client,
+}
+
+impl Server {
+    /// `distci standalone` with this many slots.
+    pub(crate) async fn standalone(slots: usize) -> anyhow::Result<Self> {
+        Self::start(&["standalone", "--slots", &slots.to_string()]).await
+    }
+
+    /// `distci frontend`: no worker but those that come.
+    pub(crate) async fn frontend() -> anyhow::Result<Self> {
+        Self::start(&["frontend"]).await
+    }
+
+    async fn start(arguments: &[&str]) -> anyhow::Result<Self> {
+        let data = tempfile::tempdir()?;
+        let process = Command::new(env!("CARGO_BIN_EXE_distci"))
+            .args(arguments)
+            .args(["--listen", "127.0.0.1:0", "--data"])
+            .arg(data.path())
+            .env("DISTCI_LOG", "error")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("starting distci")?;
+        let url = appears(&data.path().join("url")).await?;
+        let token: Token = appears(&data.path().join("token")).await?.parse()?;
+        let client = Client::new(vec![url.clone()], Some(token))?;
+        Ok(Self {
+            process,
+            data,
+            url,
+            client,
+        })
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A worker process of this server.
+    pub(crate) fn worker(&self, arguments: &[&str]) -> anyhow::Result<Worker> {
+        let scratch = tempfile::tempdir()?;
+        let process = Command::new(env!("CARGO_BIN_EXE_distci"))
+            .args(["worker", "--url", &self.url, "--token-file"])
+            .arg(self.data.path().join("token"))
+            .arg("--dir")
+            .arg(scratch.path())
+            .args(arguments)
+            .env("DISTCI_LOG", "error")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("starting a worker")?;
+        Ok(Worker {
+            process,
+            _scratch: scratch,
+        })
+    }
+
+    pub(crate) async fn set_job(
+        &self,
+        id: &str,
+        tasks: serde_json::Value,
+    ) -> anyhow::Result<JobId> {
+        let job: JobId = id.parse()?;
+        let text = serde_json::json!({ "job_id": id, "tasks": tasks }).to_string();
+        self.client.set_job(&job, text, None).await?;
+        Ok(job)
+    }
+
+    pub(crate) async fn trigger(&self, job: &JobId) -> anyhow::Result<BuildRef> {
+        let wish = TriggerRequest::default();
+        Ok(self.client.trigger(job, &wish, &new_request_id()?).await?)
+    }
+
+    /// Waits for the end of a build.
+    pub(crate) async fn finish(&self, build: &BuildRef) -> anyhow::Result<BuildView> {
+        let mut seen = None;
+        loop {
+            let wait = Duration::from_secs(20);
+            let watched = self
+                .client
+                .watch_build(build, seen.as_deref(), wait)
+                .await?;
+            if watched.view.phase == BuildPhase::Finished {
+                return Ok(watched.view);
+            }
+            seen = Some(watched.etag);
+        }
+    }
+
+    /// The sum of all samples of a metric.
+    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = self.client.metrics().await?;
+        let samples = text.lines().filter(|line| line.starts_with(name));
+        Ok(samples
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.process);
+    }
+}
+
+/// A worker process. Dropped, it is killed.
+pub(crate) struct Worker {
+    process: Child,
+    _scratch: tempfile::TempDir,
+}
+
+impl Worker {
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        end(&mut self.process);
+    }
+}
+
+fn end(process: &mut Child) {
+    if let Err(error) = process.kill().and_then(|()| process.wait()) {
+        eprintln!("a process could not be ended: {error}");
+    }
+}
+
+/// Resident memory of a process in MB, without the pages that it shares as files.
+pub(crate) fn resident(process: u32) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .context("no VmRSS")?;
+    let kilobytes: f64 = line
+        .split_whitespace()
+        .nth(1)
+        .context("no value")?
+        .parse()?;
+    Ok(kilobytes / 1024.0)
+}
+
+/// The text of a file as soon as it is there.
+async fn appears(file: &Path) -> anyhow::Result<String> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match std::fs::read_to_string(file) {
+            Ok(text) if text.ends_with('\n') => return Ok(text.trim().to_owned()),
+            Ok(_) | Err(_) if Instant::now() > deadline => {
+                bail!("{} did not appear", PathBuf::from(file).display())
+            }
+            Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+/// A list of tasks that each run `script`.
+pub(crate) fn shell(script: &str, count: usize) -> serde_json::Value {
+    let task = serde_json::json!({ "type": "execute-shell", "params": { "script": script } });
+    serde_json::Value::Array(vec![task; count])
+}

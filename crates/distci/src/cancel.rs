@@ -1,0 +1,22 @@
+//! `distci cancel BUILD…`: asks builds to stop.
+
+use anyhow::Result;
+
+use crate::cli::Cancel;
+use crate::connection::Connection;
+use crate::exit::Exit;
+use crate::out::Out;
+
+pub(crate) async fn run(
+    connection: &Connection,
+    arguments: &Cancel,
+    out: &mut Out,
+) -> Result<Exit> {
+    let client = connection.client()?;
+    for selector in &arguments.builds {
+        let build = selector.build(&client).await?;
+        client.cancel(&build).await?;
+        out.say(format_args!("asked {build} to stop"))?;
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,402 @@
+//! The command line as it is typed.
+//!
+//! Owns the names, defaults and help of every argument; what they mean is each subcommand's.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use distci_model::capability::{Kind, Label};
+use distci_model::id::{Attempt, JobId, TaskName, WorkerName};
+
+use crate::connection::Connection;
+use crate::selector::Selector;
+
+/// Continuous integration without a master.
+///
+/// Exit codes: 0 done or success, 1 build failed or input refused, 2 infrastructure or usage,
+/// 3 cancelled, 4 not authenticated, 5 not found, 124 timed out.
+#[derive(Debug, Parser)]
+#[command(name = "distci", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run job files here and now, without a server
+    Exec(Exec),
+    /// Run everything in one process: store, frontend and workers
+    Standalone(Standalone),
+    /// Run a frontend over the store in the data folder
+    Frontend(Frontend),
+    /// Run a worker
+    Worker(Worker),
+    /// List the jobs
+    Jobs(Read),
+    /// Set, get or remove a job
+    #[command(subcommand)]
+    Job(Job),
+    /// Check job files
+    Lint(Lint),
+    /// Ask for a build of a job
+    Trigger(Trigger),
+    /// List the builds of a job
+    Builds(Builds),
+    /// Show a build with its tasks
+    Show(Show),
+    /// Print the console of a build
+    Logs(Logs),
+    /// Ask builds to stop
+    Cancel(Cancel),
+    /// Ask for a build with the parameters of an earlier one
+    Rerun(Rerun),
+    /// List or download the artifacts of a build
+    Artifacts(Artifacts),
+    /// List the tickets that wait for a worker
+    Queue(Read),
+    /// List the workers
+    Workers(Read),
+    /// Print the JSON Schema of job files
+    Schema,
+    /// Print the completions for a shell
+    Completions(Completions),
+}
+
+/// A list or a view without further arguments.
+#[derive(Debug, Args)]
+pub(crate) struct Read {
+    /// Print JSON, in the form of the API
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `exec`
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// Job files; those that no other one triggers are built
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Value of a parameter
+    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) parameters: Vec<(String, String)>,
+    /// Tasks that may run at once
+    #[arg(long, default_value_t = default_slots(), value_name = "N", value_parser = positive)]
+    pub(crate) slots: usize,
+    /// Folder to download the artifacts of all builds to
+    #[arg(long, value_name = "DIR")]
+    pub(crate) artifacts: Option<PathBuf>,
+    /// File that holds credentials for git, in the form of git's credential store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) git_credentials: Option<PathBuf>,
+    /// Print the builds as JSON at the end; the console goes to standard error
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `standalone`
+#[derive(Debug, Args)]
+pub(crate) struct Standalone {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1:7171", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// Tasks that may run at once
+    #[arg(long, default_value_t = default_slots(), value_name = "N", value_parser = positive)]
+    pub(crate) slots: usize,
+    /// Label that the worker carries, beside its system and architecture
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<Label>,
+    /// File that holds credentials for git, in the form of git's credential store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) git_credentials: Option<PathBuf>,
+}
+
+/// `frontend`
+#[derive(Debug, Args)]
+pub(crate) struct Frontend {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1:7171", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+}
+
+/// `worker`
+#[derive(Debug, Args)]
+pub(crate) struct Worker {
+    /// Kind of task that it does; left out, all
+    #[arg(long = "kind", value_name = "KIND")]
+    pub(crate) kinds: Vec<Kind>,
+    /// Tasks that may run at once
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive)]
+    pub(crate) slots: usize,
+    /// Label that it carries, beside its system and architecture
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<Label>,
+    /// Do one ticket, then leave
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Its name; left out, the machine's with a random end
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<WorkerName>,
+    /// Folder for workspaces and caches [default: distci/worker in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// File that holds credentials for git, in the form of git's credential store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) git_credentials: Option<PathBuf>,
+}
+
+/// `job`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Job {
+    /// Give a job the configuration in a file
+    Set {
+        /// Job file; `-` for standard input
+        file: PathBuf,
+        /// Only if the job still has this revision; 0 if it must not exist
+        #[arg(long, value_name = "N")]
+        if_revision: Option<u32>,
+        /// Print JSON, in the form of the API
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the configuration of a job
+    Get {
+        /// Name of the job
+        job: JobId,
+        /// Print it with its revision, in the form of the API
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a job with its builds
+    Rm {
+        /// Names of the jobs
+        #[arg(required = true, value_name = "JOB")]
+        jobs: Vec<JobId>,
+    },
+}
+
+/// `lint`
+#[derive(Debug, Args)]
+pub(crate) struct Lint {
+    /// Job files
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Print the problems as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `trigger`
+#[derive(Debug, Args)]
+pub(crate) struct Trigger {
+    /// Name of the job
+    pub(crate) job: JobId,
+    /// Values of parameters
+    #[arg(value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) parameters: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) following: Following,
+}
+
+/// What to do after a build was asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Following {
+    /// Show the build while it runs, and exit with its verdict
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// How long to follow it: 90, 90s, 15m or 2h
+    #[arg(long, requires = "follow", value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print JSON, in the form of the API
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) json: bool,
+}
+
+/// `builds`
+#[derive(Debug, Args)]
+pub(crate) struct Builds {
+    /// Name of the job
+    pub(crate) job: JobId,
+    /// Most builds to list
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N", value_parser = positive)]
+    pub(crate) limit: usize,
+    /// Print JSON, in the form of the API
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `show`
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// JOB#N, JOB (its latest), JOB@success, JOB@failed, or an address
+    pub(crate) build: Selector,
+    /// Print JSON, in the form of the API
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `logs`
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// JOB#N, JOB (its latest), JOB@success, JOB@failed, or an address
+    pub(crate) build: Selector,
+    /// Go on until the build is over, and exit with its verdict
+    #[arg(short, long, conflicts_with = "attempt")]
+    pub(crate) follow: bool,
+    /// Only this task; its bytes come as they are
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: Option<TaskName>,
+    /// Only this attempt; left out, all
+    #[arg(long, value_name = "K", value_parser = attempt)]
+    pub(crate) attempt: Option<Attempt>,
+}
+
+/// `cancel`
+#[derive(Debug, Args)]
+pub(crate) struct Cancel {
+    /// JOB#N, JOB (its latest), or an address
+    #[arg(required = true, value_name = "BUILD")]
+    pub(crate) builds: Vec<Selector>,
+}
+
+/// `rerun`
+#[derive(Debug, Args)]
+pub(crate) struct Rerun {
+    /// JOB#N, JOB (its latest), JOB@failed, or an address
+    pub(crate) build: Selector,
+    #[command(flatten)]
+    pub(crate) following: Following,
+}
+
+/// `artifacts`
+#[derive(Debug, Args)]
+pub(crate) struct Artifacts {
+    /// JOB#N, JOB (its latest), JOB@success, or an address
+    pub(crate) build: Selector,
+    #[command(subcommand)]
+    pub(crate) deed: Option<ArtifactsDeed>,
+    /// Print JSON, in the form of the API
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to do with artifacts, if not list them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArtifactsDeed {
+    /// Download artifacts
+    Get {
+        /// Which: *, ?, […], {a,b}, and ** for any folders; left out, all
+        #[arg(value_name = "PATTERN")]
+        patterns: Vec<String>,
+        /// Folder to download to
+        #[arg(short, long, default_value = ".", value_name = "DIR")]
+        output: PathBuf,
+    },
+}
+
+/// `completions`
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    let number = text.parse::<usize>().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected a number from 1".to_owned())
+}
+
+fn attempt(text: &str) -> Result<Attempt, String> {
+    let number = text.parse::<u32>().ok().filter(|number| *number > 0);
+    let number = number.ok_or_else(|| "expected a number from 1".to_owned())?;
+    Ok(Attempt::new(number))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1),
+        Some(b'm') => (&text[..text.len() - 1], 60),
+        Some(b'h') => (&text[..text.len() - 1], 3600),
+        _ => (text, 1),
+    };
+    let number: Option<u64> = number.parse().ok();
+    let seconds = number.and_then(|number| number.checked_mul(unit));
+    let seconds = seconds.ok_or_else(|| "expected a time such as 90s, 15m or 2h".to_owned())?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// One for each processor that this process may use.
+fn default_slots() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(words: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(words.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_manual_shows_can_be_typed() {
+        for line in [
+            "distci exec a.json b.json -p x=1 --slots 2 --artifacts out --data d",
+            "distci standalone --listen 0.0.0.0:80 --label big",
+            "distci worker --url http://a --kind execute-shell --kind git-checkout --once",
+            "distci trigger hello k=v a=b=c --follow --timeout 15m",
+            "distci logs hello#3 -f --task t",
+            "distci logs hello --attempt 2",
+            "distci artifacts hello#1",
+            "distci artifacts hello#1 get",
+            "distci artifacts hello#1 get dist/** -o out",
+            "distci job set hello.json --if-revision 3",
+            "distci jobs --json --url http://a,http://b",
+            "distci completions bash",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "distci exec",
+            "distci exec a.json -p x",
+            "distci exec a.json --slots 0",
+            "distci worker --kind cooking",
+            "distci trigger hello --timeout 5m",
+            "distci trigger a/b",
+            "distci logs hello#0",
+        ] {
+            assert!(parse(line).is_err(), "{line} was accepted");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_hours(2)));
+        assert!(duration("h").is_err() && duration("1d").is_err() && duration("").is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! `distci exec FILE…`: job files, here and now.
+//!
+//! Owns a DistCI for the time of a few builds: the same store, frontend, worker and API as
+//! everywhere, in a folder that goes away afterwards unless one was given.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+
+use anyhow::{Context, Result};
+use distci_client::{Client, new_request_id};
+use distci_model::build::Downstream;
+use distci_model::config::JobConfig;
+use distci_model::id::BuildRef;
+use distci_model::wire::{BuildView, TriggerRequest};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Exec;
+use crate::clock::now;
+use crate::connection::{Connection, Home, new_token};
+use crate::diagnosis::JobFile;
+use crate::exit::{Ended, Exit};
+use crate::fetch::{choose, fetch};
+use crate::follow::{Breadth, Follow};
+use crate::local::{Local, Place};
+use crate::out::Out;
+use crate::plan::Plan;
+use crate::signals::Signals;
+use crate::{view, worker};
+
+pub(crate) async fn run(connection: &Connection, arguments: Exec, out: &mut Out) -> Result<Exit> {
+    let files = arguments
+        .files
+        .iter()
+        .map(|path| JobFile::read(path))
+        .collect::<Result<Vec<_>>>()?;
+    let plan = plan(&files, &arguments, out)?;
+    let mut signals = Signals::listen()?;
+    let room = Room::make(connection.data.as_deref())?;
+    let mut local = start(&room, &arguments, &plan).await?;
+    let client = local.client()?;
+
+    let cancel = CancellationToken::new();
+    let mut console = arguments
+        .json
+        .then(|| Out::of_process().with_data_as_talk());
+    let screen = console.as_mut().unwrap_or(out);
+    let building = build(&client, &files, &plan, &cancel, screen);
+    let ended = match attend(building, &mut local, &mut signals, &cancel).await {
+        Ok(Some(ended)) => ended,
+        unfinished => {
+            // The folder goes away after those who write to it.
+            local.abandon().await;
+            return unfinished.map(|_| Exit::Interrupted);
+        }
+    };
+    let shown = report(&client, &ended, &arguments, out).await;
+    local.stop().await?;
+    shown?;
+    room.clear()?;
+    Ok(verdict(&ended))
+}
+
+/// Waits for the builds to end. The first interrupt cancels them; the second gives nothing.
+async fn attend(
+    building: impl Future<Output = Result<Vec<BuildView>>>,
+    local: &mut Local,
+    signals: &mut Signals,
+    cancel: &CancellationToken,
+) -> Result<Option<Vec<BuildView>>> {
+    let mut building = pin!(building);
+    loop {
+        tokio::select! {
+            ended = &mut building => return ended.map(Some),
+            error = local.failed() => return Err(error),
+            () = signals.next() => {
+                if cancel.is_cancelled() {
+                    return Ok(None);
+                }
+                cancel.cancel();
+            }
+        }
+    }
+}
+
+fn plan(files: &[JobFile], arguments: &Exec, out: &mut Out) -> Result<Plan> {
+    let mut jobs: Vec<&JobConfig> = Vec::new();
+    for file in files {
+        jobs.push(file.config(out)?);
+    }
+    Plan::of(&jobs, &arguments.parameters).map_err(Ended::failed)
+}
+
+async fn start(room: &Room, arguments: &Exec, plan: &Plan) -> Result<Local> {
+    let place = Place {
+        directory: room.path(),
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        token: new_token()?,
+        dead_worker: None,
+    };
+    let mut local = Local::start(place).await?;
+    let directory = room.path().join("worker");
+    local.start_worker(distci_worker::Settings {
+        // Who runs a file here means this machine, whatever it is labelled.
+        labels: worker::labels(plan.labels.clone()),
+        git_credentials: arguments.git_credentials.clone(),
+        ..worker::settings(worker::new_name()?, arguments.slots, directory)
+    })?;
+    Ok(local)
+}
+
+/// Sets all jobs, triggers the first ones and follows everything to its end.
+async fn build(
+    client: &Client,
+    files: &[JobFile],
+    plan: &Plan,
+    cancel: &CancellationToken,
+    out: &mut Out,
+) -> Result<Vec<BuildView>> {
+    for file in files {
+        let job = &file.config(out)?.job_id;
+        client.set_job(job, file.text.clone(), None).await?;
+    }
+    let mut builds: Vec<BuildRef> = Vec::new();
+    for (job, parameters) in &plan.first {
+        let request = TriggerRequest {
+            parameters: parameters.clone(),
+        };
+        builds.push(client.trigger(job, &request, &new_request_id()?).await?);
+    }
+    let breadth = if files.len() == 1 {
+        Breadth::Builds
+    } else {
+        Breadth::Downstream
+    };
+    let follow = Follow {
+        client: client.clone(),
+        breadth,
+        cancel: cancel.clone(),
+    };
+    follow.run(builds, out).await
+}
+
+/// Says how the builds ended, and brings their artifacts to where they were wanted.
+async fn report(
+    client: &Client,
+    ended: &[BuildView],
+    arguments: &Exec,
+    out: &mut Out,
+) -> Result<()> {
+    let paint = out.talk_paint();
+    let mut published = 0;
+    for build in ended {
+        let artifacts = client.artifacts(&build.build).await?;
+        published += artifacts.len();
+        let summary = view::build(build, now(), paint);
+        for line in summary.iter().chain(&view::artifacts(&artifacts, paint)) {
+            out.say(line)?;
+        }
+        if let Some(directory) = &arguments.artifacts {
+            let directory = directory
+                .join(build.build.job.as_str())
+                .join(build.build.number.to_string());
+            let chosen = choose(artifacts, &[])?;
+            if !chosen.is_empty() {
+                fetch(client, &build.build, &chosen, &directory).await?;
+                out.say(format_args!("  kept in {}", directory.display()))?;
+            }
+        }
+    }
+    if published > 0 && arguments.artifacts.is_none() {
+        out.say("artifacts are not kept; --artifacts DIR keeps them")?;
+    }
+    if arguments.json {
+        out.json(&ended)?;
+    }
+    Ok(())
+}
+
+fn verdict(ended: &[BuildView]) -> Exit {
+    let refused = |downstream: &Downstream| matches!(downstream, Downstream::Refused { .. });
+    Exit::of_all(ended.iter().map(|build| {
+        let exit = Exit::of_outcome(build.outcome.as_ref());
+        if exit == Exit::Ok && build.downstream.iter().any(refused) {
+            return Exit::Failed;
+        }
+        exit
+    }))
+}
+
+/// The folder of the store and the worker.
+enum Room {
+    /// Removed at the end.
+    Temporary(tempfile::TempDir),
+    /// As given; it stays.
+    Given(PathBuf),
+}
+
+impl Room {
+    fn make(given: Option<&Path>) -> Result<Self> {
+        let Some(directory) = given else {
+            let made = tempfile::Builder::new().prefix("distci-exec-").tempdir();
+            return made.map(Self::Temporary).context("temporary folder");
+        };
+        Home::at(directory.to_owned()).create()?;
+        Ok(Self::Given(directory.to_owned()))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(directory) => directory.path(),
+            Self::Given(directory) => directory,
+        }
+    }
+
+    fn clear(self) -> Result<()> {
+        match self {
+            Self::Temporary(directory) => directory.close().context("temporary folder"),
+            Self::Given(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The `distci` program.
+//!
+//! Owns nothing but the fork in the road: the supervisor of a task's processes, which must be
+//! small and alone, or the command line.
+
+mod artifacts;
+mod builds;
+mod cancel;
+mod cli;
+mod clock;
+mod completions;
+mod connection;
+mod console;
+mod diagnosis;
+mod exec;
+mod exit;
+mod fetch;
+mod follow;
+mod frontend;
+mod job;
+mod jobs;
+mod lines;
+mod lint;
+mod local;
+mod logs;
+mod out;
+mod plan;
+mod queue;
+mod rerun;
+mod run;
+mod schema;
+mod selector;
+mod show;
+mod signals;
+mod standalone;
+mod table;
+mod trigger;
+mod view;
+mod worker;
+mod workers;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before arguments are parsed or a thread is started: the supervisor costs each task its memory.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "supervise")
+    {
+        return distci_worker::supervisor::main();
+    }
+    run::main()
+}

@@ -1,0 +1,44 @@
+//! `distci queue`: the tickets that wait for a worker, and what they wait for.
+
+use anyhow::Result;
+use distci_model::wire::{Page, QueueView};
+
+use crate::cli::Read;
+use crate::clock::now;
+use crate::connection::Connection;
+use crate::exit::Exit;
+use crate::out::Out;
+use crate::table::Table;
+use crate::view;
+
+pub(crate) async fn run(connection: &Connection, arguments: &Read, out: &mut Out) -> Result<Exit> {
+    let client = connection.client()?;
+    let mut items: Vec<QueueView> = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = client.queue(cursor.as_deref()).await?;
+        items.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    if arguments.json {
+        out.json(&Page { items, next: None })?;
+        return Ok(Exit::Ok);
+    }
+    let mut table = Table::new(&["BUILD", "TASK", "WAITS", "REQUIRES", "WORKERS"]);
+    for ticket in &items {
+        let task = ticket.task.as_ref();
+        table.row([
+            ticket.build.to_string().into(),
+            task.map_or_else(|| "(control)".to_owned(), ToString::to_string)
+                .into(),
+            view::span(ticket.since, now()).into(),
+            ticket.requires.to_string().into(),
+            ticket.workers.into(),
+        ]);
+    }
+    view::print(&table, "nothing waits", out)?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,127 @@
+//! The commands against a standalone.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::rig::{Server, distci, eventually, run};
+
+fn start(data: &std::path::Path) -> Result<Server> {
+    Server::start(data, &["standalone"])
+}
+
+/// Sets a job with one task `t`.
+fn set_script(server: &Server, job: &str, script: &str) -> Result<()> {
+    let params = serde_json::json!({ "script": script });
+    let task = serde_json::json!({ "name": "t", "type": "execute-shell", "params": params });
+    server.set_job(&serde_json::json!({ "job_id": job, "tasks": [task] }))
+}
+
+#[test]
+fn a_job_goes_from_its_file_to_its_artifacts() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = start(&folder.path().join("data"))?;
+    for file in ["chain/deploy.json", "chain/build.json"] {
+        let file = crate::rig::project().join("examples").join(file);
+        server.ask(&["job", "set", file.to_str().context("odd path")?])?;
+    }
+    let mut trigger = server.client();
+    let (code, _, stderr) = run(trigger.args(["trigger", "chain-build", "--follow"]))?;
+    ensure!(
+        code == 0 && stderr.contains("triggered chain-deploy#1"),
+        "{code}: {stderr}"
+    );
+    let console = server.ask(&["logs", "chain-deploy#1", "-f", "--task", "deploy"])?;
+    assert_eq!(console, "made by chain-build build 1\n");
+
+    let out = folder.path().join("out");
+    let pages = ["artifacts", "chain-build", "get", "site/pages/*", "-o"];
+    let (code, _, stderr) = run(server.client().args(pages).arg(&out))?;
+    ensure!(code == 0, "{stderr}");
+    let page = std::fs::read_to_string(out.join("site/pages/two.html"))?;
+    assert_eq!(page, "<h1>two</h1>\n");
+    ensure!(!out.join("site/version.txt").exists());
+    let build = server.build("chain-build@success")?;
+    ensure!(build.outcome.is_some_and(|outcome| outcome.is_success()));
+    Ok(())
+}
+
+#[test]
+fn the_exit_code_tells_what_happened() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = start(folder.path())?;
+    set_script(&server, "fails", "exit 7")?;
+    set_script(&server, "hangs", "sleep 86400")?;
+    let expected: [(&[&str], i32); 8] = [
+        (&["trigger", "fails", "--follow"], 1),
+        (&["trigger", "hangs", "--follow", "--timeout", "0"], 124),
+        (&["cancel", "hangs#1"], 0),
+        (&["logs", "hangs#1", "-f"], 3),
+        (&["show", "nobody#1"], 5),
+        (&["logs", "fails", "--task", "nobody"], 5),
+        (&["artifacts", "fails", "get", "nothing"], 5),
+        (&["trigger", "fails", "no=parameter"], 1),
+    ];
+    for (arguments, wanted) in expected {
+        let (code, _, stderr) = run(server.client().args(arguments))?;
+        ensure!(code == wanted, "{arguments:?} ended with {code}: {stderr}");
+    }
+    let nowhere = folder.path().join("nowhere");
+    let (code, _, stderr) = run(distci().args(["jobs", "--data"]).arg(nowhere))?;
+    ensure!(
+        code == 2 && stderr.contains("standalone"),
+        "{code}: {stderr}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_lost_race_for_a_job_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = start(folder.path())?;
+    set_script(&server, "job", "echo one")?;
+    set_script(&server, "job", "echo two")?;
+    let file = folder.path().join("job.json");
+    let text = std::fs::read_to_string(&file)?.replace("two", "three");
+    std::fs::write(&file, text)?;
+    let mut late = server.client();
+    late.args(["job", "set"])
+        .arg(&file)
+        .args(["--if-revision", "1"]);
+    ensure!(run(&mut late)?.0 == 1);
+    let mut right = server.client();
+    right
+        .args(["job", "set"])
+        .arg(&file)
+        .args(["--if-revision", "2"]);
+    assert_eq!(run(&mut right)?.1, "job revision 3\n");
+    Ok(())
+}
+
+#[test]
+fn a_lone_console_comes_byte_for_byte() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = start(folder.path())?;
+    set_script(&server, "bytes", r"printf 'caf\351\r\n\033[31mred'")?;
+    server.ask(&["trigger", "bytes", "--follow"])?;
+    let mut logs = server.client();
+    let output = logs.args(["logs", "bytes", "--task", "t"]).output()?;
+    assert_eq!(output.stdout, b"caf\xe9\r\n\x1b[31mred");
+    Ok(())
+}
+
+#[test]
+fn a_standalone_that_is_asked_to_stop_leaves_in_order() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut command = distci();
+    command.args(["standalone", "--listen", "127.0.0.1:0", "--data"]);
+    let mut child = command.arg(folder.path()).spawn()?;
+    let url = folder.path().join("url");
+    let there = || Ok(url.exists().then_some(()));
+    let begun = eventually("the address", there);
+    let id = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM)?;
+    let status = child.wait()?;
+    begun?;
+    ensure!(status.success(), "{status}");
+    ensure!(!url.exists(), "the address is still announced");
+    Ok(())
+}

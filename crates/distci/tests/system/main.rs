@@ -1,0 +1,10 @@
+//! The whole system: the binary as people and scripts meet it, on this machine, in folders that
+//! go away. Every step waits for what it needs to see, never for a time.
+
+mod bad_input;
+mod commands;
+mod corpus;
+mod examples;
+mod exec;
+mod failover;
+mod rig;
