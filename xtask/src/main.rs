@@ -9,6 +9,7 @@
     reason = "a chore talks to the person who started it"
 )]
 
+mod bench;
 mod deny;
 mod machine;
 mod reasons;
@@ -34,6 +35,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Measure the figures of the project, each beside the raw limit of this machine.
+    Bench {
+        /// Only figures whose names contain one of these words.
+        words: Vec<String>,
+    },
     /// Install what the gate needs and this machine lacks.
     Setup,
     /// Run the whole gate: everything that must hold before a change lands.
@@ -43,6 +49,7 @@ enum Chore {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = Machine::here().and_then(|machine| match arguments.chore {
+        Chore::Bench { words } => bench::run(&words),
         Chore::Setup => setup::run(&machine).map(|()| ExitCode::SUCCESS),
         Chore::Test => Ok(test::run(&machine)),
     });

@@ -33,9 +33,13 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::auth::{self, Gate};
 use crate::error::{self, ApiError, REQUEST_ID};
+use crate::metrics;
 
 /// Most bytes of a request body, but for uploads, which have limits of their own.
 const MAX_BODY: usize = 1024 * 1024;
+
+/// Most bytes of the list of a task's artifacts, of which there may be ten thousand.
+const MAX_MANIFEST: usize = 16 * 1024 * 1024;
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -68,6 +72,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(cluster::queue))
         .routes(routes!(cluster::workers))
         .routes(routes!(cluster::demand))
+        .routes(routes!(cluster::metrics))
         .routes(routes!(claims::claim))
         .routes(routes!(claims::beat))
         .routes(routes!(tickets::complete))
@@ -75,17 +80,22 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(tickets::commit))
         .routes(routes!(consoles::append))
         .routes(routes!(artifacts::get_layer))
-        .routes(routes!(artifacts::put_manifest))
         .routes(routes!(artifacts::put_summary))
         .merge(uploads())
 }
 
-/// Routes whose bodies are streamed and limited where they are stored.
+/// Routes with large bodies, which are streamed and limited where they are stored, or have a limit
+/// of their own.
 fn uploads() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(artifacts::put_layer))
         .routes(routes!(artifacts::put))
         .layer(DefaultBodyLimit::disable())
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(artifacts::put_manifest))
+                .layer(DefaultBodyLimit::max(MAX_MANIFEST)),
+        )
 }
 
 /// The description of the API as JSON.
@@ -108,6 +118,7 @@ pub(crate) fn router(app: App, token: &str) -> Router {
     let layers = ServiceBuilder::new()
         .layer(SetRequestIdLayer::new(REQUEST_ID, DrawId))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(from_fn_with_state(app.clone(), metrics::count))
         .layer(from_fn(error::as_problem))
         .layer(CatchPanicLayer::new())
         .layer(DefaultBodyLimit::max(MAX_BODY));

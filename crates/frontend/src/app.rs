@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
 use crate::leases::Leases;
+use crate::metrics::Metrics;
 use crate::signals::Signals;
 
 /// What every handler works with. Cheap to clone.
@@ -20,6 +21,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) board: Board,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Rings when a build may have changed.
     pub(crate) builds: Arc<Signals<BuildKey>>,
     /// Rings when the console of a ticket may have grown or ended.
@@ -35,6 +37,7 @@ impl App {
             store,
             board: Board::default(),
             leases: Arc::default(),
+            metrics: Arc::default(),
             builds: Arc::default(),
             consoles: Arc::default(),
             stop,

@@ -22,7 +22,10 @@ impl Gate {
 
     fn admits(&self, request: &Request) -> bool {
         let header = request.headers().get(AUTHORIZATION);
-        let token = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let token = header.and_then(|value| {
+            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(token)
+        });
         // Hashes compare in constant time.
         token.is_some_and(|token| blake3::hash(token.trim().as_bytes()) == *self.0)
     }

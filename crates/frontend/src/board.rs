@@ -138,6 +138,11 @@ impl Board {
             return Ok(self.offer(&mut state, entry));
         }
         let (offer, promise) = oneshot::channel();
+        // Before the map grows, it loses what only workers that hung up have offered.
+        if state.profiles.len() == state.profiles.capacity() {
+            let open = |waiter: &Waiter| !waiter.offer.is_closed();
+            state.profiles.retain(|_, waiters| waiters.iter().any(open));
+        }
         let waiters = state.profiles.entry(capabilities.clone()).or_default();
         waiters.retain(|waiter| !waiter.offer.is_closed());
         waiters.push_back(Waiter {
@@ -350,6 +355,21 @@ mod tests {
         assert_eq!(board.queued(10)[0].2, 0);
         drop(promise);
         assert!(board.ask(&worker(), &linux).is_ok());
+    }
+
+    #[test]
+    fn what_workers_that_left_have_offered_is_forgotten() {
+        let board = Board::default();
+        let linux = shell(&["linux"]);
+        let promise = board.ask(&worker(), &linux).unwrap_err();
+        for number in 0..10_000 {
+            let unique = shell(&[&format!("host-{number}")]);
+            drop(board.ask(&worker(), &unique));
+        }
+        assert!(board.lock().profiles.len() < 100, "memory for those who left");
+        assert_eq!(board.waiting().len(), 1);
+        drop(promise);
+        assert!(board.waiting().is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ use distci_store::StoreError;
 
 /// Most bytes of a plain-text rejection that are quoted.
 const MAX_DETAIL: usize = 4 * 1024;
+const CONSOLE_LENGTH: HeaderName = HeaderName::from_static(CONSOLE_LENGTH_HEADER);
 /// The header with the request's id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -26,7 +27,7 @@ pub(crate) struct ApiError {
     code: &'static str,
     detail: String,
     problems: Vec<ConfigProblem>,
-    length: Option<u64>,
+    header: Option<(HeaderName, String)>,
 }
 
 impl ApiError {
@@ -36,7 +37,7 @@ impl ApiError {
             code,
             detail: detail.into(),
             problems: Vec::new(),
-            length: None,
+            header: None,
         }
     }
 
@@ -68,9 +69,18 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
-    /// The range lies outside of what there is.
-    pub(crate) fn bad_range(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "bad-range", detail)
+    /// What was sent is larger than allowed.
+    pub(crate) fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+    }
+
+    /// The range lies outside of the `length` bytes that there are.
+    pub(crate) fn bad_range(detail: impl Into<String>, length: u64) -> Self {
+        let code = StatusCode::RANGE_NOT_SATISFIABLE;
+        Self {
+            header: Some((CONTENT_RANGE, format!("bytes */{length}"))),
+            ..Self::new(code, "bad-range", detail)
+        }
     }
 }
 
@@ -93,12 +103,12 @@ impl From<StoreError> for ApiError {
             let source = std::error::Error::source(&error).map(ToString::to_string);
             tracing::error!(%error, source, code, "a request could not be served");
         }
-        let length = match error {
-            StoreError::Offset { length } => Some(length),
+        let header = match error {
+            StoreError::Offset { length } => Some((CONSOLE_LENGTH, length.to_string())),
             _ => None,
         };
         Self {
-            length,
+            header,
             ..Self::new(status, code, detail)
         }
     }
@@ -107,10 +117,10 @@ impl From<StoreError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
-        if let Some(length) = self.length {
-            response
-                .headers_mut()
-                .insert(CONSOLE_LENGTH_HEADER, HeaderValue::from(length));
+        if let Some((name, value)) = self.header
+            && let Ok(value) = HeaderValue::from_str(&value)
+        {
+            response.headers_mut().insert(name, value);
         }
         response.extensions_mut().insert(Problem {
             kind: format!("urn:distci:{}", self.code),

@@ -65,10 +65,9 @@ impl Leases {
 
     /// Makes the claims exactly these, after news were missed.
     pub(crate) fn reset(&self, claims: Vec<ClaimName>, now: Instant) {
-        self.lock().claims.clear();
-        for claim in claims {
-            self.add(claim, now);
-        }
+        let seen = |claim: ClaimName| (claim.key.clone(), Seen { claim, at: now });
+        // At once: a repeated request must find its claim at any time.
+        self.lock().claims = claims.into_iter().map(seen).collect();
     }
 
     /// The holder was heard of. Gives what it is to be told; `None` if no such claim is known here.

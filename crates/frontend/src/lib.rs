@@ -11,6 +11,7 @@ mod board;
 mod error;
 mod frontend;
 mod leases;
+mod metrics;
 mod mirror;
 mod signals;
 

@@ -4,7 +4,7 @@
 //! that have lapsed. Both derive everything from the store and may be run by any number of
 //! frontends at once.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use distci_model::ticket::{IndexName, QueueName};
 use distci_store::{IndexNews, StoreError};
@@ -13,26 +13,32 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::leases::TICK;
 
+/// How soon a mirror that could not be brought up to date is listed again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Follows the index until `stop`.
 pub(crate) async fn follow(app: App, stop: CancellationToken) {
-    let (mut queue, mut claims) = (app.store.watch_queue(), app.store.watch_claims());
     // Watched before listed: what happens in between is news.
-    if let Err(error) = list(&app).await {
-        tracing::error!(%error, "the index could not be listed");
-    }
+    let (mut queue, mut claims) = (app.store.watch_queue(), app.store.watch_claims());
+    let mut applied = list(&app).await;
     loop {
+        if let Err(error) = &applied {
+            tracing::error!(%error, "the index cannot be read; it is listed again soon");
+        }
+        let behind = applied.is_err();
         let news = tokio::select! {
             news = queue.next() => news,
             news = claims.next() => news,
+            () = tokio::time::sleep(AGAIN), if behind => Some(IndexNews::Gap),
             () = stop.cancelled() => return,
         };
         let Some(news) = news else {
             tracing::info!("the store is closed");
             return;
         };
-        if let Err(error) = apply(&app, news).await {
-            tracing::error!(%error, "news of the index could not be applied");
-        }
+        // A mirror that is behind is made whole before it takes single news.
+        let news = if behind { IndexNews::Gap } else { news };
+        applied = apply(&app, news).await;
     }
 }
 
@@ -117,6 +123,7 @@ async fn expire_one_pass(app: &App) {
     for (key, attempt) in app.leases.lapsed(Instant::now()) {
         match app.store.expire(&key, attempt, app.now()).await {
             Ok(()) => {
+                app.metrics.expired.inc();
                 tracing::warn!(ticket = %key, %attempt, "the worker is silent; queued again");
             }
             // Somebody else was first, or the holder finished after all.

@@ -26,6 +26,10 @@ impl<K: Hash + Eq + Clone> Signals<K> {
         if let Some(sender) = senders.get(key) {
             return sender.subscribe();
         }
+        // What is over never calls again: before the map grows, it loses what nobody waits for.
+        if senders.len() == senders.capacity() {
+            senders.retain(|_, sender| sender.receiver_count() > 0);
+        }
         let (sender, receiver) = watch::channel(());
         senders.insert(key.clone(), sender);
         receiver
@@ -47,5 +51,28 @@ impl<K: Hash + Eq + Clone> Signals<K> {
     pub(crate) fn ring_all(&self) {
         let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         senders.retain(|_, sender| sender.send(()).is_ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_is_called_and_who_left_is_forgotten() {
+        let signals = Signals::default();
+        let mut waiting = signals.subscribe(&0);
+        for key in 1..10_000 {
+            drop(signals.subscribe(&key));
+        }
+        assert!(signals.0.lock().unwrap().len() < 100, "memory for those who left");
+        signals.ring(&0);
+        assert!(waiting.has_changed().unwrap());
+        waiting.mark_unchanged();
+        signals.ring_all();
+        assert!(waiting.has_changed().unwrap());
+        drop(waiting);
+        signals.ring(&0);
+        assert!(!signals.0.lock().unwrap().contains_key(&0));
     }
 }

@@ -3,10 +3,12 @@
 //! Owns their storing and reading. Everything is keyed by attempt and written once; it becomes
 //! visible only when a committed result refers to it, so what a zombie uploads is never seen.
 
+use std::collections::HashSet;
 use std::io;
 
 use bytes::Bytes;
 use distci_model::build::Progress;
+use distci_model::config::WorkspacePath;
 use distci_model::id::{Attempt, BuildRef, TicketKey};
 use distci_model::wire::{
     Artifact, ArtifactManifest, ArtifactView, MAX_ARTIFACTS, MAX_BLOB, MAX_SUMMARY,
@@ -110,11 +112,15 @@ impl Store {
                 "more than {MAX_ARTIFACTS} artifacts"
             )));
         }
+        check_artifacts(&manifest.artifacts).map_err(StoreError::refused)?;
         let key = blobs.artifact_manifest();
-        Ok(self
-            .blobs
-            .put(&key, encode(key.as_str(), manifest)?)
-            .await?)
+        let text = encode(key.as_str(), manifest)?;
+        if text.len() as u64 > MAX_MANIFEST {
+            return Err(StoreError::TooLarge {
+                limit: MAX_MANIFEST,
+            });
+        }
+        Ok(self.blobs.put(&key, text).await?)
     }
 
     /// Stores what a task says about itself.
@@ -128,6 +134,11 @@ impl Store {
         text: Bytes,
     ) -> Result<(), StoreError> {
         let blobs = self.check_claim(key, attempt).await?;
+        if text.len() > MAX_SUMMARY {
+            return Err(StoreError::TooLarge {
+                limit: MAX_SUMMARY as u64,
+            });
+        }
         Ok(self.blobs.put(&blobs.summary(), text).await?)
     }
 
@@ -233,4 +244,32 @@ impl Store {
         });
         Ok(finished.collect())
     }
+}
+
+/// Why these cannot be artifacts. What is said of them ends in headers and in paths of whoever
+/// copies them.
+fn check_artifacts(artifacts: &[Artifact]) -> Result<(), String> {
+    let mut paths = HashSet::with_capacity(artifacts.len());
+    for artifact in artifacts {
+        let path = artifact.path.as_str();
+        let shown: String = path.chars().take(80).collect();
+        let plain = path
+            .parse::<WorkspacePath>()
+            .is_ok_and(|plain| plain.as_str() == path);
+        if path.is_empty() || !plain {
+            return Err(format!("{shown:?} is no path of an artifact"));
+        }
+        if !paths.insert(path) {
+            return Err(format!("{shown:?} is there twice"));
+        }
+        let digest = artifact.digest.as_bytes();
+        if digest.len() != 64 || !digest.iter().all(u8::is_ascii_hexdigit) {
+            return Err(format!("the digest of {shown:?} is not 64 hex digits"));
+        }
+        let media = artifact.content_type.as_bytes();
+        if media.len() > 128 || !media.iter().all(|b| b.is_ascii_graphic() || *b == b' ') {
+            return Err(format!("the content type of {shown:?} is none"));
+        }
+    }
+    Ok(())
 }

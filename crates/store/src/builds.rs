@@ -16,12 +16,11 @@ use distci_model::outcome::Outcome;
 use distci_model::ticket::{Duty, Priority, Stamp, Ticket, TicketState};
 use distci_model::wire::{BuildPhase, BuildSummary, BuildView, TaskState, TaskView};
 
-use crate::coordination::{CommitError, ConflictKind, Life, Op};
 use crate::error::StoreError;
-use crate::jobs::{Job, Numbers};
+use crate::jobs::{Job, Numbers, RECENT};
 use crate::keys;
 use crate::store::Store;
-use crate::transaction::{Child, Read, Transaction, Tried, decode, encode, read, until_done};
+use crate::transaction::{Child, Read, Transaction, Tried, decode, encode, pack, read, until_done};
 
 /// A build that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +76,7 @@ impl Store {
                 }));
             }
             let config = self.config(&job.key, &job.node.record.config).await?;
-            let parameters = resolve_parameters(&config.parameters, given)
-                .map_err(|error| StoreError::refused(error.to_string()))?;
+            let parameters = check_parameters(&config, given).map_err(StoreError::refused)?;
             let (request, cause) = (request.clone(), Cause::Manual);
             let post = Post {
                 request,
@@ -122,7 +120,7 @@ impl Store {
         };
         let key = TicketKey::control(BuildKey::derive(&job.key, number));
         let path = keys::numbers(&id.job);
-        let data = encode(path.as_str(), &numbers)?;
+        let data = pack(&path, &numbers)?;
         // The configuration must still be the job's, and the job still there.
         transaction.check(keys::job(&id.job), job.node.version);
         transaction.set(path, data, job.numbers.version);
@@ -134,23 +132,15 @@ impl Store {
     /// Makes sure that the requirements of a class can be looked up.
     pub(crate) async fn ensure_class(&self, requires: &Capabilities) -> Result<(), StoreError> {
         let path = keys::class(&requires.class());
-        if self.coordination.get(&path).await?.is_some() {
-            return Ok(());
-        }
-        let data = keys::class_payload(requires).into();
-        let create = Op::Create {
-            path,
-            data,
-            life: Life::Durable,
-        };
-        match self.coordination.commit(vec![create]).await {
-            Ok(_)
-            | Err(CommitError::Conflict {
-                kind: ConflictKind::Exists,
-                ..
-            }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        until_done!(async {
+            if self.coordination.get(&path).await?.is_some() {
+                return Ok(Tried::Done(()));
+            }
+            let mut transaction = Transaction::default();
+            transaction.create(path.clone(), keys::class_payload(requires).into());
+            let committed = transaction.commit(&*self.coordination).await?;
+            Ok(committed.map_or(Tried::Again, |_| Tried::Done(())))
+        })
     }
 
     /// The key of a build that was posted.
@@ -170,6 +160,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`].
     pub async fn build(&self, id: &BuildRef) -> Result<BuildView, StoreError> {
+        until_done!(self.try_build(id))
+    }
+
+    async fn try_build(&self, id: &BuildRef) -> Result<Tried<BuildView>, StoreError> {
         let job = self.read_job(&id.job).await?;
         let (build, outcome) = match self.find_build(&job, id).await? {
             Found::Active(build) => (build.record, None),
@@ -179,11 +173,15 @@ impl Store {
         let key = BuildKey::derive(&job.key, id.number);
         let mut tasks = Vec::with_capacity(config.tasks.len());
         for (task, progress) in config.tasks.iter().zip(&build.checkpoint.tasks) {
+            // Consumed between the two reads: the build says by now how the task ended.
+            let Some(state) = self.task_state(&key, progress, &task.requires()).await? else {
+                return Ok(Tried::Again);
+            };
             tasks.push(TaskView {
                 name: task.name.clone(),
                 kind: task.action.kind(),
                 needs: task.needs.clone(),
-                state: self.task_state(&key, progress, &task.requires()).await?,
+                state,
             });
         }
         let asked = build.checkpoint.cancelled.is_some();
@@ -194,7 +192,7 @@ impl Store {
                     .get(&keys::cancel_flag(&key))
                     .await?
                     .is_some();
-        Ok(BuildView {
+        Ok(Tried::Done(BuildView {
             build: id.clone(),
             phase: phase(outcome.as_ref(), &tasks),
             finished: outcome.as_ref().map(|_| build.checkpoint.latest),
@@ -206,19 +204,20 @@ impl Store {
             cancelled,
             tasks,
             downstream: build.checkpoint.downstream,
-        })
+        }))
     }
 
+    /// Where a task stands; `None` if its ticket is gone though the checkpoint knows it as posted.
     async fn task_state(
         &self,
         build: &BuildKey,
         progress: &Progress,
         requires: &Capabilities,
-    ) -> Result<TaskState, StoreError> {
+    ) -> Result<Option<TaskState>, StoreError> {
         let ticket = match progress {
-            Progress::Waiting => return Ok(TaskState::Waiting),
-            Progress::Skipped { why } => return Ok(TaskState::Skipped { why: why.clone() }),
-            Progress::Finished(run) => return Ok(TaskState::Finished { run: run.clone() }),
+            Progress::Waiting => return Ok(Some(TaskState::Waiting)),
+            Progress::Skipped { why } => return Ok(Some(TaskState::Skipped { why: why.clone() })),
+            Progress::Finished(run) => return Ok(Some(TaskState::Finished { run: run.clone() })),
             Progress::Posted { ticket } => ticket,
         };
         let key = TicketKey {
@@ -226,12 +225,11 @@ impl Store {
             ticket: ticket.clone(),
         };
         let child: Option<Read<Child>> = read(&*self.coordination, &keys::anchor(&key)).await?;
-        // Consumed between the two reads: the next reading will say more.
         let Some(child) = child else {
-            return Ok(TaskState::Waiting);
+            return Ok(None);
         };
         let attempt = child.record.ticket.attempt;
-        Ok(match child.record.ticket.state {
+        Ok(Some(match child.record.ticket.state {
             TicketState::Queued | TicketState::Parked => TaskState::Queued {
                 attempt,
                 requires: requires.clone(),
@@ -245,7 +243,7 @@ impl Store {
                 let run = crate::control::finished(ticket.clone(), attempt, *done);
                 TaskState::Finished { run: Box::new(run) }
             }
-        })
+        }))
     }
 
     pub(crate) async fn find_build(&self, job: &Job, id: &BuildRef) -> Result<Found, StoreError> {
@@ -286,9 +284,11 @@ impl Store {
             Which::Any => true,
             Which::Successful => summary.outcome.as_ref().is_some_and(Outcome::is_success),
         };
-        let mut before = None;
+        let (mut before, mut limit) = (None, RECENT);
         loop {
-            let (page, next) = self.list_builds_of(&job, before, 32).await?;
+            let (page, next) = self.list_builds_of(&job, before, limit).await?;
+            // Beyond the latest, whole pages: each is read once.
+            limit = 256;
             if let Some(found) = page.iter().find(|summary| wanted(summary)) {
                 return Ok(BuildRef {
                     job: id.clone(),
@@ -320,12 +320,7 @@ impl Store {
             let mut transaction = Transaction::default();
             let data = encode(flag.as_str(), &at)?;
             transaction.create(flag, data);
-            match transaction.ring(&*self.coordination, &key).await {
-                Ok(()) => {}
-                // Archived since we looked.
-                Err(StoreError::NotFound { .. }) => return Ok(Tried::Again),
-                Err(error) => return Err(error),
-            }
+            transaction.ring(&*self.coordination, &key).await?;
             let committed = transaction.commit(&*self.coordination).await?;
             Ok(if committed.is_some() {
                 Tried::Done(())
@@ -364,6 +359,26 @@ impl Store {
         }
         Ok(None)
     }
+}
+
+/// Most bytes of the values of a build's parameters. They are in the build's anchor, which has to
+/// fit into one commit beside what its tasks report.
+const MAX_PARAMETERS: usize = 16 * 1024;
+
+/// The value of each parameter of a job, or why `given` does not fit.
+pub(crate) fn check_parameters(
+    config: &JobConfig,
+    given: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, String> {
+    let values =
+        resolve_parameters(&config.parameters, given).map_err(|error| error.to_string())?;
+    let bytes: usize = values.values().map(String::len).sum();
+    if bytes > MAX_PARAMETERS {
+        return Err(format!(
+            "the parameters have {bytes} bytes; the limit is {MAX_PARAMETERS}"
+        ));
+    }
+    Ok(values)
 }
 
 /// Largest build record, compressed.

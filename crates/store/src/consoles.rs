@@ -5,12 +5,13 @@
 //! What is remembered of a console's chunks is only a cache of their names.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use distci_model::build::Progress;
 use distci_model::id::{Attempt, BuildKey, BuildRef, TaskName, TicketKey};
-use distci_model::ticket::TicketState;
+use distci_model::ticket::{Ticket, TicketState};
 use distci_model::wire::{MAX_CONSOLE, MAX_CONSOLE_CHUNK};
 use lru::LruCache;
 
@@ -19,7 +20,7 @@ use crate::error::StoreError;
 use crate::keys::{self, AttemptBlobs};
 use crate::store::Store;
 use crate::tickets::attempt_blobs;
-use crate::transaction::{Child, Read, read};
+use crate::transaction::{Child, Read, Tried, read, until_done};
 
 /// Consoles whose chunks are remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(2048).unwrap();
@@ -158,6 +159,15 @@ impl Store {
         task: &TaskName,
         attempt: Option<Attempt>,
     ) -> Result<ConsoleHome, StoreError> {
+        until_done!(self.try_console(id, task, attempt))
+    }
+
+    async fn try_console(
+        &self,
+        id: &BuildRef,
+        task: &TaskName,
+        attempt: Option<Attempt>,
+    ) -> Result<Tried<ConsoleHome>, StoreError> {
         let job = self.read_job(&id.job).await?;
         let (build, archived) = match self.find_build(&job, id).await? {
             Found::Active(build) => (build.record, false),
@@ -179,13 +189,16 @@ impl Store {
                 };
                 let child: Option<Read<Child>> =
                     read(&*self.coordination, &keys::anchor(&key)).await?;
-                let state = child.map(|child| child.record.ticket);
-                let last = state
-                    .as_ref()
-                    .map(|ticket| ticket.attempt)
-                    .unwrap_or_default();
-                let over = state.is_none_or(|t| matches!(t.state, TicketState::Done(_)));
-                (ticket.clone(), last, over)
+                // Consumed between the two reads: the build says by now how the task ended.
+                let Some(child) = child else {
+                    return Ok(Tried::Again);
+                };
+                let Ticket { attempt, state, .. } = child.record.ticket;
+                (
+                    ticket.clone(),
+                    attempt,
+                    matches!(state, TicketState::Done(_)),
+                )
             }
         };
         let attempt = attempt.unwrap_or(last);
@@ -196,12 +209,12 @@ impl Store {
             build: BuildKey::derive(&job.key, id.number),
             ticket,
         };
-        Ok(ConsoleHome {
+        Ok(Tried::Done(ConsoleHome {
             blobs: attempt_blobs(&build.ticket, &ticket, attempt),
             complete: archived || over || attempt < last,
             ticket,
             attempt,
-        })
+        }))
     }
 
     /// Reads at most `most` bytes of a console from `offset` on; fewer where chunks end.
@@ -211,32 +224,41 @@ impl Store {
         offset: u64,
         most: usize,
     ) -> Result<ConsolePart, StoreError> {
-        let index = self.consoles.of(&home.blobs);
-        let mut index = index.lock().await;
-        if !index.listed || index.length <= offset {
-            index.refresh(self, &home.blobs).await?;
-        }
-        let length = index.length;
+        let (chunks, length) = self.chunks_of(home, offset, most).await?;
         let mut part = BytesMut::new();
-        let end = offset.saturating_add(most as u64);
-        let mut position = offset;
-        while position < end {
-            let Some((start, chunk_end)) = index.chunk(position) else {
-                break;
-            };
+        for (start, range) in chunks {
             let key = home.blobs.console_chunk(start);
-            let range = position - start..chunk_end.min(end) - start;
             let bytes = self.blobs.get_range(&key, range).await?;
-            let bytes = bytes.ok_or_else(|| StoreError::corrupt(&key, "it is gone"))?;
-            if bytes.is_empty() {
-                break;
-            }
-            position += bytes.len() as u64;
-            part.extend_from_slice(&bytes);
+            part.extend_from_slice(&bytes.ok_or_else(|| StoreError::corrupt(&key, "it is gone"))?);
         }
         Ok(ConsolePart {
             bytes: part.freeze(),
             length,
         })
+    }
+
+    /// The parts of chunks that hold these bytes, and the length of the whole. Nobody else's append
+    /// waits while they are read.
+    async fn chunks_of(
+        &self,
+        home: &ConsoleHome,
+        offset: u64,
+        most: usize,
+    ) -> Result<(Vec<(u64, Range<u64>)>, u64), StoreError> {
+        let index = self.consoles.of(&home.blobs);
+        let mut index = index.lock().await;
+        if !index.listed || index.length <= offset {
+            index.refresh(self, &home.blobs).await?;
+        }
+        let end = offset.saturating_add(most as u64);
+        let (mut chunks, mut position) = (Vec::new(), offset);
+        while position < end {
+            let Some((start, chunk_end)) = index.chunk(position) else {
+                break;
+            };
+            chunks.push((start, position - start..chunk_end.min(end) - start));
+            position = chunk_end;
+        }
+        Ok((chunks, index.length))
     }
 }

@@ -8,32 +8,42 @@ use std::collections::BTreeMap;
 use distci_model::Timestamp;
 use distci_model::build::{Archived, Build, Cause, Downstream, Event, Finished, Progress};
 use distci_model::capability::Capabilities;
-use distci_model::config::resolve_parameters;
 use distci_model::decide::{Decision, Next};
 use distci_model::id::{Attempt, BuildKey, JobId, RequestId, TicketId, TicketKey};
-use distci_model::outcome::Outcome;
+use distci_model::outcome::{Failure, Fault, Outcome, TaskResult, Verdict};
 use distci_model::plan::{Intent, Refused, plan};
 use distci_model::ticket::{Done, Duty, Ticket, TicketState};
 use distci_model::wire::{BuildPhase, BuildSummary, CommitReply, CommitRequest, ControlOrder};
 
-use crate::builds::{Post, ticket};
+use crate::builds::{Post, check_parameters, ticket};
 use crate::coordination::Version;
 use crate::error::StoreError;
 use crate::keys;
 use crate::store::Store;
-use crate::transaction::{Child, Read, Transaction, Tried, encode, read, until_done};
+use crate::tickets::task_only;
+use crate::transaction::{Child, Read, Transaction, Tried, encode, pack, read, until_done};
+
+/// Most bytes of what the tasks of one build report: exports, outputs and messages. They are in the
+/// build's anchor, which has to fit into one commit; without a limit such a build could never end.
+const MAX_REPORTED: usize = 32 * 1024;
+/// From this size on a commit takes no further downstream build.
+const TRIGGERS: usize = 24 * 1024;
+/// Most names of failed tasks in a list of builds.
+const MAX_NAMED: usize = 16;
 
 impl Store {
-    /// Everything that a decision about a build depends on. The mailbox is read first, so that
-    /// whatever comes later is noticed by the commit.
+    /// Everything that a decision about a build depends on; `None` if it is archived by now. The
+    /// mailbox is read first, so that whatever comes later is noticed by the commit.
     pub(crate) async fn control_order(
         &self,
         key: &TicketKey,
         build: &Build,
-    ) -> Result<ControlOrder, StoreError> {
-        let mailbox = self.mailbox(&key.build).await?;
+    ) -> Result<Option<ControlOrder>, StoreError> {
+        let Some(mailbox) = self.mailbox(&key.build).await? else {
+            return Ok(None);
+        };
         let config = self.config(&build.ticket.job, &build.config).await?;
-        let mut events = Vec::new();
+        let (mut events, mut reported) = (Vec::new(), reported(build));
         let flag = keys::cancel_flag(&key.build);
         if let Some(at) = read::<Timestamp>(&*self.coordination, &flag).await? {
             events.push(Event::Cancelled { at: at.record });
@@ -53,27 +63,26 @@ impl Store {
                 ..
             }) = anchor.map(|anchor| anchor.record.ticket)
             {
-                events.push(Event::Finished(Box::new(finished(
-                    ticket.clone(),
-                    attempt,
-                    *done,
-                ))));
+                let mut run = finished(ticket.clone(), attempt, *done);
+                reported += bytes_of(&run.result);
+                if reported > MAX_REPORTED {
+                    run.result = unreportable(&run.result);
+                }
+                events.push(Event::Finished(Box::new(run)));
             }
         }
         let config = (*config).clone();
-        Ok(ControlOrder {
+        Ok(Some(ControlOrder {
             config,
             build: build.clone(),
             mailbox: mailbox.0,
             events,
-        })
+        }))
     }
 
-    async fn mailbox(&self, build: &BuildKey) -> Result<Version, StoreError> {
-        let path = keys::mailbox(build);
-        let node = self.coordination.get(&path).await?;
-        node.map(|node| node.version)
-            .ok_or_else(|| StoreError::corrupt(path, "it is gone"))
+    async fn mailbox(&self, build: &BuildKey) -> Result<Option<Version>, StoreError> {
+        let node = self.coordination.get(&keys::mailbox(build)).await?;
+        Ok(node.map(|node| node.version))
     }
 
     /// Commits a decision of build control.
@@ -90,14 +99,35 @@ impl Store {
         request: &CommitRequest,
         at: Timestamp,
     ) -> Result<CommitReply, StoreError> {
-        for ticket in &request.decision.cancel {
+        if !key.ticket.is_control() {
+            return Err(StoreError::refused("the ticket is not a build's"));
+        }
+        match self.check_claim(key, attempt).await {
+            Ok(_) => {
+                self.cancel_tickets(key, &request.decision.cancel, at)
+                    .await?
+            }
+            // Only the holder stops tasks; whoever else asks learns below where it stands.
+            Err(StoreError::AttemptOver { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        until_done!(self.try_commit(key, attempt, request, at))
+    }
+
+    async fn cancel_tickets(
+        &self,
+        key: &TicketKey,
+        tickets: &[TicketId],
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        for ticket in tickets {
             let child = TicketKey {
                 build: key.build.clone(),
                 ticket: ticket.clone(),
             };
             self.cancel_ticket(&child, at).await?;
         }
-        until_done!(self.try_commit(key, attempt, request, at))
+        Ok(())
     }
 
     async fn try_commit(
@@ -126,7 +156,9 @@ impl Store {
             ));
         }
         let parks = !matches!(decision.next, Next::Again);
-        let mailbox = self.mailbox(&key.build).await?;
+        let Some(mailbox) = self.mailbox(&key.build).await? else {
+            return Ok(Tried::Again);
+        };
         if parks && mailbox.0 != request.mailbox {
             // There is news: whoever parks now would sleep over it.
             return self.again(key, &before.record).await;
@@ -187,8 +219,10 @@ impl Store {
         key: &TicketKey,
         build: &Build,
     ) -> Result<Tried<CommitReply>, StoreError> {
-        let order = Box::new(self.control_order(key, build).await?);
-        Ok(Tried::Done(CommitReply::Again { order }))
+        let order = self.control_order(key, build).await?.map(Box::new);
+        Ok(order.map_or(Tried::Again, |order| {
+            Tried::Done(CommitReply::Again { order })
+        }))
     }
 
     async fn consume(
@@ -202,6 +236,7 @@ impl Store {
                 build: key.build.clone(),
                 ticket: ticket.clone(),
             };
+            task_only(&child)?;
             let path = keys::anchor(&child);
             if let Some(before) = read::<Child>(&*self.coordination, &path).await? {
                 transaction.remove(&child, &before);
@@ -239,8 +274,9 @@ impl Store {
         Ok(())
     }
 
-    /// Posts the downstream builds in the same commit. What cannot be posted is remembered with the
-    /// reason: a missing job downstream must not hold up the build.
+    /// Posts downstream builds in the same commit, as many as fit; the next decision asks for the
+    /// rest. What cannot be posted is remembered with the reason: a missing job downstream must not
+    /// hold up the build.
     async fn trigger(
         &self,
         transaction: &mut Transaction,
@@ -249,6 +285,9 @@ impl Store {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         for job in &decision.trigger {
+            if transaction.bytes() > TRIGGERS {
+                break;
+            }
             let downstream = self.trigger_one(transaction, build, job, at).await?;
             build.checkpoint.downstream.push(downstream);
         }
@@ -281,9 +320,9 @@ impl Store {
             .filter(|(name, _)| config.parameters.contains_key(*name))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        let parameters = match resolve_parameters(&config.parameters, &given) {
+        let parameters = match check_parameters(&config, &given) {
             Ok(parameters) => parameters,
-            Err(error) => return refused(error.to_string()),
+            Err(why) => return refused(why),
         };
         let request = RequestId::derive(&format!(
             "{} of {} triggers {id}",
@@ -322,7 +361,7 @@ impl Store {
         let numbers = read::<crate::jobs::Numbers>(coordination, &numbers_path).await?;
         if let Some(mut numbers) = numbers {
             numbers.record.archive(summary);
-            let data = encode(numbers_path.as_str(), &numbers.record)?;
+            let data = pack(&numbers_path, &numbers.record)?;
             transaction.set(numbers_path, data, numbers.version);
         }
         let flag = keys::cancel_flag(&key.build);
@@ -378,14 +417,90 @@ pub(crate) fn finished(ticket: TicketId, attempt: Attempt, done: Done) -> Finish
     }
 }
 
+/// What the finished tasks of a build have reported, in bytes.
+fn reported(build: &Build) -> usize {
+    let bytes = |progress: &Progress| match progress {
+        Progress::Finished(run) => bytes_of(&run.result),
+        Progress::Waiting | Progress::Posted { .. } | Progress::Skipped { .. } => 0,
+    };
+    build.checkpoint.tasks.iter().map(bytes).sum()
+}
+
+fn bytes_of(result: &TaskResult) -> usize {
+    result.value_bytes() + result.outcome.to_string().len()
+}
+
+/// A result for which the build has no room: it keeps its verdict if that was not success, and what
+/// it refers to.
+fn unreportable(result: &TaskResult) -> TaskResult {
+    let detail =
+        format!("the build's tasks report over {MAX_REPORTED} bytes of values and messages");
+    let outcome = match result.outcome.verdict() {
+        Verdict::Fault => Outcome::Fault {
+            reason: Fault::Worker { detail },
+        },
+        Verdict::Success | Verdict::Failure => Outcome::Failure {
+            reason: Failure::LimitExceeded { detail },
+        },
+    };
+    TaskResult {
+        outcome,
+        exports: BTreeMap::new(),
+        outputs: BTreeMap::new(),
+        ..result.clone()
+    }
+}
+
+/// The outcome of a build with at most [`MAX_NAMED`] names in it: lists hold many.
+fn in_short(outcome: &Outcome) -> Outcome {
+    let mut outcome = outcome.clone();
+    let (Outcome::Failure {
+        reason: Failure::Tasks { failed: names },
+    }
+    | Outcome::Fault {
+        reason: Fault::Tasks { faulted: names },
+    }) = &mut outcome
+    else {
+        return outcome;
+    };
+    if names.len() > MAX_NAMED {
+        let more = format!("{} more", names.len() - MAX_NAMED);
+        names.truncate(MAX_NAMED);
+        names.push(more);
+    }
+    outcome
+}
+
 /// A finished build in a list.
 pub(crate) fn summary(build: &Build, outcome: &Outcome) -> BuildSummary {
     BuildSummary {
         number: build.id.number,
         phase: BuildPhase::Finished,
-        outcome: Some(outcome.clone()),
+        outcome: Some(in_short(outcome)),
         cause: build.cause.clone(),
         created: build.created,
         finished: Some(build.checkpoint.latest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_names_few_of_many_failed_tasks() {
+        let named = |count: usize| Outcome::Failure {
+            reason: Failure::Tasks {
+                failed: (0..count).map(|task| format!("t{task}")).collect(),
+            },
+        };
+        assert_eq!(in_short(&named(16)), named(16));
+        let Outcome::Failure {
+            reason: Failure::Tasks { failed },
+        } = in_short(&named(256))
+        else {
+            panic!("another outcome");
+        };
+        assert_eq!((failed.len(), failed[16].as_str()), (17, "240 more"));
     }
 }

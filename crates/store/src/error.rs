@@ -100,6 +100,9 @@ impl From<CommitError> for StoreError {
         use crate::coordination::Outage;
         match error {
             CommitError::Down(Outage::Full) => Self::Full,
+            CommitError::TooLarge { .. } => Self::TooLarge {
+                limit: crate::coordination::MAX_COMMIT_BYTES as u64,
+            },
             error => Self::Down(Box::new(error)),
         }
     }

@@ -17,7 +17,7 @@ use crate::coordination::Version;
 use crate::error::StoreError;
 use crate::keys;
 use crate::store::Store;
-use crate::transaction::{Read, Transaction, Tried, decode, encode, read, until_done};
+use crate::transaction::{Read, Transaction, Tried, decode, encode, pack, read, until_done};
 
 /// How many triggers a job remembers, so that a repeated one finds its build.
 const REMEMBERED: usize = 128;
@@ -223,8 +223,8 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut transaction = Transaction::default();
         let (path, numbers) = (keys::job(id), keys::numbers(id));
-        let data = encode(path.as_str(), node)?;
-        let fresh = encode(numbers.as_str(), &Numbers::fresh())?;
+        let data = pack(&path, node)?;
+        let fresh = pack(&numbers, &Numbers::fresh())?;
         match present {
             None => {
                 transaction.create(path, data);
@@ -278,11 +278,7 @@ impl Store {
             ..node.record
         };
         let mut transaction = Transaction::default();
-        transaction.set(
-            path.clone(),
-            encode(path.as_str(), &tombstone)?,
-            node.version,
-        );
+        transaction.set(path.clone(), pack(&path, &tombstone)?, node.version);
         transaction.check(keys::numbers(id), numbers.version);
         let committed = transaction.commit(&*self.coordination).await?;
         Ok(if committed.is_some() {

@@ -62,7 +62,9 @@ impl Store {
             let Some(build) = won(claimed) else {
                 return Ok(Claiming::Taken);
             };
-            let order = self.control_order(key, &build).await?;
+            let Some(order) = self.control_order(key, &build).await? else {
+                return Ok(Claiming::Taken);
+            };
             Ok(claiming(
                 key,
                 &build.ticket,
@@ -114,7 +116,8 @@ impl Store {
     /// [`StoreError::AttemptOver`] if the attempt is not the ticket's claim.
     ///
     /// # Idempotence
-    /// The same result may be reported again.
+    /// The same result may be reported again until its build takes notice of it. After that the
+    /// attempt is over for everybody, with the result in place.
     pub async fn complete(
         &self,
         key: &TicketKey,
@@ -122,12 +125,44 @@ impl Store {
         result: &TaskResult,
         at: Timestamp,
     ) -> Result<(), StoreError> {
+        task_only(key)?;
+        self.check_references(key, attempt, result).await?;
         let intent = || Intent::Complete {
             attempt,
             result: Box::new(result.clone()),
             at,
         };
         done(self.transition::<Child>(key, intent).await?)
+    }
+
+    /// A result refers to nothing but what its own attempt has stored.
+    async fn check_references(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        result: &TaskResult,
+    ) -> Result<(), StoreError> {
+        let blobs = match self.check_claim(key, attempt).await {
+            Ok(blobs) => blobs,
+            // The law of the ticket answers this: it may be a repetition.
+            Err(StoreError::AttemptOver { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if let Some(layer) = &result.layer {
+            let own = layer.ticket == key.ticket && layer.attempt == attempt;
+            if !own || self.blobs.head(&blobs.layer()).await?.is_none() {
+                return Err(StoreError::refused(
+                    "this attempt has not stored such a layer",
+                ));
+            }
+        }
+        let manifest = blobs.artifact_manifest();
+        if result.artifacts > 0 && self.blobs.head(&manifest).await?.is_none() {
+            return Err(StoreError::refused(
+                "this attempt has stored no list of artifacts",
+            ));
+        }
+        Ok(())
     }
 
     /// Hands a ticket back undone.
@@ -175,6 +210,7 @@ impl Store {
         key: &TicketKey,
         at: Timestamp,
     ) -> Result<(), StoreError> {
+        task_only(key)?;
         match self
             .transition::<Child>(key, || Intent::Cancel { at })
             .await?
@@ -279,6 +315,14 @@ impl Store {
             attempt,
         }))
     }
+}
+
+/// A control ticket's anchor is a build: it must not be read as a task's.
+pub(crate) fn task_only(key: &TicketKey) -> Result<(), StoreError> {
+    if key.ticket.is_control() {
+        return Err(StoreError::refused("the ticket is not a task's"));
+    }
+    Ok(())
 }
 
 /// What became of an intent.

@@ -75,11 +75,34 @@ pub(crate) async fn read<T: DeserializeOwned>(
     let Some(node) = coordination.get(path).await? else {
         return Ok(None);
     };
-    let record = decode(path.as_str(), &node.data)?;
+    let record = unpack(path, &node.data)?;
     Ok(Some(Read {
         record,
         version: node.version,
     }))
+}
+
+/// What begins every zstd frame, and no JSON.
+const PACKED: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// From this size on a node's record is packed: a build of many tasks shall fit into one commit.
+const PACK_FROM: usize = 8 * 1024;
+
+/// Writes a record as a node holds it.
+pub(crate) fn pack<T: Serialize>(path: &NodePath, record: &T) -> Result<Bytes, StoreError> {
+    let text = encode(path.as_str(), record)?;
+    if text.len() < PACK_FROM {
+        return Ok(text);
+    }
+    let packed = zstd::encode_all(&*text, 1).map_err(|error| StoreError::corrupt(path, error))?;
+    Ok(packed.into())
+}
+
+fn unpack<T: DeserializeOwned>(path: &NodePath, data: &[u8]) -> Result<T, StoreError> {
+    if !data.starts_with(&PACKED) {
+        return decode(path.as_str(), data);
+    }
+    let text = zstd::decode_all(data).map_err(|error| StoreError::corrupt(path, error))?;
+    decode(path.as_str(), &text)
 }
 
 /// Reads JSON that we wrote.
@@ -166,6 +189,11 @@ impl Transaction {
         });
     }
 
+    /// How large it is so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.ops.iter().map(Op::bytes).sum()
+    }
+
     /// Creates an anchor and its index entry.
     pub(crate) fn post<A: Anchor>(
         &mut self,
@@ -173,7 +201,7 @@ impl Transaction {
         anchor: &A,
     ) -> Result<(), StoreError> {
         let path = keys::anchor(key);
-        let data = encode(path.as_str(), anchor)?;
+        let data = pack(&path, anchor)?;
         self.create(path, data);
         if let Some(name) = anchor.ticket().index_name(key, Version::FIRST.0) {
             self.create(keys::index(&name), Bytes::new());
@@ -189,16 +217,17 @@ impl Transaction {
         after: &A,
     ) -> Result<(), StoreError> {
         let path = keys::anchor(key);
-        let data = encode(path.as_str(), after)?;
+        let data = pack(&path, after)?;
         self.set(path, data, before.version);
         let old = before.record.ticket().index_name(key, before.version.0);
         let new = after.ticket().index_name(key, before.version.next().0);
         if old != new {
-            if let Some(old) = old {
-                self.delete(keys::index(&old));
-            }
+            // The new name first: whoever follows a claim hears that it changed, not that it ended.
             if let Some(new) = new {
                 self.create(keys::index(&new), Bytes::new());
+            }
+            if let Some(old) = old {
+                self.delete(keys::index(&old));
             }
         }
         Ok(())
@@ -228,9 +257,10 @@ impl Transaction {
         });
         let control = TicketKey::control(build.clone());
         let path = keys::anchor(&control);
-        let parent: Read<Build> = read(coordination, &path)
-            .await?
-            .ok_or_else(|| StoreError::missing(format!("build {build}")))?;
+        let Some(parent) = read::<Build>(coordination, &path).await? else {
+            // Archived since the caller looked: without its mailbox the commit loses that race.
+            return Ok(());
+        };
         match plan(&parent.record.ticket, Intent::Wake) {
             Ok(woken) => {
                 let after = parent.record.with(woken.ticket);

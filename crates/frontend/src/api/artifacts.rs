@@ -10,8 +10,8 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use distci_model::id::{Attempt, JobId, TaskName, TicketKey};
-use distci_model::wire::{ArtifactManifest, ArtifactView, MAX_SUMMARY, Problem, Uploaded};
-use futures::{StreamExt, TryStreamExt};
+use distci_model::wire::{ArtifactManifest, ArtifactView, Problem, Uploaded};
+use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -63,13 +63,7 @@ pub(super) async fn get(
         (CONTENT_DISPOSITION, "attachment".to_owned()),
         (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
     ];
-    let mut left = length;
-    let cut = found.contents.1.map_ok(move |mut piece| {
-        piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-        left -= piece.len() as u64;
-        piece
-    });
-    let body = Body::from_stream(cut);
+    let body = Body::from_stream(first_bytes(found.contents.1, length));
     Ok(match range {
         Some(range) => {
             let value = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
@@ -77,6 +71,22 @@ pub(super) async fn get(
             (StatusCode::PARTIAL_CONTENT, reply, header, body).into_response()
         }
         None => (reply, body).into_response(),
+    })
+}
+
+/// The first `length` bytes of a stream; nothing is read after them.
+fn first_bytes<E>(
+    pieces: impl Stream<Item = Result<Bytes, E>>,
+    length: u64,
+) -> impl Stream<Item = Result<Bytes, E>> {
+    pieces.scan(length, |left, piece| {
+        let cut = piece.map(|mut piece| {
+            piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= piece.len() as u64;
+            piece
+        });
+        let over = matches!(&cut, Ok(piece) if piece.is_empty());
+        std::future::ready((!over).then_some(cut))
     })
 }
 
@@ -179,11 +189,6 @@ pub(super) async fn put_summary(
     Path((ticket, attempt)): Path<(TicketKey, u32)>,
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
-    if body.len() > MAX_SUMMARY {
-        return Err(ApiError::malformed(format!(
-            "a summary has at most {MAX_SUMMARY} bytes"
-        )));
-    }
     app.store
         .put_summary(&ticket, Attempt::new(attempt), body)
         .await?;

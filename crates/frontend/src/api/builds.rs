@@ -22,6 +22,9 @@ use super::jobs::Paging;
 use crate::app::App;
 use crate::error::ApiError;
 
+/// Most parameters of a trigger; no job has as many.
+const MAX_PARAMETERS: usize = 256;
+
 /// A build by job and number, or by what it is: `latest`, `latest-success`.
 pub(super) async fn find(app: &App, job: JobId, selector: &str) -> Result<BuildRef, ApiError> {
     let which =
@@ -70,6 +73,10 @@ pub(super) async fn trigger(
     headers: HeaderMap,
     Json(request): Json<TriggerRequest>,
 ) -> Result<Response, ApiError> {
+    if request.parameters.len() > MAX_PARAMETERS {
+        let detail = format!("a build has at most {MAX_PARAMETERS} parameters");
+        return Err(ApiError::malformed(detail));
+    }
     let id = request_id(&headers)?;
     Ok(posted(
         app.store
@@ -80,7 +87,8 @@ pub(super) async fn trigger(
 
 /// Posts a build with the parameters of an earlier one.
 #[utoipa::path(post, path = "/jobs/{job}/builds/{build}/rerun", tag = "builds",
-    responses((status = 201, body = BuildRef), (status = 404, body = Problem)))]
+    responses((status = 201, body = BuildRef), (status = 200, body = BuildRef,
+        description = "an earlier try had posted it"), (status = 404, body = Problem)))]
 pub(super) async fn rerun(
     State(app): State<App>,
     Path((job, selector)): Path<(JobId, String)>,

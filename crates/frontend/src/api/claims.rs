@@ -1,6 +1,6 @@
 //! Claiming tickets and keeping claims alive.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json as Answer;
 use axum::extract::State;
@@ -20,6 +20,8 @@ use crate::error::ApiError;
 
 /// Most capabilities of a worker.
 const MAX_CAPABILITIES: usize = 64;
+/// Longest that a beat is held: well below the shortest lease.
+const MAX_HOLD: Duration = Duration::from_secs(10);
 /// Most claims of one beat.
 const MAX_HELD: usize = 1024;
 
@@ -80,7 +82,8 @@ async fn earlier(app: &App, request: &ClaimRequest) -> Result<Option<Claim>, Sto
     })
 }
 
-/// Keeps claims alive. Held until one of them is cancelled or lost.
+/// Keeps claims alive. Held until one of them is cancelled or lost, but for ten seconds at most: a
+/// claim is believed from the beginning of its latest beat.
 #[utoipa::path(post, path = "/beats", tag = "worker", request_body = BeatRequest,
     responses((status = 200, body = BeatReply), (status = 400, body = Problem)))]
 pub(super) async fn beat(
@@ -92,7 +95,7 @@ pub(super) async fn beat(
             "a beat is for at most {MAX_HELD} claims"
         )));
     }
-    let deadline = Deadline::now() + wait(request.wait);
+    let deadline = Deadline::now() + wait(request.wait).min(MAX_HOLD);
     let mut calls: Vec<_> = request
         .held
         .iter()

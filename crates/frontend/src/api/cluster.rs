@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use distci_model::Timestamp;
 use distci_model::capability::Capabilities;
 use distci_model::wire::{Page, Problem, QueueView, Version, WorkerClaim, WorkerView};
@@ -14,6 +16,7 @@ use utoipa::ToSchema;
 use super::jobs::Paging;
 use crate::app::App;
 use crate::error::ApiError;
+use crate::metrics::{Depth, OPENMETRICS};
 
 /// Whether the process runs.
 #[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200)))]
@@ -38,6 +41,19 @@ pub(super) async fn version() -> Json<Version> {
     Json(Version {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
+}
+
+/// Measurements as text that Prometheus reads.
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = 200, content_type = "application/openmetrics-text", body = String)))]
+pub(super) async fn metrics(State(app): State<App>) -> Response {
+    let depth = app.board.demand().iter().map(|(_, queued, _)| queued).sum();
+    let text = app.metrics.encode(Depth {
+        queued: depth,
+        claimed: app.leases.all().len(),
+        waiting: app.board.waiting().len(),
+    });
+    ([(CONTENT_TYPE, OPENMETRICS)], text).into_response()
 }
 
 /// The tickets that wait for a worker, most urgent first.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::http::header::{IF_MATCH, IF_NONE_MATCH, RANGE};
 use distci_model::id::RequestId;
 use distci_model::wire::{MAX_WAIT, REQUEST_ID_HEADER};
@@ -23,8 +23,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let body = axum::body::Bytes::from_request(request, state).await;
-        let body = body.map_err(|rejection| {
-            ApiError::malformed(format!("the body cannot be read: {rejection}"))
+        let body = body.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(rejection.body_text()),
+            _ => ApiError::malformed(format!("the body cannot be read: {rejection}")),
         })?;
         let mut reader = serde_json::Deserializer::from_slice(&body);
         let value = serde_path_to_error::deserialize(&mut reader);
@@ -79,7 +80,7 @@ pub(super) fn byte_range(headers: &HeaderMap, length: u64) -> Result<Option<Rang
     let Some(text) = headers.get(RANGE).and_then(|value| value.to_str().ok()) else {
         return Ok(None);
     };
-    let bad = || ApiError::bad_range(format!("{text:?} is no range of {length} bytes"));
+    let bad = || ApiError::bad_range(format!("{text:?} is no range of {length} bytes"), length);
     let spec = text.strip_prefix("bytes=").ok_or_else(bad)?;
     let (first, last) = spec.split_once('-').ok_or_else(bad)?;
     let number = |text: &str| text.parse::<u64>().map_err(|_| bad());

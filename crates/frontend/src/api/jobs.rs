@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use distci_model::config::JobConfig;
 use distci_model::id::JobId;
 use distci_model::wire::{JobSummary, JobView, Page, Problem};
-use distci_store::Put;
+use distci_store::{Put, StoreError};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -51,18 +51,12 @@ pub(super) async fn list(
     let mut rest = ids.into_iter().filter(after).peekable();
     while items.len() < paging.limit() {
         let Some(job) = rest.next() else { break };
-        // Removed since it was listed.
-        let Ok((description, revision)) = app.store.job_head(&job).await else {
-            continue;
-        };
-        let builds = app.store.list_builds(&job, None, 1).await?;
-        let latest = builds.items.into_iter().next();
-        items.push(JobSummary {
-            job,
-            description,
-            revision,
-            latest,
-        });
+        match summary(&app, job).await {
+            Ok(summary) => items.push(summary),
+            // Removed, now or since it was listed.
+            Err(StoreError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let more = rest.peek().is_some();
     let next = items
@@ -70,6 +64,17 @@ pub(super) async fn list(
         .filter(|_| more)
         .map(|last| last.job.to_string());
     Ok(Json(Page { items, next }))
+}
+
+async fn summary(app: &App, job: JobId) -> Result<JobSummary, StoreError> {
+    let (description, revision) = app.store.job_head(&job).await?;
+    let builds = app.store.list_builds(&job, None, 1).await?;
+    Ok(JobSummary {
+        job,
+        description,
+        revision,
+        latest: builds.items.into_iter().next(),
+    })
 }
 
 /// A job with its configuration.

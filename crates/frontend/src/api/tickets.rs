@@ -11,6 +11,9 @@ use super::extract::Json;
 use crate::app::App;
 use crate::error::ApiError;
 
+/// Most bytes of a result, messages and names included.
+const MAX_RESULT: usize = 2 * TaskResult::MAX_VALUES;
+
 /// Reports the end of a task's run.
 #[utoipa::path(post, path = "/tickets/{ticket}/{attempt}/complete", tag = "worker",
     request_body = TaskResult, responses((status = 204), (status = 409, body = Problem)))]
@@ -24,6 +27,10 @@ pub(super) async fn complete(
         return Err(ApiError::malformed(format!(
             "exports and outputs have over {most} bytes"
         )));
+    }
+    if serde_json::to_vec(&result).map_or(0, |text| text.len()) > MAX_RESULT {
+        let detail = format!("a result has at most {MAX_RESULT} bytes");
+        return Err(ApiError::too_large(detail));
     }
     app.store
         .complete(&ticket, Attempt::new(attempt), &result, app.now())

@@ -1,0 +1,157 @@
+//! Consoles: appended by offset and attempt, read across chunks, kept apart by attempt.
+
+use anyhow::Result;
+use bytes::Bytes;
+use distci_model::id::{Attempt, BuildRef};
+use distci_model::outcome::Outcome;
+use distci_model::wire::{Claim, MAX_CONSOLE_CHUNK};
+use distci_store::{Store, StoreError};
+use serde_json::json;
+
+use crate::scene::{Scene, exit, job};
+
+async fn running(scene: &Scene) -> Result<(BuildRef, Claim)> {
+    scene.set_job(&job("j", &["a"])).await?;
+    let build = scene.post("j", "r").await?;
+    Ok((build, scene.next_task().await?))
+}
+
+async fn append(store: &Store, claim: &Claim, at: u64, text: &str) -> Result<u64, StoreError> {
+    let bytes = Bytes::copy_from_slice(text.as_bytes());
+    store
+        .append_console(&claim.ticket, claim.attempt, at, bytes)
+        .await
+}
+
+async fn text(scene: &Scene, build: &BuildRef, attempt: Option<u32>) -> Result<(String, bool)> {
+    let attempt = attempt.map(Attempt::new);
+    let home = scene.store().console(build, &"a".parse()?, attempt).await?;
+    let part = scene.store().read_console(&home, 0, 1 << 20).await?;
+    assert_eq!(part.length, part.bytes.len() as u64);
+    Ok((String::from_utf8(part.bytes.to_vec())?, home.complete))
+}
+
+#[tokio::test]
+async fn an_append_begins_where_the_console_ends_and_may_be_repeated() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let (build, claim) = running(&scene).await?;
+    // The second frontend has not heard of what came through the first.
+    let others = [scene.store().clone(), second_frontend(&scene)];
+    for (store, length) in others.iter().zip([3, 6]) {
+        assert_eq!(append(store, &claim, 0, "abc").await?, length);
+        assert_eq!(append(store, &claim, 3, "def").await?, 6);
+        assert_eq!(append(store, &claim, 0, "abc").await?, 6);
+        for wrong in [5, 7, 1_000_000] {
+            let refused = append(store, &claim, wrong, "xyz").await;
+            assert!(
+                matches!(refused, Err(StoreError::Offset { length: 6 })),
+                "{refused:?}"
+            );
+        }
+    }
+    let huge = append(scene.store(), &claim, u64::MAX - 1, "x").await;
+    assert!(matches!(huge, Err(StoreError::TooLarge { .. })), "{huge:?}");
+    let large = append(scene.store(), &claim, 6, &"x".repeat(MAX_CONSOLE_CHUNK + 1)).await;
+    assert!(matches!(large, Err(StoreError::TooLarge { .. })));
+    assert_eq!(append(scene.store(), &claim, 6, "").await?, 6);
+    assert_eq!(text(&scene, &build, None).await?, ("abcdef".into(), false));
+    Ok(())
+}
+
+fn second_frontend(scene: &Scene) -> Store {
+    Store::new(scene.tree.clone(), scene.blobs.clone())
+}
+
+#[tokio::test]
+async fn a_range_crosses_chunks() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let (build, claim) = running(&scene).await?;
+    for start in (0..30).step_by(3) {
+        let chunk: String = (start..start + 3)
+            .map(|n: u64| char::from(b'a' + (n % 26) as u8))
+            .collect();
+        append(scene.store(), &claim, start, &chunk).await?;
+    }
+    let all = "abcdefghijklmnopqrstuvwxyzabcd";
+    let home = scene.store().console(&build, &"a".parse()?, None).await?;
+    for store in [scene.store().clone(), second_frontend(&scene)] {
+        for from in 0..=31 {
+            for most in [0, 1, 2, 3, 4, 7, 100] {
+                let part = store.read_console(&home, from, most).await?;
+                let from = usize::try_from(from)?.min(30);
+                let expected = &all[from..(from + most).min(30)];
+                assert_eq!(part.bytes, expected.as_bytes(), "{most} bytes from {from}");
+                assert_eq!(part.length, 30);
+            }
+        }
+        assert_eq!(store.read_console(&home, u64::MAX, 9).await?.bytes, "");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn attempts_are_kept_apart_and_a_zombie_appends_nothing() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let (build, first) = running(&scene).await?;
+    append(scene.store(), &first, 0, "one").await?;
+    scene
+        .store()
+        .expire(&first.ticket, first.attempt, scene.now())
+        .await?;
+    let late = append(scene.store(), &first, 3, "late").await;
+    assert!(
+        matches!(late, Err(StoreError::AttemptOver { .. })),
+        "{late:?}"
+    );
+    let second = scene.next_task().await?;
+    assert_eq!(second.attempt, first.attempt.next());
+    append(scene.store(), &second, 0, "two").await?;
+    let late = append(scene.store(), &first, 3, "late").await;
+    assert!(
+        matches!(late, Err(StoreError::AttemptOver { current: 2 })),
+        "{late:?}"
+    );
+    for archived in [false, true] {
+        assert_eq!(text(&scene, &build, Some(1)).await?, ("one".into(), true));
+        assert_eq!(
+            text(&scene, &build, Some(2)).await?,
+            ("two".into(), archived)
+        );
+        assert_eq!(text(&scene, &build, None).await?, ("two".into(), archived));
+        for none in [0, 3] {
+            let missing = text(&scene, &build, Some(none)).await;
+            assert!(missing.is_err(), "attempt {none} has a console");
+        }
+        if !archived {
+            scene.complete(&second, Outcome::Success).await?;
+            let late = append(scene.store(), &second, 3, "late").await;
+            assert!(
+                matches!(late, Err(StoreError::AttemptOver { .. })),
+                "{late:?}"
+            );
+            scene.control().await?;
+        }
+    }
+    scene.check_swept().await
+}
+
+#[tokio::test]
+async fn what_never_ran_has_no_console() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let mut config = job("j", &["a", "b"]);
+    config["tasks"][1]["needs"] = json!(["a"]);
+    scene.set_job(&config).await?;
+    let build = scene.post("j", "r").await?;
+    let missing = async |task: &str| {
+        let console = scene.store().console(&build, &task.parse()?, None).await;
+        Ok::<_, anyhow::Error>(matches!(console, Err(StoreError::NotFound { .. })))
+    };
+    assert!(missing("a").await? && missing("b").await? && missing("c").await?);
+    let claim = scene.next_task().await?;
+    assert!(!missing("a").await?);
+    scene.complete(&claim, exit(1)).await?;
+    scene.control().await?;
+    assert!(missing("b").await?, "a skipped task has a console");
+    assert!(missing("c").await?, "an unknown task has a console");
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! Jobs: revisions, removal, and what a job that comes back does not remember.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use distci_model::id::{BuildRef, RequestId};
+use distci_model::outcome::Outcome;
+use distci_store::{Expected, Put, StoreError};
+use futures::future::try_join_all;
+use serde_json::json;
+
+use crate::scene::{Scene, job, job_config, job_id};
+
+fn is_stale<T>(answer: &Result<T, StoreError>) -> bool {
+    matches!(answer, Err(StoreError::Stale { .. }))
+}
+
+fn is_missing<T>(answer: &Result<T, StoreError>) -> bool {
+    matches!(answer, Err(StoreError::NotFound { .. }))
+}
+
+#[tokio::test]
+async fn a_job_changes_only_from_the_revision_that_is_expected() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let store = scene.store();
+    let (one, two) = (
+        job_config(&job("j", &["a"]))?,
+        job_config(&job("j", &["b"]))?,
+    );
+    assert!(
+        is_stale(&store.set_job(&one, Expected::Revision(1)).await),
+        "there is none"
+    );
+    let (view, put) = store.set_job(&one, Expected::Absent).await?;
+    assert_eq!((view.revision, put), (1, Put::Created));
+    assert!(is_stale(&store.set_job(&two, Expected::Absent).await));
+    assert!(is_stale(&store.set_job(&two, Expected::Revision(2)).await));
+    let (view, put) = store.set_job(&two, Expected::Revision(1)).await?;
+    assert_eq!((view.revision, put), (2, Put::Updated));
+    // The answer got lost and the request comes again.
+    let (view, _) = store.set_job(&two, Expected::Revision(1)).await?;
+    assert_eq!(view.revision, 2);
+    assert!(is_stale(&store.set_job(&one, Expected::Revision(1)).await));
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_many_changes_from_one_revision_one_wins() -> Result<()> {
+    let scene = Scene::embedded()?;
+    scene.set_job(&job("j", &["a"])).await?;
+    let configs: Vec<_> = (0..8)
+        .map(|number| job_config(&job("j", &[&format!("t{number}")])))
+        .collect::<Result<_>>()?;
+    let store = scene.store();
+    let changes = configs
+        .iter()
+        .map(|config| store.set_job(config, Expected::Revision(1)));
+    let changed = futures::future::join_all(changes).await;
+    assert_eq!(changed.iter().filter(|change| change.is_ok()).count(), 1);
+    assert_eq!(changed.iter().filter(|change| is_stale(change)).count(), 7);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_that_comes_back_begins_anew() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let (store, id) = (scene.store(), job_id("j"));
+    assert!(is_missing(&store.remove_job(&id).await));
+    scene.set_job(&job("j", &["a"])).await?;
+    let first = scene.post("j", "r").await?;
+    let refused = store.remove_job(&id).await;
+    assert!(
+        matches!(refused, Err(StoreError::Refused { .. })),
+        "a build is active"
+    );
+    let old = scene.next_task().await?;
+    store
+        .append_console(&old.ticket, old.attempt, 0, "old".into())
+        .await?;
+    scene.complete(&old, Outcome::Success).await?;
+    scene.control().await?;
+    store.remove_job(&id).await?;
+    store.remove_job(&id).await?;
+    for gone in [
+        store.build(&first).await.is_err(),
+        store.job(&id).await.is_err(),
+    ] {
+        assert!(gone);
+    }
+    assert!(is_missing(&store.list_builds(&id, None, 9).await));
+    let late = store
+        .complete(&old.ticket, old.attempt, &old_result(), scene.now())
+        .await;
+    assert!(matches!(late, Err(StoreError::AttemptOver { .. })));
+
+    scene.set_job(&job("j", &["a"])).await?;
+    assert_eq!(store.job(&id).await?.revision, 1);
+    assert!(
+        is_missing(&store.build(&first).await),
+        "a build of the former job"
+    );
+    assert!(is_missing(
+        &store.latest_build(&id, distci_store::Which::Any).await
+    ));
+    // The same request of the former life is a new one.
+    let again = scene.post("j", "r").await?;
+    assert_eq!(again.number.get(), 1);
+    let new = scene.next_task().await?;
+    assert_ne!(new.ticket, old.ticket);
+    let home = store.console(&again, &"a".parse()?, None).await?;
+    assert_eq!(store.read_console(&home, 0, 9).await?.length, 0);
+    Ok(())
+}
+
+fn old_result() -> distci_model::outcome::TaskResult {
+    distci_model::outcome::TaskResult::of(Outcome::Success)
+}
+
+#[tokio::test]
+async fn parameters_are_resolved_or_refused_by_name() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let mut config = job("j", &["a"]);
+    config["parameters"] = json!({
+        "MUST": {}, "MAY": { "default": "x" }, "ONE": { "default": "a", "choices": ["a", "b"] },
+    });
+    scene.set_job(&config).await?;
+    let post = async |given: &[(&str, &str)]| {
+        let given: BTreeMap<_, _> = given
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let request = RequestId::derive(&format!("{given:?}"));
+        scene
+            .store()
+            .post_build(&job_id("j"), &request, &given, scene.now())
+            .await
+    };
+    let bad: [(&[(&str, &str)], &str); 3] = [
+        (&[], "MUST"),
+        (&[("MUST", "1"), ("MAYBE", "2")], "MAYBE"),
+        (&[("MUST", "1"), ("ONE", "c")], "ONE"),
+    ];
+    for (given, named) in bad {
+        match post(given).await {
+            Err(StoreError::Refused { detail }) => assert!(detail.contains(named), "{detail}"),
+            other => anyhow::bail!("{given:?}: {other:?}"),
+        }
+    }
+    let good = post(&[("MUST", "1"), ("ONE", "b")]).await?;
+    assert_eq!(good.build.number.get(), 1, "what was refused took a number");
+    let values = scene.view(&good.build).await?.parameters;
+    let values: Vec<_> = values.values().map(String::as_str).collect();
+    assert_eq!(values, ["x", "1", "b"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn sixteen_triggers_at_once_make_builds_1_to_16() -> Result<()> {
+    let scene = Scene::embedded()?;
+    scene.set_job(&job("j", &["a"])).await?;
+    let names: Vec<_> = (0..16).map(|number| format!("r{number}")).collect();
+    let posts = try_join_all(names.iter().map(|name| scene.post("j", name))).await?;
+    let numbers: BTreeSet<_> = posts.iter().map(|build| build.number.get()).collect();
+    assert_eq!(numbers, (1..=16).collect());
+    for (name, build) in names.iter().zip(&posts) {
+        assert_eq!(scene.post("j", name).await?, *build);
+    }
+    scene.check_index().await
+}
+
+#[tokio::test]
+async fn a_rerun_takes_the_parameters_and_the_request_of_its_own() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let mut config = job("j", &["a"]);
+    config["parameters"] = json!({ "P": {} });
+    scene.set_job(&config).await?;
+    let given = BTreeMap::from([("P".to_owned(), "v".to_owned())]);
+    let (store, id) = (scene.store(), job_id("j"));
+    let first = store
+        .post_build(&id, &RequestId::derive("1"), &given, scene.now())
+        .await?;
+    scene.run_all(&Outcome::Success).await?;
+    let request = RequestId::derive("2");
+    let again = store
+        .rerun_build(&first.build, &request, scene.now())
+        .await?;
+    assert_eq!(scene.view(&again.build).await?.parameters, given);
+    let repeated = store
+        .rerun_build(&first.build, &request, scene.now())
+        .await?;
+    assert_eq!((repeated.build, repeated.fresh), (again.build, false));
+    let never = BuildRef {
+        job: id,
+        number: first.build.number.next().next(),
+    };
+    assert!(is_missing(
+        &store.rerun_build(&never, &request, scene.now()).await
+    ));
+    Ok(())
+}

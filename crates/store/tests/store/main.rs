@@ -1,0 +1,12 @@
+//! The typed store as its callers see it: its laws over the embedded store and over the simulator
+//! with hostile faults.
+
+mod artifacts;
+mod builds;
+mod consoles;
+mod dice;
+mod history;
+mod jobs;
+mod laws;
+mod limits;
+mod scene;
