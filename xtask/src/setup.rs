@@ -10,11 +10,12 @@ use crate::step::{run_quietly, step};
 use crate::tool::TOOLS;
 
 /// A command that the gate or the tests call, and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 5] = [
+const COMMANDS: [(&str, &str); 6] = [
     ("git", "git"),
     ("cc", "gcc"),
     ("bash", "bash"),
     ("python3", "python3"),
+    ("make", "make"),
     ("mount", "mount"),
 ];
 

@@ -16,7 +16,11 @@ pub(crate) async fn run(
     for selector in &arguments.builds {
         let build = selector.build(&client).await?;
         client.cancel(&build).await?;
-        out.say(format_args!("asked {build} to stop"))?;
+        let now = client.build(&build.job, &build.number.to_string()).await?;
+        match now.outcome {
+            Some(outcome) => out.say(format_args!("{build} is over: {outcome}"))?,
+            None => out.say(format_args!("asked {build} to stop"))?,
+        }
     }
     Ok(Exit::Ok)
 }

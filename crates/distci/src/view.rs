@@ -95,7 +95,7 @@ fn task(task: &TaskView, now: Timestamp) -> [Cell; 5] {
         TaskState::Queued { attempt, requires } => {
             let lost = match attempt.get() {
                 0 => String::new(),
-                before => format!("attempt {before} was lost"),
+                before => format!("after attempt {before}"),
             };
             let wanted = format!("for {requires}");
             [

@@ -201,7 +201,8 @@ pub struct CopyArtifacts {
     /// Directory of the workspace to copy into. Left out: the workspace itself.
     #[serde(default)]
     pub target_directory: WorkspacePath,
-    /// Number of the build. Left out: the last successful one.
+    /// Number of the build. Left out: the build of that job that triggered this one, or else the
+    /// last successful one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,
 }

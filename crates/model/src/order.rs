@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::build::{Build, Progress};
+use crate::build::{Build, Cause, Progress};
 use crate::config::{Action, JobConfig};
 use crate::id::{BuildRef, TaskName};
 use crate::outcome::{Failure, LayerRef};
@@ -27,6 +27,9 @@ pub struct TaskOrder {
     pub env: BTreeMap<String, String>,
     /// After how many seconds to give up.
     pub timeout: u64,
+    /// The build whose success caused this one, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<BuildRef>,
     /// The workspace to begin with, in the order of laying.
     pub layers: Vec<LayerInput>,
 }
@@ -82,6 +85,10 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
         action: task.action.resolve(&build.parameters)?,
         env,
         timeout: task.timeout_seconds(),
+        upstream: match &build.cause {
+            Cause::Manual => None,
+            Cause::Upstream { build } => Some(build.clone()),
+        },
         layers,
     })
 }

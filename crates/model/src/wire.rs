@@ -303,9 +303,6 @@ pub struct BeatRequest {
     pub worker: WorkerName,
     /// The claims that it holds.
     pub held: Vec<Held>,
-    /// Claim requests that it waits for.
-    #[serde(default)]
-    pub pending: Vec<RequestId>,
     /// Seconds to wait for news, at most [`MAX_WAIT`].
     #[serde(default)]
     pub wait: u64,

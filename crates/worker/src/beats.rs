@@ -3,12 +3,12 @@
 //! Owns the one request by which all claims of this worker are renewed. Held open by the frontend
 //! until there is news, so a cancellation arrives at once; with nothing held there is no request.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use distci_client::{Client, ClientError};
-use distci_model::id::{RequestId, WorkerName};
+use distci_model::id::WorkerName;
 use distci_model::wire::{BeatReply, BeatRequest, Held, Standing};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -40,7 +40,6 @@ struct Shared {
 struct Claims {
     /// By ticket and attempt; the standing in the key is always the first.
     held: HashMap<Held, Listener>,
-    pending: HashSet<RequestId>,
 }
 
 #[derive(Debug)]
@@ -56,13 +55,6 @@ pub(crate) struct Keeping {
     held: Held,
 }
 
-/// A claim request on its way, until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Asking {
-    beats: Beats,
-    request: RequestId,
-}
-
 impl Beats {
     /// Keeps `held` alive from now on; what becomes of it goes to `interrupts`.
     pub(crate) fn keep(&self, held: &Held, interrupts: &Interrupts) -> Keeping {
@@ -75,15 +67,6 @@ impl Beats {
         Keeping {
             beats: self.clone(),
             held: held.clone(),
-        }
-    }
-
-    /// Tells the frontends that the answer to this request is still awaited.
-    pub(crate) fn ask(&self, request: &RequestId) -> Asking {
-        self.claims().pending.insert(request.clone());
-        Asking {
-            beats: self.clone(),
-            request: request.clone(),
         }
     }
 
@@ -137,7 +120,6 @@ impl Beats {
         BeatRequest {
             worker: worker.clone(),
             held: held.collect(),
-            pending: claims.pending.iter().cloned().collect(),
             wait,
         }
     }
@@ -203,12 +185,6 @@ impl Drop for Keeping {
         if idle {
             self.beats.shared.changed.notify_one();
         }
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.beats.claims().pending.remove(&self.request);
     }
 }
 

@@ -226,7 +226,6 @@ impl Worker {
                 Some(id) => id,
                 None => new_request_id().map_err(Error::Claim)?,
             };
-            let asking = self.beats.ask(&id);
             let wanted = ClaimRequest {
                 worker: self.settings.name.clone(),
                 capabilities: capabilities.clone(),
@@ -238,7 +237,6 @@ impl Worker {
                 () = self.stop.cancelled() => return Ok(None),
                 answer = self.ask(&wanted) => answer,
             };
-            drop(asking);
             match answer {
                 Ok(Some(claim)) => return Ok(Some(claim)),
                 Ok(None) => {}

@@ -3,6 +3,7 @@
 //! Owns the choice of the build and of its files. What arrives is compared with its digest, and
 //! never written through a symbolic link that an earlier task left.
 
+use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -48,8 +49,14 @@ async fn copy(copy: &CopyArtifacts, errand: &Errand<'_>) -> Result<TaskResult, T
 }
 
 async fn find_build(copy: &CopyArtifacts, errand: &Errand<'_>) -> Result<BuildRef, Trouble> {
-    let selector = copy.build.as_deref().unwrap_or(LATEST);
-    match errand.worker.patient.build(&copy.job, selector).await {
+    let upstream = errand.order.upstream.as_ref();
+    let selector = match (&copy.build, upstream.filter(|build| build.job == copy.job)) {
+        (Some(number), _) => number.clone(),
+        // What triggered us is what is meant, whatever has succeeded since.
+        (None, Some(build)) => build.number.to_string(),
+        (None, None) => LATEST.to_owned(),
+    };
+    match errand.worker.patient.build(&copy.job, &selector).await {
         Ok(view) => Ok(view.build),
         Err(ClientError::NotFound(_)) => {
             let detail = match &copy.build {
@@ -73,13 +80,14 @@ async fn choose(
     build: &BuildRef,
 ) -> Result<Vec<Artifact>, Trouble> {
     let patterns = Pattern::all(&copy.artifacts)?;
-    let all = errand.worker.patient.artifacts(build).await?;
-    let all: Vec<Artifact> = all.into_iter().map(|view| view.artifact).collect();
+    let listed = errand.worker.patient.artifacts(build).await?;
+    // If several tasks published a path, it is the last one that is served.
+    let all: BTreeMap<String, Artifact> = listed
+        .into_iter()
+        .map(|view| (view.artifact.path.clone(), view.artifact))
+        .collect();
     for pattern in &patterns {
-        if !all
-            .iter()
-            .any(|artifact| pattern.matches(artifact.path.as_ref()))
-        {
+        if !all.keys().any(|path| pattern.matches(path.as_ref())) {
             return Err(Failure::NoMatch {
                 pattern: pattern.text().to_owned(),
             }
@@ -91,7 +99,7 @@ async fn choose(
             .iter()
             .any(|pattern| pattern.matches(artifact.path.as_ref()))
     };
-    Ok(all.into_iter().filter(is_wanted).collect())
+    Ok(all.into_values().filter(is_wanted).collect())
 }
 
 async fn fetch(

@@ -137,7 +137,10 @@ fn facts(errand: &Errand<'_>) -> BTreeMap<OsString, OsString> {
     }
     if let Some(frontend) = errand.worker.patient.frontends().first() {
         let build = &errand.order.build;
-        let page = format!("{frontend}/jobs/{}/builds/{}", build.job, build.number);
+        let page = format!(
+            "{frontend}/api/v1/jobs/{}/builds/{}",
+            build.job, build.number
+        );
         env.insert("DISTCI_API_URL".into(), frontend.into());
         env.insert("BUILD_URL".into(), page.into());
     }

@@ -145,7 +145,6 @@ impl Checkout<'_> {
         };
         let fetch = [
             "fetch",
-            "--progress",
             "--no-tags",
             &depth,
             "--",
@@ -240,14 +239,7 @@ impl Checkout<'_> {
     }
 
     async fn submodules(&self) -> Result<(), Trouble> {
-        let mut update = vec![
-            "submodule",
-            "update",
-            "--init",
-            "--recursive",
-            "--force",
-            "--progress",
-        ];
+        let mut update = vec!["submodule", "update", "--init", "--recursive", "--force"];
         let depth = self.settings.depth.map(|depth| format!("--depth={depth}"));
         update.extend(depth.as_deref());
         self.git.run(&self.directory, &update).await

@@ -90,6 +90,7 @@ impl Frontend {
             action,
             env: BTreeMap::from([("CI".to_owned(), "true".to_owned())]),
             timeout,
+            upstream: None,
             layers,
         };
         self.post_work(Work::Task {

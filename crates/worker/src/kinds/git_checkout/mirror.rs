@@ -117,14 +117,7 @@ impl<'a> Mirror<'a> {
     /// All branches, all tags, and what is wanted if it is neither.
     async fn fetch(&self, wanted: &Wanted) -> Result<(), Trouble> {
         let address = self.repository.address();
-        let mut fetch = vec![
-            "fetch",
-            "--progress",
-            "--prune",
-            "--force",
-            "--no-write-fetch-head",
-            "--",
-        ];
+        let mut fetch = vec!["fetch", "--prune", "--force", "--no-write-fetch-head", "--"];
         fetch.extend([
             address,
             "+refs/heads/*:refs/heads/*",
@@ -146,14 +139,7 @@ impl<'a> Mirror<'a> {
             return Ok(commit);
         }
         let address = self.repository.address();
-        let fetch = [
-            "fetch",
-            "--progress",
-            "--no-write-fetch-head",
-            "--",
-            address,
-            id,
-        ];
+        let fetch = ["fetch", "--no-write-fetch-head", "--", address, id];
         self.git.run(&self.path, &fetch).await?;
         self.commit(id).await?.ok_or_else(|| self.unknown(id))
     }
