@@ -49,7 +49,7 @@ const MAX_MANIFEST: usize = 16 * 1024 * 1024;
 struct Doc;
 
 fn public() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Doc::openapi())
+    OpenApiRouter::new()
         .routes(routes!(cluster::livez))
         .routes(routes!(cluster::readyz))
         .routes(routes!(cluster::version))
@@ -100,7 +100,7 @@ fn uploads() -> OpenApiRouter<App> {
 
 /// The description of the API as JSON.
 pub fn openapi() -> serde_json::Value {
-    let (_, api) = OpenApiRouter::<App>::new()
+    let (_, api) = OpenApiRouter::<App>::with_openapi(Doc::openapi())
         .merge(public())
         .nest("/api/v1", guarded())
         .split_for_parts();
@@ -110,7 +110,7 @@ pub fn openapi() -> serde_json::Value {
 /// All routes, over `app`, opened by `token`.
 pub(crate) fn router(app: App, token: &str) -> Router {
     let guarded = guarded().layer(from_fn_with_state(Gate::new(token), auth::require));
-    let (router, api) = OpenApiRouter::<App>::new()
+    let (router, api) = OpenApiRouter::<App>::with_openapi(Doc::openapi())
         .merge(public())
         .nest("/api/v1", guarded)
         .split_for_parts();
@@ -149,3 +149,6 @@ impl MakeRequestId for DrawId {
         HeaderValue::from_str(id.as_str()).ok().map(RequestId::new)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -366,7 +366,10 @@ mod tests {
             let unique = shell(&[&format!("host-{number}")]);
             drop(board.ask(&worker(), &unique));
         }
-        assert!(board.lock().profiles.len() < 100, "memory for those who left");
+        assert!(
+            board.lock().profiles.len() < 100,
+            "memory for those who left"
+        );
         assert_eq!(board.waiting().len(), 1);
         drop(promise);
         assert!(board.waiting().is_empty());

@@ -6,7 +6,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +16,6 @@ use distci_store::StoreError;
 
 /// Most bytes of a plain-text rejection that are quoted.
 const MAX_DETAIL: usize = 4 * 1024;
-const CONSOLE_LENGTH: HeaderName = HeaderName::from_static(CONSOLE_LENGTH_HEADER);
 /// The header with the request's id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -27,7 +26,8 @@ pub(crate) struct ApiError {
     code: &'static str,
     detail: String,
     problems: Vec<ConfigProblem>,
-    header: Option<(HeaderName, String)>,
+    /// A header beside the problem.
+    header: Option<(&'static str, String)>,
 }
 
 impl ApiError {
@@ -78,7 +78,7 @@ impl ApiError {
     pub(crate) fn bad_range(detail: impl Into<String>, length: u64) -> Self {
         let code = StatusCode::RANGE_NOT_SATISFIABLE;
         Self {
-            header: Some((CONTENT_RANGE, format!("bytes */{length}"))),
+            header: Some(("content-range", format!("bytes */{length}"))),
             ..Self::new(code, "bad-range", detail)
         }
     }
@@ -104,7 +104,7 @@ impl From<StoreError> for ApiError {
             tracing::error!(%error, source, code, "a request could not be served");
         }
         let header = match error {
-            StoreError::Offset { length } => Some((CONSOLE_LENGTH, length.to_string())),
+            StoreError::Offset { length } => Some((CONSOLE_LENGTH_HEADER, length.to_string())),
             _ => None,
         };
         Self {

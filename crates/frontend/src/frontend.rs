@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use distci_model::id::WorkerName;
@@ -17,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::{api, mirror};
+
+/// How long requests may take to end once the frontend stops.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// How to run a frontend.
 pub struct Settings {
@@ -93,7 +97,13 @@ impl Frontend {
             Ok(())
         });
         let serve = axum::serve(listener, router);
-        tasks.spawn(async move { serve.with_graceful_shutdown(stop.cancelled_owned()).await });
+        tasks.spawn(async move {
+            let serve = serve.with_graceful_shutdown(stop.clone().cancelled_owned());
+            tokio::select! {
+                served = serve.into_future() => served,
+                () = overstayed(stop) => Ok(()),
+            }
+        });
         tracing::info!(%address, "frontend listens");
         Ok(Self { address, tasks })
     }
@@ -113,6 +123,13 @@ impl Frontend {
         }
         Ok(())
     }
+}
+
+/// When nobody may keep a stopping frontend any longer, however slowly he reads.
+async fn overstayed(stop: CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(GRACE).await;
+    tracing::warn!("requests are still open; they are cut off");
 }
 
 /// Gives up what a dead worker held.

@@ -51,6 +51,26 @@ impl Leases {
         state.claims.insert(claim.key.clone(), Seen { claim, at });
     }
 
+    /// A claim was made here, of whose marker the news may be still to come: its request must find
+    /// it at once. What the news said already stays.
+    pub(crate) fn add_own(&self, claim: ClaimName, now: Instant) {
+        let mut state = self.lock();
+        let known = state.claims.entry(claim.key.clone());
+        known.or_insert(Seen { claim, at: now });
+    }
+
+    /// A claim turned out to be over.
+    pub(crate) fn forget(&self, key: &TicketKey, attempt: Attempt) {
+        let mut state = self.lock();
+        if state
+            .claims
+            .get(key)
+            .is_some_and(|seen| seen.claim.attempt == attempt)
+        {
+            state.claims.remove(key);
+        }
+    }
+
     /// A claim marker is gone.
     pub(crate) fn remove(&self, claim: &ClaimName) {
         let mut state = self.lock();
@@ -190,6 +210,26 @@ mod tests {
             Some(Standing::Held)
         );
         assert_eq!(look(&leases, beat, Duration::from_secs(29)), []);
+    }
+
+    #[test]
+    fn an_own_claim_is_found_before_its_news_and_never_overrules_them() {
+        let (leases, now) = (Leases::default(), Instant::now());
+        leases.add_own(claim(1), now);
+        let found = leases.claimed_by("worker", "request");
+        assert_eq!(found, Some(claim(1).key));
+        let asked = ClaimName {
+            cancel: true,
+            ..claim(1)
+        };
+        leases.add(asked, now);
+        leases.add_own(claim(1), now);
+        let heard = leases.heard(&claim(1).key, Attempt::new(1), now);
+        assert_eq!(heard, Some(Standing::Cancel));
+        leases.forget(&claim(1).key, Attempt::new(2));
+        assert_eq!(leases.all().len(), 1);
+        leases.forget(&claim(1).key, Attempt::new(1));
+        assert_eq!(leases.all().len(), 0);
     }
 
     #[test]

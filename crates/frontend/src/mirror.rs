@@ -127,9 +127,16 @@ async fn expire_one_pass(app: &App) {
                 tracing::warn!(ticket = %key, %attempt, "the worker is silent; queued again");
             }
             // Somebody else was first, or the holder finished after all.
-            Err(StoreError::AttemptOver { .. }) => {}
-            Err(error) => {
+            Err(StoreError::AttemptOver { .. }) => app.leases.forget(&key, attempt),
+            // Of one claim alone: the others must not wait for somebody to mend it.
+            Err(error @ StoreError::Corrupt { .. }) => {
                 tracing::error!(ticket = %key, %attempt, %error, "a lapsed claim stays");
+            }
+            Err(error) => {
+                // The store is in trouble, and no other claim would fare better.
+                tracing::error!(ticket = %key, %attempt, %error, "lapsed claims stay for now");
+                tokio::time::sleep(AGAIN).await;
+                return;
             }
         }
     }

@@ -65,7 +65,10 @@ mod tests {
         for key in 1..10_000 {
             drop(signals.subscribe(&key));
         }
-        assert!(signals.0.lock().unwrap().len() < 100, "memory for those who left");
+        assert!(
+            signals.0.lock().unwrap().len() < 100,
+            "memory for those who left"
+        );
         signals.ring(&0);
         assert!(waiting.has_changed().unwrap());
         waiting.mark_unchanged();

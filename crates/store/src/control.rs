@@ -105,7 +105,7 @@ impl Store {
         match self.check_claim(key, attempt).await {
             Ok(_) => {
                 self.cancel_tickets(key, &request.decision.cancel, at)
-                    .await?
+                    .await?;
             }
             // Only the holder stops tasks; whoever else asks learns below where it stands.
             Err(StoreError::AttemptOver { .. }) => {}

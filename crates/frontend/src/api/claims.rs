@@ -6,7 +6,8 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use distci_model::ticket::{TicketState, worker_mark};
+use distci_model::id::Attempt;
+use distci_model::ticket::{ClaimName, QueueName, TicketState, worker_mark};
 use distci_model::wire::{BeatReply, BeatRequest, Claim, ClaimRequest, Held, Problem, Standing};
 use distci_store::{Claiming, StoreError};
 use futures::StreamExt;
@@ -52,7 +53,9 @@ pub(super) async fn claim(
                 () = app.stop.cancelled() => return Ok(StatusCode::NO_CONTENT.into_response()),
             },
         };
-        let Some(entry) = offer.entry() else { continue };
+        let Some(entry) = offer.entry().cloned() else {
+            continue;
+        };
         let now = app.now();
         let claiming = app
             .store
@@ -61,8 +64,24 @@ pub(super) async fn claim(
         // By this claim or another's, the entry is out of the queue.
         offer.spent();
         if let Claiming::Claimed(claim) = claiming {
+            let marker = marker(&request, entry, claim.attempt);
+            app.leases.add_own(marker, Instant::now());
             return Ok(Answer(claim).into_response());
         }
+    }
+}
+
+/// The marker of the claim that a request made of a queued ticket.
+fn marker(request: &ClaimRequest, entry: QueueName, attempt: Attempt) -> ClaimName {
+    ClaimName {
+        control: entry.key.ticket.is_control(),
+        key: entry.key,
+        attempt,
+        worker: worker_mark(&request.worker),
+        request: request.request.short().to_owned(),
+        job: entry.job,
+        class: entry.class,
+        cancel: false,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{ACCEPT, ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use distci_model::id::{Attempt, BuildRef, JobId, TaskName, TicketKey};
@@ -252,19 +252,15 @@ impl Tail {
         }
     }
 
-    fn headers(
-        &self,
-        length: u64,
-        complete: bool,
-    ) -> AppendHeaders<Vec<(http::HeaderName, String)>> {
-        let own = |name: &'static str| http::HeaderName::from_static(name);
-        AppendHeaders(vec![
+    fn headers(&self, length: u64, complete: bool) -> [(HeaderName, String); 5] {
+        let own = |name: &'static str| HeaderName::from_static(name);
+        [
             (CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
             (ACCEPT_RANGES, "bytes".to_owned()),
             (own(CONSOLE_LENGTH_HEADER), length.to_string()),
             (own(CONSOLE_COMPLETE_HEADER), complete.to_string()),
             (own(CONSOLE_ATTEMPT_HEADER), self.home.attempt.to_string()),
-        ])
+        ]
     }
 }
 

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, StatusCode};
 use axum::http::header::{IF_MATCH, IF_NONE_MATCH, RANGE};
+use axum::http::{HeaderMap, StatusCode};
 use distci_model::id::RequestId;
 use distci_model::wire::{MAX_WAIT, REQUEST_ID_HEADER};
 use distci_store::Expected;

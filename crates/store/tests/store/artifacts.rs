@@ -74,7 +74,7 @@ async fn artifacts_are_seen_when_their_task_has_ended_and_stay() -> Result<()> {
     scene.control().await?;
     assert_eq!(store.artifacts(&build).await?.len(), 2);
     assert_eq!(content(&scene, &build, "out/x", 0).await?, "second");
-    assert_eq!(content(&scene, &build, "out/x", 4).await?, "nd");
+    assert_eq!(content(&scene, &build, "out/x", 5).await?, "d");
     assert_eq!(content(&scene, &build, "out/x", 99).await?, "");
     assert!(content(&scene, &build, "out", 0).await.is_err());
     assert_eq!(store.summary(&build, "a").await?, Some("said".into()));

@@ -55,9 +55,9 @@ async fn of_many_changes_from_one_revision_one_wins() -> Result<()> {
     let changes = configs
         .iter()
         .map(|config| store.set_job(config, Expected::Revision(1)));
-    let changed = futures::future::join_all(changes).await;
-    assert_eq!(changed.iter().filter(|change| change.is_ok()).count(), 1);
-    assert_eq!(changed.iter().filter(|change| is_stale(change)).count(), 7);
+    let answers = futures::future::join_all(changes).await;
+    assert_eq!(answers.iter().filter(|change| change.is_ok()).count(), 1);
+    assert_eq!(answers.iter().filter(|change| is_stale(change)).count(), 7);
     Ok(())
 }
 

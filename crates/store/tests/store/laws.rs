@@ -135,7 +135,8 @@ impl World {
         });
         let (posts, workers) = (try_join_all(posts), try_join_all(workers));
         let cancel = self.cancel_some(canceller, dice.split());
-        futures::try_join!(posts, workers, cancel, self.watch_over(dice.split()))?;
+        let (watch, read) = (self.watch_over(dice.split()), self.read(dice.split()));
+        futures::try_join!(posts, workers, cancel, watch, read)?;
         self.scene.set_faults(Faults::none());
         self.check().await
     }
@@ -184,6 +185,31 @@ impl World {
                 }
             }
             dice.next();
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Looks at builds while they run: what was seen of a task never goes back.
+    async fn read(&self, mut dice: Dice) -> Result<()> {
+        let mut seen = BTreeMap::new();
+        while !self.is_over() {
+            let posted: Vec<_> = self.ledger().posted.values().cloned().collect();
+            if let Some(build) = dice.pick(&posted) {
+                match self.scene.store().build(build).await {
+                    Ok(view) => {
+                        for task in &view.tasks {
+                            let id = (build.clone(), task.name.clone());
+                            let now = rank(&task.state);
+                            let before = seen.insert(id, now).unwrap_or(now);
+                            ensure!(before <= now, "{build}: {task:?} after {before}");
+                        }
+                    }
+                    // This frontend may not have heard of it yet.
+                    Err(StoreError::NotFound { .. }) => {}
+                    Err(error) => return Err(error).context("read"),
+                }
+            }
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -346,7 +372,7 @@ impl World {
                     self.ledger().zombies.push((key, attempt, result));
                     return Ok(());
                 }
-                self.end(store, &key, attempt, result, dice).await
+                self.end(store, (key, attempt), result, dice).await
             }
         }
     }
@@ -355,29 +381,28 @@ impl World {
     async fn end(
         &self,
         store: &Store,
-        key: &TicketKey,
-        attempt: Attempt,
+        (key, attempt): (TicketKey, Attempt),
         result: TaskResult,
         dice: &mut Dice,
     ) -> Result<()> {
         let at = self.scene.now();
         if dice.chance(5) {
-            over_or(store.release(key, attempt, at).await).context("release")?;
-            let again = store.release(key, attempt, at).await;
+            over_or(store.release(&key, attempt, at).await).context("release")?;
+            let again = store.release(&key, attempt, at).await;
             ensure!(!over_or(again)?, "released twice");
             return Ok(());
         }
-        if dice.chance(5) && self.ledger().may_lose(key) {
+        if dice.chance(5) && self.ledger().may_lose(&key) {
             let fault = Outcome::Fault {
                 reason: Fault::WorkerStopped,
             };
             let fault = TaskResult::of(fault);
-            over_or(store.complete(key, attempt, &fault, at).await).context("fault")?;
+            over_or(store.complete(&key, attempt, &fault, at).await).context("fault")?;
             return Ok(());
         }
         for _ in 0..=dice.below(3) {
-            if over_or(store.complete(key, attempt, &result, at).await).context("complete")? {
-                self.accept(key, attempt)?;
+            if over_or(store.complete(&key, attempt, &result, at).await).context("complete")? {
+                self.accept(&key, attempt)?;
             }
         }
         Ok(())
@@ -531,6 +556,15 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+/// How far a task is. A claim may be given up, so queued and running are one.
+fn rank(state: &TaskState) -> u8 {
+    match state {
+        TaskState::Waiting => 0,
+        TaskState::Queued { .. } | TaskState::Running { .. } => 1,
+        TaskState::Skipped { .. } | TaskState::Finished { .. } => 2,
     }
 }
 

@@ -1,0 +1,9 @@
+//! The router over a store in memory: what every client may rely on, and what none may break.
+
+mod artifacts;
+mod builds;
+mod claims;
+mod consoles;
+mod door;
+mod jobs;
+mod scene;

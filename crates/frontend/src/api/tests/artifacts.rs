@@ -1,0 +1,108 @@
+//! Artifacts, layers and summaries over HTTP.
+
+use anyhow::Result;
+use axum::body::Body;
+use axum::http::{Method, StatusCode};
+use distci_model::wire::{ArtifactView, Claim};
+use serde_json::json;
+
+use super::scene::{Answer, Scene};
+
+const BUILD: &str = "/jobs/j/builds/1";
+
+async fn put(scene: &Scene, claim: &Claim, what: &str, body: String) -> Result<Answer> {
+    let path = format!("/tickets/{}/{}/{what}", claim.ticket, claim.attempt);
+    scene.send(Method::PUT, &path, &[], body).await
+}
+
+/// A finished build that published `out/a b.html` with this content, and an empty file.
+async fn published(content: &str) -> Result<(Scene, Claim)> {
+    let scene = Scene::new();
+    scene.build("j").await?;
+    let claim = scene.task().await?;
+    let digest = blake3::hash(content.as_bytes()).to_hex().to_string();
+    let artifact = |path: &str, bytes: usize| json!({ "path": path, "bytes": bytes, "digest": digest, "content_type": "text/html" });
+    let bad = json!({ "artifacts": [artifact("../x", 1)] }).to_string();
+    put(&scene, &claim, "artifacts", bad).await?.problem(422)?;
+    let far = put(&scene, &claim, "artifacts/10000", String::new()).await?;
+    far.problem(422)?;
+    put(&scene, &claim, "artifacts/0", content.to_owned()).await?;
+    put(&scene, &claim, "artifacts/1", String::new()).await?;
+    let both = [
+        artifact("out/a b.html", content.len()),
+        artifact("empty", 0),
+    ];
+    let manifest = json!({ "artifacts": both }).to_string();
+    put(&scene, &claim, "artifacts", manifest).await?;
+    put(&scene, &claim, "layer", "layer".into()).await?;
+    put(&scene, &claim, "summary", "# well".into()).await?;
+    let layer = json!({ "ticket": claim.ticket.ticket, "attempt": claim.attempt, "bytes": 5 });
+    let result = json!({ "verdict": "success", "artifacts": 2, "layer": layer });
+    let done = scene.act(&claim, "complete", &result).await?;
+    assert_eq!(done.status, StatusCode::NO_CONTENT, "{done:?}");
+    Ok((scene, claim))
+}
+
+async fn range(scene: &Scene, path: &str, range: &str) -> Result<Answer> {
+    let headers = [("range", range)];
+    scene.send(Method::GET, path, &headers, Body::empty()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_artifact_is_streamed_whole_or_by_range_with_its_digest() -> Result<()> {
+    let content = "0123456789".repeat(100_000);
+    let (scene, _) = published(&content).await?;
+    scene.control().await?;
+    let listed: Vec<ArtifactView> = scene.get(&format!("{BUILD}/artifacts")).await?.json()?;
+    assert_eq!(listed.len(), 2);
+    let path = "/jobs/j/builds/latest-success/artifacts/out/a%20b.html";
+    let whole = scene.get(path).await?;
+    assert_eq!(whole.status, StatusCode::OK);
+    assert!(whole.body == content.as_bytes());
+    let digest = blake3::hash(content.as_bytes()).to_hex();
+    assert_eq!(whole.header("etag"), format!("\"{digest}\""));
+    assert_eq!(whole.header("content-disposition"), "attachment");
+    assert_eq!(whole.header("x-content-type-options"), "nosniff");
+    for (wanted, bytes, named) in [
+        ("bytes=999998-", "89", "bytes 999998-999999/1000000"),
+        ("bytes=0-0", "0", "bytes 0-0/1000000"),
+        ("bytes=-1", "9", "bytes 999999-999999/1000000"),
+    ] {
+        let part = range(&scene, path, wanted).await?;
+        assert_eq!(part.status, StatusCode::PARTIAL_CONTENT);
+        assert_eq!(&part.body[..], bytes.as_bytes());
+        assert_eq!(part.header("content-range"), named);
+        assert_eq!(part.header("content-length"), bytes.len().to_string());
+    }
+    let beyond = range(&scene, path, "bytes=1000000-").await?;
+    beyond.problem(416)?;
+    let empty = range(&scene, &format!("{BUILD}/artifacts/empty"), "bytes=0-").await?;
+    assert_eq!((empty.status, empty.body.len()), (StatusCode::OK, 0));
+    let directory = scene.get(&format!("{BUILD}/artifacts/out")).await?;
+    directory.problem(404)?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_and_a_summary_are_read_back_and_not_replaced() -> Result<()> {
+    let (scene, claim) = published("x").await?;
+    let layer = format!("/layers/{}/{}", claim.ticket, claim.attempt);
+    assert_eq!(&scene.get(&layer).await?.body[..], b"layer");
+    scene
+        .get(&format!("/layers/{}/2", claim.ticket))
+        .await?
+        .problem(404)?;
+    scene.control().await?;
+    let summary = scene.get(&format!("{BUILD}/summary?task=a")).await?;
+    assert_eq!(&summary.body[..], b"# well");
+    scene
+        .get(&format!("{BUILD}/summary?task=b"))
+        .await?
+        .problem(404)?;
+    for what in ["layer", "summary", "artifacts/0"] {
+        put(&scene, &claim, what, "late".into())
+            .await?
+            .problem(409)?;
+    }
+    Ok(())
+}
