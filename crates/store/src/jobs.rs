@@ -4,7 +4,7 @@
 //! refers to it, and changes only by compare-and-set on the revision. A removed job leaves a
 //! tombstone, so that versions and keys never start again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use distci_model::build::ConfigRef;
@@ -181,6 +181,7 @@ impl Store {
             return Ok(Tried::Done((view(revision), Put::Updated)));
         }
         check_expected(id, live.map(|job| job.record.config.revision), expected)?;
+        self.check_rounds(config).await?;
         let revision = live.map_or(1, |job| job.record.config.revision + 1);
         let incarnation = match (&present, live) {
             (None, _) => 0,
@@ -212,6 +213,41 @@ impl Store {
         } else {
             Tried::Again
         })
+    }
+
+    /// Refuses a configuration with which jobs would trigger each other for ever. Two that are set
+    /// at the same moment may still close a round; whoever sets either again is told.
+    async fn check_rounds(&self, config: &JobConfig) -> Result<(), StoreError> {
+        let mut seen = BTreeSet::new();
+        let mut ways = vec![vec![config.job_id.clone()]];
+        while let Some(way) = ways.pop() {
+            let downstream = match way.as_slice() {
+                [_] => config.downstream_jobs.clone(),
+                [.., last] if seen.insert(last.clone()) => self.downstream_of(last).await?,
+                _ => continue,
+            };
+            for job in downstream {
+                let longer: Vec<JobId> = way.iter().cloned().chain([job.clone()]).collect();
+                if job == config.job_id {
+                    let names: Vec<_> = longer.iter().map(JobId::as_str).collect();
+                    let round = names.join(" triggers ");
+                    return Err(StoreError::refused(format!("a round without end: {round}")));
+                }
+                ways.push(longer);
+            }
+        }
+        Ok(())
+    }
+
+    /// The jobs that a job triggers; none if it does not exist.
+    async fn downstream_of(&self, id: &JobId) -> Result<Vec<JobId>, StoreError> {
+        let job = match self.read_job(id).await {
+            Ok(job) => job,
+            Err(StoreError::NotFound { .. }) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let config = self.config(&job.key, &job.node.record.config).await?;
+        Ok(config.downstream_jobs.clone())
     }
 
     async fn commit_job(

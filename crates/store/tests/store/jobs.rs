@@ -45,6 +45,32 @@ async fn a_job_changes_only_from_the_revision_that_is_expected() -> Result<()> {
 }
 
 #[tokio::test]
+async fn jobs_that_would_trigger_each_other_for_ever_are_refused() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let set = async |name: &str, downstream: &[&str]| -> Result<Result<(), StoreError>> {
+        let mut text = job(name, &["t"]);
+        text["downstream_jobs"] = json!(downstream);
+        let config = job_config(&text)?;
+        let answer = scene.store().set_job(&config, Expected::Any).await;
+        Ok(answer.map(drop))
+    };
+    set("a", &["b", "d"]).await??;
+    set("b", &["c"]).await??;
+    // Two ways to one job are no round.
+    set("d", &["c"]).await??;
+    let refused = set("c", &["a"]).await?;
+    let why = refused.err().map(|error| error.to_string());
+    let rounds = [
+        "c triggers a triggers d triggers c",
+        "c triggers a triggers b triggers c",
+    ];
+    let named = |why: &String| rounds.iter().any(|round| why.contains(round));
+    assert!(why.as_ref().is_some_and(named), "{why:?}");
+    set("c", &[]).await??;
+    Ok(())
+}
+
+#[tokio::test]
 async fn of_many_changes_from_one_revision_one_wins() -> Result<()> {
     let scene = Scene::embedded()?;
     scene.set_job(&job("j", &["a"])).await?;
