@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_problem_is_marked_where_it_is() {
-        let text = "{\n  \"job_id\": \"hello\",\n  \"taks\": []\n}\n";
+        let text = "{\n  \"job_id\": \"hello\",\n  \"taks\": []\n}\n"; // spelling:ignore-line
         let file = JobFile {
             path: "hello.json".into(),
             text: text.to_owned(),
@@ -148,7 +148,7 @@ mod tests {
         let problems = file.parsed.as_ref().unwrap_err();
         let shown = file.diagnosis(problems, Paint::OFF);
         assert!(shown.contains("hello.json:3:"), "{shown}");
-        assert!(shown.contains("\"taks\": []"), "{shown}");
+        assert!(shown.contains("\"taks\": []"), "{shown}"); // spelling:ignore-line
         assert!(shown.contains("tasks"), "{shown}");
         assert!(!shown.contains('\x1b'), "{shown}");
     }

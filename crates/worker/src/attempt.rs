@@ -33,16 +33,16 @@ impl Attempt<'_> {
     /// Does the task and reports what came of it.
     pub(crate) async fn run(self) {
         let begun = Instant::now();
-        let (room, outcome) = match self.enter().await {
+        let (room, outcome, said) = match self.enter().await {
             Ok(room) => {
-                let outcome = self.work_in(&room).await;
-                (Some(room), outcome)
+                let (outcome, said) = self.work_in(&room).await;
+                (Some(room), outcome, said)
             }
-            Err(trouble) => (None, Err(trouble)),
+            Err(trouble) => (None, Err(trouble), 0),
         };
         let duration_ms = begun.elapsed().as_millis();
         let ticket = &self.held.ticket;
-        match self.report(outcome).await {
+        match self.report(outcome, said).await {
             Ok(said) => {
                 tracing::info!(%ticket, attempt = %self.held.attempt, build = %self.order.build,
                     task = %self.order.task, duration_ms, "{said}");
@@ -63,25 +63,25 @@ impl Attempt<'_> {
         blocking(move || rooms.enter(&held).map_err(doing("room"))).await
     }
 
-    async fn work_in(&self, room: &Room) -> Result<TaskResult, Trouble> {
-        let secrets = self.secrets().await?;
+    /// What came of it, and how long the console is.
+    async fn work_in(&self, room: &Room) -> (Result<TaskResult, Trouble>, u64) {
+        let secrets = match self.secrets().await {
+            Ok(secrets) => secrets,
+            Err(trouble) => return (Err(trouble), 0),
+        };
         let (console, shipping) = Console::open(
             self.worker.patient.clone(),
             self.held.clone(),
             secrets,
             self.interrupts.lost.clone(),
         );
-        let mut outcome = self.work(room, &console).await;
+        let outcome = self.work(room, &console).await;
         say_end(&console, &outcome).await;
         drop(console);
-        let length = tokio::select! {
-            length = shipping.finish() => length,
-            () = self.interrupts.lost.cancelled() => return Err(Interrupt::Lost.into()),
-        };
-        if let Ok(result) = &mut outcome {
-            result.console_bytes = length;
+        tokio::select! {
+            said = shipping.finish() => (outcome, said),
+            () = self.interrupts.lost.cancelled() => (Err(Interrupt::Lost.into()), 0),
         }
-        outcome
     }
 
     async fn secrets(&self) -> Result<Mask, Trouble> {
@@ -198,8 +198,12 @@ impl Attempt<'_> {
     }
 
     /// Tells the frontend how it ended, and gives it in words.
-    async fn report(&self, outcome: Result<TaskResult, Trouble>) -> Result<String, ClientError> {
-        let result = match outcome {
+    async fn report(
+        &self,
+        outcome: Result<TaskResult, Trouble>,
+        said: u64,
+    ) -> Result<String, ClientError> {
+        let mut result = match outcome {
             Ok(result) => result,
             Err(Trouble::Failure(reason)) => TaskResult::of(Outcome::Failure { reason }),
             Err(Trouble::Fault(reason)) => TaskResult::of(Outcome::Fault { reason }),
@@ -218,6 +222,7 @@ impl Attempt<'_> {
                     .map(|()| interrupt.to_string());
             }
         };
+        result.console_bytes = said;
         tokio::select! {
             done = self.worker.patient.complete(self.held, &result) => {
                 done.map(|()| result.outcome.to_string())

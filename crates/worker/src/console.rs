@@ -172,7 +172,7 @@ impl Shipper {
         if self.full || bytes.is_empty() {
             return Ok(());
         }
-        let room = usize::try_from(self.room - self.sent).unwrap_or(usize::MAX);
+        let room = usize::try_from(self.room.saturating_sub(self.sent)).unwrap_or(usize::MAX);
         if bytes.len() > room {
             self.full = true;
             bytes = [bytes.get(..room).unwrap_or_default(), CUT].concat().into();

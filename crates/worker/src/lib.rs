@@ -13,6 +13,7 @@ mod isolation;
 mod kinds;
 mod processes;
 mod room;
+mod signals;
 pub mod supervisor;
 mod trouble;
 mod worker;

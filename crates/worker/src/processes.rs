@@ -7,6 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -35,12 +37,30 @@ pub(crate) enum Round {
 }
 
 /// Sends `signal` to every descendant of this process, except the dead ones.
-///
+pub(crate) fn signal_descendants(signal: Signal) -> Round {
+    signal_below(Pid::this(), signal)
+}
+
+/// Kills every descendant of `process`, until there is none. Bounded, because one that hangs in the
+/// kernel cannot be killed. Blocks.
+pub(crate) fn kill_descendants(process: u32) {
+    const ROUNDS: usize = 1000;
+    let Ok(root) = i32::try_from(process) else {
+        return;
+    };
+    for _ in 0..ROUNDS {
+        if signal_below(Pid::from_raw(root), Signal::SIGKILL) != Round::Signalled {
+            return;
+        }
+        // Death takes the kernel a moment.
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// A whole process group is signalled at once where it can be: the kernel lets no fork slip through
 /// between two members of a group, so a fork bomb in one group loses in one round.
-pub(crate) fn signal_descendants(signal: Signal) -> Round {
-    let own = Pid::this().as_raw();
-    let found = descendants(&all(), own);
+fn signal_below(root: Pid, signal: Signal) -> Round {
+    let found = descendants(&all(), root.as_raw());
     let mut reached = false;
     if signal == Signal::SIGKILL {
         let groups: HashSet<i32> = found.iter().map(|process| process.group).collect();

@@ -64,15 +64,22 @@ impl Rooms {
         let mut swept = 0;
         for entry in fs::read_dir(&self.attempts)? {
             let path = entry?.path();
-            let door = self.door()?;
-            let abandoned = path.is_dir() && try_lock(&path)?.is_some();
-            if abandoned {
-                Self::clear(&path)?;
-                swept += 1;
+            match self.sweep_one(&path) {
+                Ok(abandoned) => swept += usize::from(abandoned),
+                // It may hold what only root may remove. That is in nobody's way.
+                Err(error) => tracing::warn!(room = %path.display(), "cannot be swept: {error}"),
             }
-            drop(door);
         }
         Ok(swept)
+    }
+
+    fn sweep_one(&self, path: &Path) -> io::Result<bool> {
+        let _door = self.door()?;
+        let abandoned = path.is_dir() && try_lock(path)?.is_some();
+        if abandoned {
+            Self::clear(path)?;
+        }
+        Ok(abandoned)
     }
 
     fn clear(path: &Path) -> io::Result<()> {
@@ -149,18 +156,26 @@ fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            for entry in walkdir::WalkDir::new(path) {
-                // Read-only directories are opened up before walkdir reads them.
-                if let Ok(entry) = entry
-                    && entry.file_type().is_dir()
-                {
-                    fs::set_permissions(entry.path(), Permissions::from_mode(0o700))?;
-                }
-            }
+            open_up(path)?;
             fs::remove_dir_all(path)
         }
         removed => removed,
     }
+}
+
+/// Gives the owner back what it may do with its directories, each before it is read.
+fn open_up(root: &Path) -> io::Result<()> {
+    let mut open = vec![root.to_owned()];
+    while let Some(directory) = open.pop() {
+        fs::set_permissions(&directory, Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -189,9 +204,11 @@ mod tests {
             rooms.enter(&held(1)).unwrap(),
             rooms.enter(&held(2)).unwrap(),
         );
-        let closed = left.workspace().join("closed");
-        fs::create_dir_all(closed.join("in")).unwrap();
-        fs::set_permissions(&closed, Permissions::from_mode(0o555)).unwrap();
+        for (name, mode) in [("read-only", 0o555), ("closed", 0o000)] {
+            let directory = left.workspace().join(name);
+            fs::create_dir_all(directory.join("in")).unwrap();
+            fs::set_permissions(&directory, Permissions::from_mode(mode)).unwrap();
+        }
         let gone = left.path.clone();
         drop(left);
         assert_eq!(rooms.sweep().unwrap(), 1);
@@ -199,6 +216,23 @@ mod tests {
         assert!(!gone.exists());
         kept.leave();
         assert_eq!(rooms.sweep().unwrap(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_swept_is_in_nobodys_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let rooms = Rooms::open(directory.path()).unwrap();
+        let (stuck, left) = (
+            rooms.enter(&held(1)).unwrap(),
+            rooms.enter(&held(2)).unwrap(),
+        );
+        let (lock, gone) = (stuck.path.join("lock"), left.path.clone());
+        drop((stuck, left));
+        // Not even root can open a directory as the file of a lock.
+        fs::remove_file(&lock).unwrap();
+        fs::create_dir(&lock).unwrap();
+        assert_eq!(rooms.sweep().unwrap(), 1);
+        assert!(!gone.exists());
     }
 
     #[test]

@@ -18,7 +18,8 @@ use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,9 @@ fn supervise(command: &[OsString]) -> io::Result<Report> {
         return Ok(Report::NotStarted("no command after --".to_owned()));
     };
     close_strangers();
+    // What the worker was started with is nothing that a script should notice.
+    SigSet::empty().thread_set_mask()?;
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     nix::sys::prctl::set_child_subreaper(true)?;
     match nix::unistd::setsid() {
         // Already the leader of a group: somebody started us by hand, which is as good.
@@ -92,6 +96,7 @@ fn supervise(command: &[OsString]) -> io::Result<Report> {
         Ok(script) => script,
         Err(error) => return Ok(not_started(program, &error)),
     };
+    deafen();
     // Begun only now, so that a signal sent early waits in the pipe for somebody to receive it.
     thread::spawn(obey);
     let status = wait_for(&mut script)?;
@@ -110,6 +115,17 @@ fn close_strangers() {
         // The directory just read is among them, and closed already.
         nix::unistd::close(handle).ok();
     }
+}
+
+/// Whoever tells all processes of a service to end means the worker, which tells us. Done after the
+/// script has begun, because it would inherit this.
+fn deafen() {
+    use Signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    let deaf: SigSet = [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]
+        .into_iter()
+        .collect();
+    // Refused, we are merely easier to kill.
+    deaf.thread_block().ok();
 }
 
 fn not_started(program: &OsString, error: &io::Error) -> Report {

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::control::control;
 use crate::interrupt::Interrupts;
 use crate::isolation::{Isolation, Process};
 use crate::room::Rooms;
+use crate::signals::hear_ignored;
 
 /// How long a claim request is held; below the most that a frontend allows.
 const CLAIM_WAIT: u64 = 25;
@@ -37,8 +39,10 @@ const CONTROL_SLOTS: usize = 2;
 const GRACE: Duration = Duration::from_secs(5);
 /// How long it may take to end what still runs after that, and to give it back.
 const LAST_GRACE: Duration = Duration::from_secs(10);
-/// Below this much free space a task is likely to fill the disk: bytes, and a part of the whole.
-const LEAST_FREE: (u64, u64) = (64 * 1024 * 1024, 20);
+/// Below this much free space a task is likely to fill the disk: this part of the whole, within
+/// these bounds. Without the upper one a large disk would be called full with a terabyte free.
+const LEAST_PART: u64 = 20;
+const LEAST_FREE: RangeInclusive<u64> = 64 * 1024 * 1024..=4 * 1024 * 1024 * 1024;
 
 /// What a worker is told.
 #[derive(Debug, Clone)]
@@ -105,6 +109,7 @@ pub(crate) struct Worker {
 /// # Cancel safety
 /// Dropped, it kills what it runs; its claims lapse.
 pub async fn run(settings: Settings, client: Client, stop: CancellationToken) -> Result<(), Error> {
+    hear_ignored();
     let worker = Arc::new(Worker::prepare(settings, client, stop.child_token()).await?);
     let mut slots = JoinSet::new();
     for (capabilities, count) in worker.slots()? {
@@ -266,8 +271,7 @@ impl Worker {
         };
         let free = disk.blocks_available().saturating_mul(disk.fragment_size());
         let all = disk.blocks().saturating_mul(disk.fragment_size());
-        let (least, part) = LEAST_FREE;
-        let enough = free >= least && free >= all / part;
+        let enough = free >= least_free(all);
         if !enough {
             let directory = self.settings.directory.display();
             tracing::warn!(
@@ -315,5 +319,23 @@ impl Worker {
         sleep(GRACE).await;
         self.halt.cancel();
         sleep(LAST_GRACE).await;
+    }
+}
+
+/// How much of a disk with `all` bytes must be free.
+fn least_free(all: u64) -> u64 {
+    (all / LEAST_PART).clamp(*LEAST_FREE.start(), *LEAST_FREE.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_disk_has_to_be_emptier_than_a_task_needs() {
+        const GIB: u64 = 1024 * 1024 * 1024;
+        assert_eq!(least_free(0), GIB / 16);
+        assert_eq!(least_free(20 * GIB), GIB);
+        assert_eq!(least_free(20_000 * GIB), 4 * GIB);
     }
 }

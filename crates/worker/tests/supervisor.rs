@@ -185,3 +185,24 @@ fn the_script_reads_nothing_and_holds_no_pipe_of_ours() {
     assert_eq!(text, "/dev/null\n");
     assert_eq!(supervised.report(), r#"{"exit":0}"#);
 }
+
+#[test]
+fn a_script_does_not_inherit_the_mask_of_the_workers_files() {
+    let child = Command::new("sh")
+        .args(["-c", "umask 077; exec \"$0\" supervise -- sh -c umask"])
+        .arg(env!("CARGO_BIN_EXE_distci-worker-test"))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(child.stdout).unwrap(), "0022\n");
+}
+
+#[test]
+fn only_the_worker_tells_a_supervisor_to_end() {
+    // As `systemctl stop` tells all processes of a service; first the supervisor has to be ready.
+    let script = "until grep -q 'SigBlk:.*[1-9a-f]' /proc/$PPID/status; do :; done\n\
+        kill -TERM $PPID; kill -INT $PPID; kill -HUP $PPID; exit 3";
+    assert_eq!(supervise(script).report(), r#"{"exit":3}"#);
+    let mut supervised = supervise("grep SigBlk /proc/self/status");
+    let blocked = Supervised::line(&mut supervised.console());
+    assert_eq!(blocked, "SigBlk:\t0000000000000000");
+}

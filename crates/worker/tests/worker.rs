@@ -203,11 +203,11 @@ async fn a_cancelled_task_ends_as_cancelled() {
     let ticket = scene.shell("trap 'echo cleaning; exit 0' TERM; echo ready; sleep 1000 & wait");
     scene.said(&ticket, "ready").await;
     scene.frontend.tell(&ticket, Standing::Cancel);
-    assert_eq!(
-        failure(&scene.frontend.result(&ticket).await),
-        &Failure::Cancelled
-    );
-    assert!(scene.frontend.console(&ticket).contains("cleaning"));
+    let result = scene.frontend.result(&ticket).await;
+    assert_eq!(failure(&result), &Failure::Cancelled);
+    let console = scene.frontend.console(&ticket);
+    assert!(console.contains("cleaning"), "{console}");
+    assert_eq!(result.console_bytes, console.len() as u64);
     scene.close().await;
 }
 
@@ -280,6 +280,48 @@ async fn nothing_outlives_a_worker_that_is_killed() {
     );
     next.kill().unwrap();
     next.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_script_that_stops_its_supervisor_holds_nothing_up() {
+    let scene = Scene::new().await;
+    let pipe = scene.folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let hidden = "env -i setsid sleep 1000 &";
+    let script = format!(
+        "exec 3>{}; {hidden} kill -STOP $PPID; echo ready; sleep 1000",
+        pipe.display()
+    );
+    let ticket = scene.shell(&script);
+    let rest = tokio::task::spawn_blocking(move || std::fs::read(pipe).unwrap());
+    scene.said(&ticket, "ready").await;
+    scene.frontend.tell(&ticket, Standing::Lost);
+    let next = scene.shell("true");
+    scene.frontend.result(&next).await;
+    // The pipe ends when nobody is left who could write to it.
+    assert_eq!(rest.await.unwrap(), b"");
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn what_the_worker_ignores_a_script_hears() {
+    let (frontend, folder) = (Frontend::start().await, tempfile::tempdir().unwrap());
+    let mut worker = Command::new("sh")
+        .args(["-c", "trap '' HUP QUIT USR1; exec \"$@\"", "sh", PROGRAM])
+        .args(["work", &frontend.address])
+        .arg(folder.path())
+        .spawn()
+        .unwrap();
+    for signal in ["HUP", "QUIT", "USR1"] {
+        let ticket = frontend.post(shell(&format!("kill -{signal} $$")), 60, vec![]);
+        let result = frontend.result(&ticket).await;
+        assert!(
+            matches!(failure(&result), Failure::Signal { .. }),
+            "{signal}"
+        );
+    }
+    worker.kill().unwrap();
+    worker.wait().unwrap();
 }
 
 #[tokio::test]

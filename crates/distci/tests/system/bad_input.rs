@@ -18,10 +18,11 @@ fn lint(text: &str) -> Result<(i32, String)> {
 
 #[test]
 fn lint_names_line_path_and_what_was_meant() -> Result<()> {
-    let task = r#"{"type": "execute-shell", "params": {"scirpt": "make"}}"#;
+    let task = r#"{"type": "execute-shell", "params": {"scirpt": "make"}}"#; // spelling:ignore-line
     let (code, said) = lint(&format!("{{\n\"job_id\": \"j\",\n\"tasks\": [{task}]\n}}"))?;
     ensure!(code == 1, "exit code {code}");
-    for part in ["tasks[0].params.scirpt", "did you mean `script`?", ":3:"] {
+    let place = "tasks[0].params.scirpt"; // spelling:ignore-line
+    for part in [place, "did you mean `script`?", ":3:"] {
         ensure!(said.contains(part), "no {part:?} in {said}");
     }
     Ok(())

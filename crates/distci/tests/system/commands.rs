@@ -100,11 +100,11 @@ fn a_lost_race_for_a_job_is_refused() -> Result<()> {
 fn a_lone_console_comes_byte_for_byte() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let server = start(folder.path())?;
-    set_script(&server, "bytes", r"printf 'caf\351\r\n\033[31mred'")?;
+    set_script(&server, "bytes", r"printf 'ol\351\r\n\033[31mred'")?;
     server.ask(&["trigger", "bytes", "--follow"])?;
     let mut logs = server.client();
     let output = logs.args(["logs", "bytes", "--task", "t"]).output()?;
-    assert_eq!(output.stdout, b"caf\xe9\r\n\x1b[31mred");
+    assert_eq!(output.stdout, b"ol\xe9\r\n\x1b[31mred");
     Ok(())
 }
 

@@ -13,10 +13,11 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::{sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{Cell, Command, Ended, Isolation, Limits, Output};
 use crate::interrupt::Interrupt;
-use crate::processes::{KEY_VARIABLE, kill_bearers};
+use crate::processes::{KEY_VARIABLE, kill_bearers, kill_descendants};
 use crate::room::Room;
 use crate::supervisor::{KILL, Report, TERMINATE};
 
@@ -24,6 +25,9 @@ use crate::supervisor::{KILL, Report, TERMINATE};
 const GRACE: Duration = Duration::from_secs(10);
 /// The same when the worker itself has to leave.
 const SHORT_GRACE: Duration = Duration::from_secs(3);
+/// How long a supervisor may take to kill all that it guards. A script may have stopped it, and then
+/// it obeys nobody.
+const SUPERVISOR_GRACE: Duration = Duration::from_secs(5);
 /// How long the rest of the output may take when all who could write are gone: as long as the store
 /// may be away.
 const REST_IN_THE_PIPE: Duration = Duration::from_mins(10);
@@ -44,6 +48,14 @@ pub(crate) struct Process {
 struct ProcessCell {
     supervisor: Vec<OsString>,
     key: OsString,
+}
+
+/// A running supervisor.
+struct Supervisor {
+    child: Child,
+    report: ChildStderr,
+    /// It did not do what it was told, and has to go.
+    given_up: CancellationToken,
 }
 
 #[async_trait]
@@ -68,17 +80,29 @@ impl Cell for ProcessCell {
         else {
             return Err(io::Error::other("the supervisor has no pipes"));
         };
-        let pipes = (console, report);
-        let mut ending = std::pin::pin!(self.watch(child, pipes, output));
+        let supervisor = Supervisor {
+            child,
+            report,
+            given_up: CancellationToken::new(),
+        };
+        let given_up = supervisor.given_up.clone();
+        let mut ending = std::pin::pin!(self.watch(supervisor, console, output));
         let why = tokio::select! {
             report = &mut ending => return report.map(Ended::from),
             why = interrupted(limits) => why,
         };
+        // However it ends now, and whether or not a supervisor is left to tell, this is why.
         let report = tokio::select! {
             report = &mut ending => report,
-            () = stop(&mut lifeline, &why) => ending.await,
+            () = stop(&mut lifeline, &why) => {
+                given_up.cancel();
+                ending.await
+            }
         };
-        report.map(|_| why)
+        if let Err(error) = report {
+            tracing::warn!("{error}");
+        }
+        Ok(why)
     }
 
     async fn close(self: Box<Self>) {
@@ -110,12 +134,12 @@ impl ProcessCell {
     /// Carries the output until the supervisor has ended and nothing more can come.
     async fn watch(
         &self,
-        child: Child,
-        (console, report): (ChildStdout, ChildStderr),
+        supervisor: Supervisor,
+        console: ChildStdout,
         output: &mut Output,
     ) -> io::Result<Report> {
         let mut reading = std::pin::pin!(pump(console, output));
-        let mut finishing = std::pin::pin!(self.finish(child, report));
+        let mut finishing = std::pin::pin!(self.finish(supervisor));
         let report = tokio::select! {
             report = &mut finishing => report,
             () = &mut reading => return finishing.await,
@@ -133,11 +157,20 @@ impl ProcessCell {
     }
 
     /// Waits for the supervisor, and does its work if it was killed.
-    async fn finish(&self, mut child: Child, report: ChildStderr) -> io::Result<Report> {
-        let mut line = String::new();
-        report.take(MOST_REPORT).read_to_string(&mut line).await?;
+    async fn finish(&self, supervisor: Supervisor) -> io::Result<Report> {
+        let Supervisor {
+            mut child,
+            report,
+            given_up,
+        } = supervisor;
+        let (mut report, mut said) = (report.take(MOST_REPORT), Vec::new());
+        tokio::select! {
+            read = report.read_to_end(&mut said) => drop(read?),
+            () = given_up.cancelled() => kill_with_descendants(&mut child).await?,
+        }
         let status = child.wait().await?;
-        let last = line.lines().next_back().unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let last = said.lines().next_back().unwrap_or_default();
         if let Ok(report) = serde_json::from_str(last) {
             return Ok(report);
         }
@@ -155,6 +188,15 @@ impl ProcessCell {
             tracing::warn!(killed, "processes were left without a supervisor");
         }
     }
+}
+
+/// Those below go first: without their supervisor nobody could tell any more that they belong here.
+async fn kill_with_descendants(supervisor: &mut Child) -> io::Result<()> {
+    if let Some(pid) = supervisor.id() {
+        let killing = tokio::task::spawn_blocking(move || kill_descendants(pid));
+        killing.await.map_err(io::Error::other)?;
+    }
+    supervisor.start_kill()
 }
 
 async fn pump(mut from: ChildStdout, to: &mut Output) {
@@ -178,7 +220,7 @@ async fn interrupted(limits: &Limits) -> Ended {
     }
 }
 
-/// Asks everything in the cell to end, then makes it.
+/// Asks everything in the cell to end, then makes it. Returns when that was of no use.
 async fn stop(lifeline: &mut ChildStdin, why: &Ended) {
     let grace = match why {
         Ended::Interrupted(Interrupt::Lost) => Duration::ZERO,
@@ -190,6 +232,7 @@ async fn stop(lifeline: &mut ChildStdin, why: &Ended) {
     }
     // A broken pipe means that nobody is left to kill.
     drop(lifeline.write_all(&[KILL]).await);
+    sleep(SUPERVISOR_GRACE).await;
 }
 
 impl From<Report> for Ended {
