@@ -186,6 +186,10 @@ fn check_address(url: Url) -> Result<Url, String> {
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err("it does not begin with http:// or https://".to_owned());
     }
+    // Scripts and logs see the address.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it holds credentials: a token comes from a file".to_owned());
+    }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("it has a query or a fragment".to_owned());
     }

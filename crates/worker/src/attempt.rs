@@ -86,13 +86,8 @@ impl Attempt<'_> {
 
     async fn secrets(&self) -> Result<Mask, Trouble> {
         match (&self.order.action, &self.worker.settings.git_credentials) {
-            (Action::GitCheckout(git), credentials) => {
-                kinds::git_secrets(&git.repository, credentials.as_deref()).await
-            }
-            (
-                Action::ExecuteShell(_) | Action::PublishArtifacts(_) | Action::CopyArtifacts(_),
-                _,
-            ) => Ok(Mask::default()),
+            (Action::GitCheckout(_), Some(credentials)) => kinds::git_secrets(credentials).await,
+            _ => Ok(Mask::default()),
         }
     }
 

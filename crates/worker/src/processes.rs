@@ -89,17 +89,21 @@ fn signal_below(root: Pid, signal: Signal) -> Round {
 /// somebody else can neither be read nor killed.
 pub(crate) fn kill_bearers(key: &OsStr) -> usize {
     const ROUNDS: usize = 100;
+    // A process that just begins another program shows no environment for a moment.
+    const QUIET_ROUNDS: usize = 3;
     let mut killed = HashSet::new();
+    let mut quiet = 0;
     for _ in 0..ROUNDS {
-        let bearers = bearers(key);
         let mut reached = false;
-        for pid in bearers {
+        for pid in bearers(key) {
             reached |= kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok();
             killed.insert(pid);
         }
-        if !reached {
+        quiet = if reached { 0 } else { quiet + 1 };
+        if quiet == QUIET_ROUNDS {
             break;
         }
+        thread::sleep(Duration::from_millis(1));
     }
     killed.len()
 }

@@ -91,6 +91,8 @@ impl Trouble {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::Fault(Fault::DiskFull { detail })
             }
+            // Ours are short: a task has made longer ones.
+            io::ErrorKind::InvalidFilename => Self::Failure(Failure::LimitExceeded { detail }),
             _ => Self::worker(detail),
         }
     }

@@ -96,6 +96,7 @@ pub(crate) async fn look(room: &Room) -> Result<Snapshot, Trouble> {
     let look = move || {
         let mut snapshot = Snapshot::take(&workspace)?;
         snapshot.outwait(&probe)?;
+        snapshot.close()?;
         Ok(snapshot)
     };
     blocking(move || look().map_err(doing("workspace"))).await

@@ -352,6 +352,7 @@ fn an_address_that_is_none_is_refused_with_its_reason() {
         "",
         "localhost:80",
         "ftp://host",
+        "http://me:password@host",
         "http://host/?q",
         "http://",
     ] {

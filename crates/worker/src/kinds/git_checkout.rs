@@ -49,7 +49,7 @@ impl Perform for GitCheckout {
         let checkout = Checkout {
             settings: self,
             git: Git::new(errand).await?,
-            repository: Repository::new(&self.repository).map_err(doing("repository"))?,
+            repository: Repository::new(&self.repository)?,
             directory: directory(self, errand).await?,
         };
         let revision = checkout.run(errand).await?;
@@ -83,7 +83,7 @@ fn result(repository: &Repository, revision: &Revision) -> TaskResult {
     let mut export = |name: &str, value: &str| {
         result.exports.insert(name.to_owned(), value.to_owned());
     };
-    export("GIT_URL", repository.shown());
+    export("GIT_URL", repository.address());
     export("GIT_COMMIT", &revision.commit);
     export("DISTCI_SHA", &revision.commit);
     if let Some(reference) = &revision.reference {
@@ -97,7 +97,7 @@ fn result(repository: &Repository, revision: &Revision) -> TaskResult {
 
 impl Checkout<'_> {
     async fn run(&self, errand: &Errand<'_>) -> Result<Revision, Trouble> {
-        let (reference, url) = (&self.settings.reference, self.repository.shown());
+        let (reference, url) = (&self.settings.reference, self.repository.address());
         errand
             .console
             .say(&format!("git checkout of {reference} from {url}"))

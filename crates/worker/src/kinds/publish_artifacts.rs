@@ -13,12 +13,13 @@ use distci_model::outcome::{Failure, Outcome, TaskResult};
 use distci_model::wire::{Artifact, ArtifactManifest, MAX_ARTIFACTS, MAX_BLOB};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
-use walkdir::WalkDir;
 
 use super::patterns::Pattern;
 use super::{Errand, Perform, seconds};
 use crate::trouble::{Trouble, blocking, doing};
 use crate::workspace::layer;
+use crate::workspace::path::EntryPath;
+use crate::workspace::snapshot::Snapshot;
 
 /// Uploads at once.
 const PARALLEL: usize = 4;
@@ -86,11 +87,8 @@ fn find(workspace: &Path, patterns: &[Pattern]) -> Result<Found, Trouble> {
     let root = workspace.canonicalize().map_err(doing("workspace"))?;
     let mut found = Found::default();
     let mut used = vec![false; patterns.len()];
-    for entry in WalkDir::new(&root).follow_links(false) {
-        let entry = entry.map_err(|error| Trouble::local("workspace", &error.into()))?;
-        let Ok(path) = entry.path().strip_prefix(&root) else {
-            continue;
-        };
+    let snapshot = Snapshot::take(&root).map_err(doing("workspace"))?;
+    for path in snapshot.leaves().map(EntryPath::as_path) {
         let chosen: Vec<bool> = patterns
             .iter()
             .map(|pattern| pattern.matches(path))
@@ -98,7 +96,7 @@ fn find(workspace: &Path, patterns: &[Pattern]) -> Result<Found, Trouble> {
         if !chosen.contains(&true) {
             continue;
         }
-        let Some(file) = content(&root, entry.path(), path)? else {
+        let Some(file) = content(&root, path)? else {
             continue;
         };
         for (used, chosen) in used.iter_mut().zip(chosen) {
@@ -120,9 +118,9 @@ fn find(workspace: &Path, patterns: &[Pattern]) -> Result<Found, Trouble> {
     Ok(found)
 }
 
-/// The regular file that `place` is or leads to, if any.
-fn content(root: &Path, place: &Path, name: &Path) -> Result<Option<PathBuf>, Trouble> {
-    let Ok(target) = place.canonicalize() else {
+/// The regular file that `name` is or leads to, if any.
+fn content(root: &Path, name: &Path) -> Result<Option<PathBuf>, Trouble> {
+    let Ok(target) = root.join(name).canonicalize() else {
         // A link to nowhere is no file.
         return Ok(None);
     };

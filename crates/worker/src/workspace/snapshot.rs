@@ -5,11 +5,11 @@
 //! change can leave the marks as they were.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ pub(crate) struct Snapshot {
     entries: BTreeMap<EntryPath, Marks>,
     /// What cannot be handed on: sockets, pipes, devices.
     pub(crate) skipped: Vec<EntryPath>,
+    /// Directories that are open to be read, and their modes.
+    opened: Vec<(PathBuf, u32)>,
     /// Marks from here on prove nothing: the clock would not move past them.
     doubtful_from: Option<Moment>,
 }
@@ -68,7 +70,8 @@ pub(crate) struct Changes {
 }
 
 impl Snapshot {
-    /// Looks at everything in `root`. Blocks.
+    /// Looks at everything in `root`. Blocks. Directories that their owner may not read stay open
+    /// for it until [`Self::close`].
     pub(crate) fn take(root: &Path) -> io::Result<Self> {
         let mut snapshot = Self::default();
         let mut open: Vec<Option<EntryPath>> = vec![None];
@@ -77,7 +80,8 @@ impl Snapshot {
                 Some(path) => root.join(path.as_path()),
                 None => root.to_owned(),
             };
-            for entry in read_dir(&place)? {
+            for entry in fs::read_dir(&place)? {
+                let entry = entry?;
                 let path = match &directory {
                     Some(above) => above.join(&entry.file_name()),
                     None => EntryPath::new(entry.file_name().as_bytes()),
@@ -88,6 +92,7 @@ impl Snapshot {
                     None => snapshot.skipped.push(path),
                     Some(marks) => {
                         if marks.shape == Shape::Directory {
+                            snapshot.open(entry.path(), marks.mode)?;
                             open.push(Some(path.clone()));
                         }
                         snapshot.entries.insert(path, marks);
@@ -96,6 +101,31 @@ impl Snapshot {
             }
         }
         Ok(snapshot)
+    }
+
+    fn open(&mut self, directory: PathBuf, mode: u32) -> io::Result<()> {
+        const READING: u32 = 0o500;
+        if mode & READING != READING {
+            fs::set_permissions(&directory, Permissions::from_mode(mode | READING))?;
+            self.opened.push((directory, mode));
+        }
+        Ok(())
+    }
+
+    /// Gives every directory that was opened its mode back.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        // The last opened is the deepest, and no directory above it is in the way yet.
+        while let Some((directory, mode)) = self.opened.pop() {
+            fs::set_permissions(directory, Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
+
+    /// Everything that is no directory.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = &EntryPath> {
+        let leaves = self.entries.iter();
+        let leaves = leaves.filter(|(_, marks)| marks.shape != Shape::Directory);
+        leaves.map(|(path, _)| path)
     }
 
     /// Waits until a change made from now on leaves other marks than those in here: one tick of the
@@ -109,7 +139,7 @@ impl Snapshot {
         };
         let file = File::create(probe)?;
         for _ in 0..MOST_TICKS {
-            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+            file.set_permissions(Permissions::from_mode(0o600))?;
             let metadata = file.metadata()?;
             if Moment(metadata.ctime(), metadata.ctime_nsec()) > newest {
                 return Ok(());
@@ -183,20 +213,6 @@ impl Marks {
     }
 }
 
-/// The entries of a directory, though its mode may forbid them to its owner.
-fn read_dir(directory: &Path) -> io::Result<Vec<fs::DirEntry>> {
-    match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let mode = fs::symlink_metadata(directory)?.permissions();
-            fs::set_permissions(directory, fs::Permissions::from_mode(mode.mode() | 0o700))?;
-            let entries = fs::read_dir(directory)?.collect();
-            fs::set_permissions(directory, mode)?;
-            entries
-        }
-        entries => entries?.collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::FileTimes;
@@ -257,5 +273,44 @@ mod tests {
         let snapshot = Snapshot::take(root.path()).unwrap();
         assert_eq!(snapshot.skipped.len(), 1);
         assert!(snapshot.entries.is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_nobody_may_read_is_seen_and_stays_so() {
+        let root = tempfile::tempdir().unwrap();
+        let outer = root.path().join("outer");
+        let inner = outer.join("inner");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("file"), "").unwrap();
+        fs::set_permissions(&inner, Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(&outer, Permissions::from_mode(0o200)).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let mut snapshot = Snapshot::take(root.path()).unwrap();
+        let leaves: Vec<_> = snapshot.leaves().map(EntryPath::to_string).collect();
+        assert_eq!(leaves, ["outer/inner/file"]);
+        assert_eq!((mode(&outer), mode(&inner)), (0o700, 0o500));
+        let marks: Vec<_> = snapshot.entries.values().map(|marks| marks.mode).collect();
+        assert_eq!(marks[..2], [0o200, 0o000]);
+        snapshot.close().unwrap();
+        assert_eq!(mode(&outer), 0o200);
+        // For whoever is not root, so that the folder can be removed.
+        fs::set_permissions(&outer, Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(mode(&inner), 0o000);
+        fs::set_permissions(&inner, Permissions::from_mode(0o700)).unwrap();
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_named_as_such() {
+        let root = tempfile::tempdir().unwrap();
+        let name = "d".repeat(200);
+        let flags = nix::fcntl::OFlag::O_DIRECTORY;
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        let mut at = nix::fcntl::open(root.path(), flags, mode).unwrap();
+        for _ in 0..25 {
+            nix::sys::stat::mkdirat(&at, name.as_str(), mode).unwrap();
+            at = nix::fcntl::openat(&at, name.as_str(), flags, mode).unwrap();
+        }
+        let error = Snapshot::take(root.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidFilename);
     }
 }

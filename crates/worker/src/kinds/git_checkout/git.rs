@@ -159,11 +159,13 @@ pub(super) fn reason(output: &str) -> String {
 
 fn configuration(credentials: Option<&Path>) -> Result<String, Trouble> {
     let mut text = String::from(
-        // Repositories of other owners are read on purpose, and submodules may be anywhere.
+        // Repositories of other owners are read on purpose, and submodules may be anywhere. A
+        // mirror gives whatever it has.
         "[safe]\n\tdirectory = *\n[protocol \"file\"]\n\tallow = always\n\
          [core]\n\thooksPath = /dev/null\n[advice]\n\tdetachedHead = false\n\
          [init]\n\tdefaultBranch = master\n[gc]\n\tautoDetach = false\n\
-         [maintenance]\n\tautoDetach = false\n[fetch]\n\trecurseSubmodules = false\n",
+         [maintenance]\n\tautoDetach = false\n[fetch]\n\trecurseSubmodules = false\n\
+         [uploadpack]\n\tallowAnySHA1InWant = true\n",
     );
     if let Some(file) = credentials {
         let file = std::path::absolute(file).map_err(doing("git credentials"))?;

@@ -102,9 +102,7 @@ impl<'a> Mirror<'a> {
         }
         let path = self.path.to_string_lossy();
         let init = ["init", "--quiet", "--bare", &path];
-        self.git.run(Path::new("/"), &init).await?;
-        let any = ["config", "uploadpack.allowAnySHA1InWant", "true"];
-        self.git.run(&self.path, &any).await
+        self.git.run(Path::new("/"), &init).await
     }
 
     /// Begins again with an empty mirror.
@@ -156,7 +154,7 @@ impl<'a> Mirror<'a> {
     fn unknown(&self, id: &str) -> Trouble {
         refused(format!(
             "{} has no commit {id}, or more than one",
-            self.repository.shown()
+            self.repository.address()
         ))
     }
 }
@@ -191,8 +189,12 @@ async fn lock(errand: &Errand<'_>, path: PathBuf) -> Result<Flock<File>, Trouble
 
 fn unlock(mirror: &Path) {
     let walk = walkdir::WalkDir::new(mirror).into_iter();
-    // Objects are many and have no such files.
-    let walk = walk.filter_entry(|entry| entry.depth() != 1 || entry.file_name() != "objects");
+    // Objects are many and have no such files. Their folders have names of two letters.
+    let in_objects = |path: &Path| {
+        path.parent()
+            .is_some_and(|above| above.ends_with("objects"))
+    };
+    let walk = walk.filter_entry(|entry| entry.file_name().len() != 2 || !in_objects(entry.path()));
     for entry in walk.flatten() {
         if entry
             .path()

@@ -48,7 +48,7 @@ pub(super) async fn find(
     if reference.len() >= SHORTEST && is_hex {
         return Ok(Wanted::Abbreviation(reference.to_ascii_lowercase()));
     }
-    let shown = repository.shown();
+    let shown = repository.address();
     Err(refused(format!(
         "{shown} has no branch, tag or ref {reference:?}"
     )))

@@ -1,9 +1,10 @@
 //! The address of a repository.
 //!
-//! Owns what of it may be shown: a name and a password that somebody wrote into it never are.
+//! Owns that nothing in it is secret, and what of the worker's credentials must never be shown.
 
-use std::io;
 use std::path::Path;
+
+use distci_model::outcome::Failure;
 
 use crate::console::Mask;
 use crate::trouble::{Trouble, doing};
@@ -11,37 +12,35 @@ use crate::trouble::{Trouble, doing};
 /// A user name as long as this is a token in disguise.
 const TOKEN: usize = 20;
 
-/// Where a repository is.
+/// Where a repository is: nothing of it is secret.
 #[derive(Debug)]
 pub(super) struct Repository {
     address: String,
-    shown: String,
 }
 
 impl Repository {
     /// The repository that the job names; a relative path begins where the worker was started.
-    pub(super) fn new(text: &str) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// A failure if it holds credentials, which would be seen in the arguments of git. A job file
+    /// that does is refused at the door, but not what a parameter brings.
+    pub(super) fn new(text: &str) -> Result<Self, Trouble> {
+        if credentials(text).is_some_and(|user| user.contains(':') || text.starts_with("http")) {
+            let detail = "the address of the repository holds credentials".to_owned();
+            return Err(Failure::Configuration { detail }.into());
+        }
         let address = if is_local(text) {
-            let path = std::path::absolute(text)?;
+            let path = std::path::absolute(text).map_err(doing("repository"))?;
             path.to_string_lossy().into_owned()
         } else {
             text.to_owned()
         };
-        let shown = match credentials(&address) {
-            Some(credentials) => address.replacen(&format!("{credentials}@"), "", 1),
-            None => address.clone(),
-        };
-        Ok(Self { address, shown })
+        Ok(Self { address })
     }
 
-    /// As git needs it.
+    /// As git needs it, and people may see it.
     pub(super) fn address(&self) -> &str {
         &self.address
-    }
-
-    /// As people may see it.
-    pub(super) fn shown(&self) -> &str {
-        &self.shown
     }
 }
 
@@ -60,15 +59,10 @@ fn credentials(address: &str) -> Option<&str> {
         .map(|(credentials, _)| credentials)
 }
 
-/// Everything that must not appear on the console of a checkout of `repository`.
-pub(crate) async fn secrets(repository: &str, file: Option<&Path>) -> Result<Mask, Trouble> {
-    let mut known = repository.to_owned();
-    if let Some(file) = file {
-        known.push('\n');
-        known += &tokio::fs::read_to_string(file)
-            .await
-            .map_err(doing("git credentials"))?;
-    }
+/// Everything in a file of credentials that must not appear on a console.
+pub(crate) async fn secrets(file: &Path) -> Result<Mask, Trouble> {
+    let known = tokio::fs::read_to_string(file).await;
+    let known = known.map_err(doing("git credentials"))?;
     let secrets = known.lines().filter_map(credentials).flat_map(secrets_of);
     // Git shows a password as it is, and as it stands in an address.
     let both = secrets.flat_map(|secret| [decode(&secret), secret.into_bytes()]);
@@ -109,21 +103,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_shown_without_its_password() {
-        let shown = |text: &str| Repository::new(text).unwrap().shown().to_owned();
-        assert_eq!(shown("https://me:secret@host/r.git"), "https://host/r.git");
-        assert_eq!(shown("git@host:r.git"), "git@host:r.git");
-        assert_eq!(shown("/srv/r.git"), "/srv/r.git");
-        assert!(Path::new(&shown("r.git")).is_absolute());
+    fn an_address_holds_no_secret() {
+        let address = |text: &str| Repository::new(text).unwrap().address().to_owned();
+        for plain in [
+            "git@host:r.git",
+            "ssh://APKAEIBAERJR2EXAMPLE@host/r",
+            "/r.git",
+        ] {
+            assert_eq!(address(plain), plain);
+        }
+        assert!(Path::new(&address("r.git")).is_absolute());
+        for secret in [
+            "https://me:pw@host/r",
+            "https://token@host/r",
+            "ssh://a:b@host/r",
+        ] {
+            assert!(Repository::new(secret).is_err(), "{secret} was accepted");
+        }
     }
 
     #[tokio::test]
     async fn no_form_of_a_password_is_shown() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "https://me:pa%20ss@host\n").unwrap();
-        let mask = secrets("https://x:token1@host/r", Some(file.path()))
-            .await
-            .unwrap();
+        let lines = "https://me:pa%20ss@host\nhttps://x:token1@host\n";
+        std::fs::write(file.path(), lines).unwrap();
+        let mask = secrets(file.path()).await.unwrap();
         let mut text = BytesMut::from("me pa%20ss pa ss token1");
         assert_eq!(mask.finish(&mut text), "me *** *** ***");
     }
