@@ -151,9 +151,8 @@ impl Store {
         };
         let planned = plan(&before.record.ticket, intent).map_err(|refused| refusal(&refused))?;
         if before.record.checkpoint.revision + 1 != decision.checkpoint.revision {
-            return Err(StoreError::refused(
-                "the decision is not about the present checkpoint",
-            ));
+            // Decided from another checkpoint, or we read an old one: either way, decide anew.
+            return self.again(key, &before.record).await;
         }
         let parks = !matches!(decision.next, Next::Again);
         let Some(mailbox) = self.mailbox(&key.build).await? else {
