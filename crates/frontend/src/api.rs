@@ -13,6 +13,7 @@ mod builds;
 mod claims;
 mod cluster;
 mod consoles;
+mod description;
 mod extract;
 mod jobs;
 mod tickets;
@@ -104,7 +105,7 @@ pub fn openapi() -> serde_json::Value {
         .merge(public())
         .nest("/api/v1", guarded())
         .split_for_parts();
-    serde_json::to_value(api).unwrap_or_default()
+    description::describe(&api)
 }
 
 /// All routes, over `app`, opened by `token`.
@@ -114,7 +115,7 @@ pub(crate) fn router(app: App, token: &str) -> Router {
         .merge(public())
         .nest("/api/v1", guarded)
         .split_for_parts();
-    let description = serde_json::to_string(&api).unwrap_or_default();
+    let description = description::describe(&api).to_string();
     let layers = ServiceBuilder::new()
         .layer(SetRequestIdLayer::new(REQUEST_ID, DrawId))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))

@@ -111,7 +111,10 @@ impl FromStr for Capability {
 
     fn from_str(text: &str) -> Result<Self, InvalidCapability> {
         match text.strip_prefix("label:") {
-            Some(label) => label.parse().map(Self::Label),
+            Some(label) => {
+                let invalid = |_| InvalidCapability(text.chars().take(80).collect());
+                label.parse().map(Self::Label).map_err(invalid)
+            }
             None => text.parse().map(Self::Kind),
         }
     }
@@ -139,22 +142,27 @@ impl From<Capability> for String {
 #[schema(value_type = String)]
 pub struct Label(String);
 
-impl FromStr for Label {
-    type Err = InvalidCapability;
+/// Text that is no label.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a label: 1 to 64 letters, digits, '.', '_' and '-'")]
+pub struct InvalidLabel(String);
 
-    fn from_str(text: &str) -> Result<Self, InvalidCapability> {
+impl FromStr for Label {
+    type Err = InvalidLabel;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLabel> {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
         if (1..=64).contains(&text.len()) && text.bytes().all(fits) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidCapability(text.chars().take(80).collect()))
+            Err(InvalidLabel(text.chars().take(80).collect()))
         }
     }
 }
 
 impl TryFrom<String> for Label {
-    type Error = InvalidCapability;
-    fn try_from(text: String) -> Result<Self, InvalidCapability> {
+    type Error = InvalidLabel;
+    fn try_from(text: String) -> Result<Self, InvalidLabel> {
         text.parse()
     }
 }

@@ -3,6 +3,7 @@
 //! Owns the spelling and the derivation of every id. Derived ids (`JobKey`, `BuildKey`,
 //! `TicketId`) are pure functions of what they name, so posting the same thing twice names it once.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -17,25 +18,29 @@ use utoipa::ToSchema;
 pub struct InvalidId {
     what: &'static str,
     text: String,
-    reason: &'static str,
+    reason: Cow<'static, str>,
 }
 
 impl InvalidId {
-    fn new(what: &'static str, text: &str, reason: &'static str) -> Self {
+    fn new(what: &'static str, text: &str, reason: impl Into<Cow<'static, str>>) -> Self {
         // The message must stay readable when somebody sends a megabyte.
         let text = text.chars().take(80).collect();
-        Self { what, text, reason }
+        Self {
+            what,
+            text,
+            reason: reason.into(),
+        }
     }
 }
 
 /// Letters, digits, `.`, `_`, `-`, beginning with a letter or digit, at most `max` bytes.
 fn check_name(what: &'static str, text: &str, max: usize) -> Result<(), InvalidId> {
-    let refuse = |reason| Err(InvalidId::new(what, text, reason));
+    let refuse = |reason: Cow<'static, str>| Err(InvalidId::new(what, text, reason));
     match text.as_bytes() {
-        [] => refuse("is empty"),
-        bytes if bytes.len() > max => refuse("is too long"),
+        [] => refuse("is empty".into()),
+        bytes if bytes.len() > max => refuse(format!("has over {max} bytes").into()),
         [first, ..] if !first.is_ascii_alphanumeric() => {
-            refuse("does not begin with a letter or digit")
+            refuse("does not begin with a letter or digit".into())
         }
         bytes
             if bytes
@@ -44,7 +49,7 @@ fn check_name(what: &'static str, text: &str, max: usize) -> Result<(), InvalidI
         {
             Ok(())
         }
-        _ => refuse("may hold only letters, digits, '.', '_' and '-'"),
+        _ => refuse("may hold only letters, digits, '.', '_' and '-'".into()),
     }
 }
 

@@ -296,6 +296,9 @@ fn check_task(
                 let message = "the timeout is there twice: here and at the task";
                 reader.problem(&format!("{params}.timeout"), message, None);
             }
+            if shell.script.contains('\0') {
+                reader.problem(&format!("{params}.script"), "holds a NUL", None);
+            }
             if shell.shell.trim().is_empty() || shell.shell.contains('\0') {
                 reader.problem(
                     &format!("{params}.shell"),
@@ -361,6 +364,10 @@ fn check_patterns(
         check_references(reader, &path, pattern, parameters);
         if pattern.is_empty() || pattern.len() > 1024 {
             reader.problem(&path, "must have between 1 and 1024 bytes", None);
+        }
+        if let Err(error) = globset::Glob::new(pattern) {
+            let message = format!("not a pattern: {}", error.kind());
+            reader.problem(&path, &message, None);
         }
         if pattern.starts_with('/') || pattern.split('/').any(|segment| segment == "..") {
             reader.problem(&path, "leaves the workspace", None);

@@ -149,6 +149,8 @@ pub(super) fn parse(text: &str) -> Result<JobConfig, Vec<ConfigProblem>> {
             help: None,
         }]);
     }
+    // Some editors begin a file with a mark that is no part of JSON.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader {
         text,
         root: None,
@@ -287,7 +289,10 @@ impl<'a> Reader<'a> {
         let head = self.typed::<TaskHead>(&path, value);
         let kind = kind?;
         let params_path = join(&path, "params");
-        let written = self.find(&params_path).map(|ast| properties(&ast).to_vec());
+        let written = written
+            .iter()
+            .find(|property| property.name.as_str() == "params");
+        let written = written.map(|params| properties(&params.value).to_vec());
         self.known_keys(&params_path, &written.unwrap_or_default(), param_keys(kind));
         let params = params.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         let action = match kind {

@@ -119,58 +119,69 @@ fn cycles_unknown_needs_and_duplicate_names_are_refused() {
     assert!(problems(&keys)[0].contains("twice"));
 }
 
+/// Tasks with one fault each, and a part of what is said of it.
+const FAULTY_TASKS: &[(&str, &str)] = &[
+    (
+        r#"{"type": "git-checkout", "params": {"repository": "https://u:p@h/r"}}"#,
+        "credentials",
+    ),
+    (
+        r#"{"type": "git-checkout", "params": {"repository": "https://token@h/r"}}"#,
+        "credentials",
+    ),
+    (
+        r#"{"type": "git-checkout", "params": {"repository": "--upload-pack=x"}}"#,
+        "address",
+    ),
+    (
+        r#"{"type": "git-checkout", "params": {"repository": "r", "ref": "-x"}}"#,
+        "not a ref",
+    ),
+    (
+        r#"{"type": "git-checkout", "params": {"repository": "r", "checkout-dir": "../x"}}"#,
+        "leaves",
+    ),
+    (
+        r#"{"type": "git-checkout", "params": {"repository": "r", "checkout-dir": "/x"}}"#,
+        "absolute",
+    ),
+    (
+        r#"{"type": "publish-artifacts", "params": {"artifacts": ["../x"]}}"#,
+        "leaves",
+    ),
+    (
+        r#"{"type": "publish-artifacts", "params": {"artifacts": ["${version}"]}}"#,
+        "no parameter",
+    ),
+    (
+        r#"{"type": "publish-artifacts", "params": {"artifacts": ["a["]}}"#,
+        "not a pattern",
+    ),
+    (
+        r#"{"type": "execute-shell", "params": {"script": "a\u0000b"}}"#,
+        "NUL",
+    ),
+    (
+        r#"{"type": "execute-shell", "params": {"script": "x", "nodelabels": ["a b"]}}"#,
+        "not a label",
+    ),
+    (
+        r#"{"type": "execute-shell", "params": {"script": "x"}, "timeout": 0}"#,
+        "between 1",
+    ),
+    (
+        r#"{"type": "execute-shell", "params": {"script": "x"}, "env": {"DISTCI_X": "1"}}"#,
+        "itself sets",
+    ),
+    (
+        r#"{"type": "execute-shell", "params": {"script": "x"}, "env": {"a-b": "1"}}"#,
+        "environment variable",
+    ),
+];
+
 #[test]
 fn ids_paths_and_credentials_are_checked() {
-    for (task, part) in [
-        (
-            r#"{"type": "git-checkout", "params": {"repository": "https://u:p@h/r"}}"#,
-            "credentials",
-        ),
-        (
-            r#"{"type": "git-checkout", "params": {"repository": "https://token@h/r"}}"#,
-            "credentials",
-        ),
-        (
-            r#"{"type": "git-checkout", "params": {"repository": "--upload-pack=x"}}"#,
-            "address",
-        ),
-        (
-            r#"{"type": "git-checkout", "params": {"repository": "r", "ref": "-x"}}"#,
-            "not a ref",
-        ),
-        (
-            r#"{"type": "git-checkout", "params": {"repository": "r", "checkout-dir": "../x"}}"#,
-            "leaves",
-        ),
-        (
-            r#"{"type": "git-checkout", "params": {"repository": "r", "checkout-dir": "/x"}}"#,
-            "absolute",
-        ),
-        (
-            r#"{"type": "publish-artifacts", "params": {"artifacts": ["../x"]}}"#,
-            "leaves",
-        ),
-        (
-            r#"{"type": "publish-artifacts", "params": {"artifacts": ["${version}"]}}"#,
-            "no parameter",
-        ),
-        (
-            r#"{"type": "execute-shell", "params": {"script": "x", "nodelabels": ["a b"]}}"#,
-            "capability",
-        ),
-        (
-            r#"{"type": "execute-shell", "params": {"script": "x"}, "timeout": 0}"#,
-            "between 1",
-        ),
-        (
-            r#"{"type": "execute-shell", "params": {"script": "x"}, "env": {"DISTCI_X": "1"}}"#,
-            "itself sets",
-        ),
-        (
-            r#"{"type": "execute-shell", "params": {"script": "x"}, "env": {"a-b": "1"}}"#,
-            "environment variable",
-        ),
-    ] {
+    for (task, part) in FAULTY_TASKS {
         let found = problems(&job(task));
         assert!(
             found.iter().any(|text| text.contains(part)),
@@ -180,6 +191,17 @@ fn ids_paths_and_credentials_are_checked() {
     assert!(problems(r#"{"job_id": "a/b", "tasks": []}"#)[0].contains("job_id"));
     let ssh = r#"{"type": "git-checkout", "params": {"repository": "ssh://git@h/r"}}"#;
     assert!(JobConfig::parse(&job(ssh)).is_ok());
+}
+
+#[test]
+fn a_task_without_params_is_faulted_for_what_it_lacks_alone() {
+    let found = problems(&job(r#"{"type": "execute-shell"}"#));
+    assert_eq!(found, ["4:1: tasks[0].params: missing field `script`"]);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_fault() {
+    assert!(JobConfig::parse(&format!("\u{feff}{}", job(&shell("")))).is_ok());
 }
 
 #[test]
