@@ -13,7 +13,7 @@ use tokio_util::io::ReaderStream;
 
 use crate::answer::{Answer, STALL, cause, judge, passing, stalled};
 use crate::call::{Body, Call};
-use crate::retry::{Trouble, retry};
+use crate::retry::{Patience, Trouble, retry};
 use crate::{ClientError, Token};
 
 /// Longest that a connection may take.
@@ -32,7 +32,11 @@ const IDLE_CONNECTIONS: usize = 4;
 pub struct Client {
     shared: Arc<Shared>,
     deadline: Duration,
+    notice: Option<Notice>,
 }
+
+/// Takes what happened when every frontend has failed once and a call goes on trying.
+pub type Notice = fn(&str);
 
 #[derive(Debug)]
 struct Shared {
@@ -73,6 +77,7 @@ impl Client {
         Ok(Self {
             shared: Arc::new(shared),
             deadline: DEADLINE,
+            notice: None,
         })
     }
 
@@ -80,6 +85,13 @@ impl Client {
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// The same client that says so when a call has to wait for a frontend.
+    #[must_use]
+    pub fn with_notice(self, notice: Notice) -> Self {
+        let notice = Some(notice);
+        Self { notice, ..self }
     }
 
     /// The addresses of the frontends.
@@ -109,17 +121,31 @@ impl Client {
             let answer = attempt(frontend);
             async move { self.note(frontend, answer.await) }
         };
-        retry(frontends, self.deadline, one).await
+        let patience = Patience {
+            frontends,
+            deadline: self.deadline,
+            notice: self.notice,
+        };
+        retry(patience, one).await
     }
 
-    /// Remembers a frontend that answered, and names one that did not.
+    /// Remembers a frontend that answered, and names one that did not, or had no token to accept.
     fn note<T>(&self, frontend: usize, answer: Result<T, Trouble>) -> Result<T, Trouble> {
+        let address = &self.shared.frontends[frontend];
         if let Err(Trouble::Passing { why, after }) = answer {
-            let why = format!("{}: {why}", self.shared.frontends[frontend]);
+            let why = format!("{address}: {why}");
             return Err(Trouble::Passing { why, after });
         }
         self.shared.current.store(frontend, Ordering::Relaxed);
-        answer
+        match answer {
+            Err(Trouble::Final(ClientError::Unauthorized))
+                if self.shared.authorization.is_none() =>
+            {
+                let address = address.clone();
+                Err(ClientError::NoToken { address }.into())
+            }
+            answer => answer,
+        }
     }
 
     async fn exchange_all(&self, call: &Call, frontend: usize) -> Result<Answer, Trouble> {
@@ -174,6 +200,14 @@ impl Client {
             detail: cause(&error.without_url()),
         })
     }
+}
+
+/// An address of a frontend in the form in which two of them can be compared.
+///
+/// # Errors
+/// [`ClientError::Address`] if it is none.
+pub fn normal_address(address: &str) -> Result<String, ClientError> {
+    parse_address(address.to_owned()).map(|url| trim_address(&url))
 }
 
 fn parse_address(address: String) -> Result<Url, ClientError> {

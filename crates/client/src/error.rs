@@ -11,9 +11,15 @@ pub enum ClientError {
     /// What was asked for is not there: ask for something else.
     #[error("{}", Words(.0))]
     NotFound(Box<Problem>),
-    /// The token is missing or wrong: give another.
+    /// The token is wrong: give another.
     #[error("the frontend does not accept the token")]
     Unauthorized,
+    /// There is no token: give one.
+    #[error("no token for {address}: give --token-file or DISTCI_TOKEN")]
+    NoToken {
+        /// The frontend that wants one.
+        address: String,
+    },
     /// Somebody else was faster, or a claim is over: look again before the next step.
     #[error("{}", Words(.0))]
     Conflict(Box<Problem>),
@@ -67,6 +73,7 @@ impl ClientError {
                 Some(problem)
             }
             Self::Unauthorized
+            | Self::NoToken { .. }
             | Self::ConsoleAt { .. }
             | Self::Unreachable { .. }
             | Self::Strange { .. }

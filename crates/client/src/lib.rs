@@ -20,7 +20,7 @@ mod token;
 mod work;
 
 pub use builds::{ConsoleChunk, ConsoleFrom, Watched};
-pub use client::Client;
+pub use client::{Client, Notice, normal_address};
 pub use download::Download;
 pub use error::ClientError;
 pub use request_id::new_request_id;

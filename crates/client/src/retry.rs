@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::ClientError;
+use crate::{ClientError, Notice};
 
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
@@ -35,16 +35,22 @@ impl From<ClientError> for Trouble {
     }
 }
 
-/// Calls `attempt` with 0, 1, 2 … until it has an answer. Of `frontends` tries in a row, each is
-/// expected to ask another frontend.
+/// How long to try, and whom to tell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// How many there are: of so many tries in a row, each is expected to ask another.
+    pub(crate) frontends: usize,
+    /// How long none of them may answer.
+    pub(crate) deadline: Duration,
+    /// Hears of the first failure of all of them.
+    pub(crate) notice: Option<Notice>,
+}
+
+/// Calls `attempt` with 0, 1, 2 … until it has an answer.
 ///
 /// # Errors
 /// The first final trouble, or [`ClientError::Unreachable`] when the deadline is over.
-pub(crate) async fn retry<T, F, A>(
-    frontends: usize,
-    deadline: Duration,
-    attempt: F,
-) -> Result<T, ClientError>
+pub(crate) async fn retry<T, F, A>(patience: Patience, attempt: F) -> Result<T, ClientError>
 where
     F: Fn(usize) -> A,
     A: Future<Output = Result<T, Trouble>>,
@@ -59,12 +65,15 @@ where
         };
         tried = tried.saturating_add(1);
         let asked = after.unwrap_or_default().min(LONGEST_ASKED);
-        let rounds = (tried as usize).checked_sub(frontends);
+        let rounds = (tried as usize).checked_sub(patience.frontends);
         let pause = rounds.map_or(Duration::ZERO, |rounds| pause(rounds, random()));
         let pause = pause.max(asked);
         tracing::debug!(tried, ?pause, "no answer: {why}");
-        if failed_since.get_or_insert_with(Instant::now).elapsed() + pause >= deadline {
+        if failed_since.get_or_insert_with(Instant::now).elapsed() + pause >= patience.deadline {
             return Err(ClientError::Unreachable { tried, last: why });
+        }
+        if let (Some(0), Some(notice)) = (rounds, patience.notice) {
+            notice(&why);
         }
         sleep(pause).await;
     }
@@ -100,6 +109,14 @@ mod tests {
         }
     }
 
+    fn patience(frontends: usize, deadline: Duration) -> Patience {
+        Patience {
+            frontends,
+            deadline,
+            notice: None,
+        }
+    }
+
     #[test]
     fn pauses_grow_from_a_tenth_of_a_second_to_five() {
         assert_eq!(pause(0, 0), SHORTEST);
@@ -113,7 +130,7 @@ mod tests {
     async fn every_frontend_is_asked_before_the_first_pause() {
         let start = Instant::now();
         let times = RefCell::new(Vec::new());
-        let answer = retry(3, Duration::from_mins(1), async |tried| {
+        let answer = retry(patience(3, Duration::from_mins(1)), async |tried| {
             times.borrow_mut().push(start.elapsed());
             if tried == 3 {
                 Ok(tried)
@@ -131,7 +148,7 @@ mod tests {
     async fn a_frontend_that_asks_for_patience_gets_it() {
         let start = Instant::now();
         let asked = Duration::from_secs(7);
-        let answer = retry(1, Duration::from_mins(1), async |tried| {
+        let answer = retry(patience(1, Duration::from_mins(1)), async |tried| {
             if tried == 1 {
                 Ok(())
             } else {
@@ -146,7 +163,7 @@ mod tests {
     async fn nothing_is_tried_after_the_deadline() {
         let start = Instant::now();
         let deadline = Duration::from_secs(20);
-        let answer = retry(1, deadline, async |_| Err::<(), _>(passing(None)));
+        let answer = retry(patience(1, deadline), async |_| Err::<(), _>(passing(None)));
         let error = answer.await.unwrap_err();
         assert!(
             matches!(error, ClientError::Unreachable { tried: 4.., .. }),
@@ -157,7 +174,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_held_poll_does_not_spend_the_deadline() {
-        let answer = retry(1, Duration::from_secs(10), async |tried| {
+        let answer = retry(patience(1, Duration::from_secs(10)), async |tried| {
             sleep(Duration::from_secs(30)).await;
             if tried == 1 {
                 Ok(())

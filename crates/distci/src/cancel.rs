@@ -6,6 +6,7 @@ use crate::cli::Cancel;
 use crate::connection::Connection;
 use crate::exit::Exit;
 use crate::out::Out;
+use crate::view;
 
 pub(crate) async fn run(
     connection: &Connection,
@@ -18,7 +19,10 @@ pub(crate) async fn run(
         client.cancel(&build).await?;
         let now = client.build(&build.job, &build.number.to_string()).await?;
         match now.outcome {
-            Some(outcome) => out.say(format_args!("{build} is over: {outcome}"))?,
+            Some(outcome) => {
+                let outcome = view::outcome_in_words(&outcome);
+                out.say(format_args!("{build} is over: {outcome}"))?;
+            }
             None => out.say(format_args!("asked {build} to stop"))?,
         }
     }

@@ -14,10 +14,14 @@ use distci_model::id::{Attempt, JobId, TaskName, WorkerName};
 use crate::connection::Connection;
 use crate::selector::Selector;
 
+/// Most tasks that one worker runs at once.
+const MAX_SLOTS: usize = 1000;
+
 /// Continuous integration without a master.
 ///
 /// Exit codes: 0 done or success, 1 build failed or input refused, 2 infrastructure or usage,
-/// 3 cancelled, 4 not authenticated, 5 not found, 124 timed out.
+/// 3 cancelled, 4 not authenticated, 5 not found, 124 timed out, 130 interrupted, 141 nobody
+/// reads the output.
 #[derive(Debug, Parser)]
 #[command(name = "distci", version, propagate_version = true)]
 pub(crate) struct Cli {
@@ -87,7 +91,7 @@ pub(crate) struct Exec {
     #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) parameters: Vec<(String, String)>,
     /// Tasks that may run at once
-    #[arg(long, default_value_t = default_slots(), value_name = "N", value_parser = positive)]
+    #[arg(long, default_value_t = default_slots(), value_name = "N", value_parser = slots)]
     pub(crate) slots: usize,
     /// Folder to download the artifacts of all builds to
     #[arg(long, value_name = "DIR")]
@@ -107,7 +111,7 @@ pub(crate) struct Standalone {
     #[arg(long, default_value = "127.0.0.1:7171", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
     /// Tasks that may run at once
-    #[arg(long, default_value_t = default_slots(), value_name = "N", value_parser = positive)]
+    #[arg(long, default_value_t = default_slots(), value_name = "N", value_parser = slots)]
     pub(crate) slots: usize,
     /// Label that the worker carries, beside its system and architecture
     #[arg(long = "label", value_name = "LABEL")]
@@ -132,7 +136,7 @@ pub(crate) struct Worker {
     #[arg(long = "kind", value_name = "KIND")]
     pub(crate) kinds: Vec<Kind>,
     /// Tasks that may run at once
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive)]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = slots)]
     pub(crate) slots: usize,
     /// Label that it carries, beside its system and architecture
     #[arg(long = "label", value_name = "LABEL")]
@@ -319,6 +323,12 @@ fn positive(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| "expected a number from 1".to_owned())
 }
 
+/// Each slot costs memory and holds a request open, so a slip of the finger must not be obeyed.
+fn slots(text: &str) -> Result<usize, String> {
+    let number = positive(text).ok().filter(|number| *number <= MAX_SLOTS);
+    number.ok_or_else(|| format!("expected a number from 1 to {MAX_SLOTS}"))
+}
+
 fn attempt(text: &str) -> Result<Attempt, String> {
     let number = text.parse::<u32>().ok().filter(|number| *number > 0);
     let number = number.ok_or_else(|| "expected a number from 1".to_owned())?;
@@ -340,7 +350,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// One for each processor that this process may use.
 fn default_slots() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors.min(MAX_SLOTS)
 }
 
 #[cfg(test)]
@@ -384,6 +395,9 @@ mod tests {
             "distci exec",
             "distci exec a.json -p x",
             "distci exec a.json --slots 0",
+            "distci exec a.json --slots 1001",
+            "distci standalone --slots 99999999",
+            "distci worker --slots 99999999",
             "distci worker --kind cooking",
             "distci trigger hello --timeout 5m",
             "distci trigger a/b",

@@ -3,7 +3,7 @@
 //! Owns the data directory's two files for it: `url`, where the standalone here listens, and
 //! `token`, which lets in. The token of this machine is never sent to another address.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use data_encoding::HEXLOWER;
-use distci_client::{Client, Token};
+use distci_client::{Client, ClientError, Token, normal_address};
 
 use crate::exit::Ended;
 
@@ -46,7 +46,12 @@ pub(crate) struct Connection {
 impl Connection {
     /// A client for a person at a terminal, who does not wait for long.
     pub(crate) fn client(&self) -> Result<Client> {
-        Ok(self.patient_client()?.with_deadline(PATIENCE))
+        let client = self.patient_client()?.with_deadline(PATIENCE);
+        Ok(if io::stderr().is_terminal() {
+            client.with_notice(say_waiting)
+        } else {
+            client
+        })
     }
 
     /// A client with the usual patience.
@@ -59,9 +64,15 @@ impl Connection {
                 .with_context(|| nobody_here(home))?;
             (vec![url], true)
         } else {
-            let local = home.and_then(Home::url);
-            let local = local.is_some_and(|local| self.url.iter().all(|url| *url == local));
-            (self.url.clone(), local)
+            let here = home.and_then(Home::url);
+            let here = here.map(|url| normal_address(&url)).transpose()?;
+            let is_here = |url: &String| normal_address(url).map(|url| here == Some(url));
+            let all_here = self
+                .url
+                .iter()
+                .map(is_here)
+                .collect::<Result<Vec<_>, _>>()?;
+            (self.url.clone(), !all_here.contains(&false))
         };
         let token = match self.given_token()? {
             Some(token) => Some(token),
@@ -69,6 +80,20 @@ impl Connection {
             None => None,
         };
         Ok(Client::new(urls, token)?)
+    }
+
+    /// What may be wrong, beside what an error says itself: who was killed took nothing back.
+    pub(crate) fn advice(&self, error: &anyhow::Error) -> Option<String> {
+        let unreachable = error.downcast_ref().is_some_and(ClientError::is_passing);
+        if !unreachable || !self.url.is_empty() {
+            return None;
+        }
+        let home = Home::at(self.data_directory()?);
+        home.url()?;
+        Some(format!(
+            "the address comes from {}, which is stale if that standalone was killed",
+            home.url_file().display()
+        ))
     }
 
     /// The folder of a standalone's data: as given, or the user's.
@@ -96,6 +121,14 @@ impl Connection {
             _ => Ok(None),
         }
     }
+}
+
+fn say_waiting(why: &str) {
+    // Nobody is left to hear of trouble with standard error itself.
+    drop(writeln!(
+        io::stderr(),
+        "no frontend answers ({why}); trying again…"
+    ));
 }
 
 fn nobody_here(home: Option<&Home>) -> anyhow::Error {

@@ -2,14 +2,20 @@
 //!
 //! Owns the reading of job files by every subcommand, so that each shows the same marks.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use distci_model::config::{ConfigProblem, JobConfig};
+use distci_model::config::{ConfigProblem, JobConfig, MAX_BYTES};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 
 use crate::exit::Ended;
 use crate::out::{Out, Paint};
+
+mod excerpt;
+
+use excerpt::Excerpt;
 
 /// A job file that was read.
 #[derive(Debug)]
@@ -25,17 +31,50 @@ pub(crate) struct JobFile {
 impl JobFile {
     /// Reads a job file; `-` is standard input.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text = if path == Path::new("-") {
-            std::io::read_to_string(std::io::stdin())
+        let bytes = if path == Path::new("-") {
+            read_limited(io::stdin())
         } else {
-            std::fs::read_to_string(path)
+            File::open(path).and_then(read_limited)
         };
-        let text = text.with_context(|| format!("job file {}", path.display()))?;
-        Ok(Self {
-            path: path.to_owned(),
-            parsed: JobConfig::parse(&text),
-            text,
-        })
+        let bytes = bytes.with_context(|| format!("job file {}", path.display()))?;
+        Ok(Self::of(path, bytes))
+    }
+
+    fn of(path: &Path, bytes: Vec<u8>) -> Self {
+        let path = path.to_owned();
+        if bytes.len() > MAX_BYTES {
+            let problem = problem(1, 1, format!("the file has more than {MAX_BYTES} bytes"));
+            return Self {
+                path,
+                text: String::new(),
+                parsed: Err(vec![problem]),
+            };
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => {
+                // Some editors begin a file with a mark that is no part of JSON.
+                let text = text
+                    .strip_prefix('\u{feff}')
+                    .map_or(text.clone(), str::to_owned);
+                Self {
+                    path,
+                    parsed: JobConfig::parse(&text),
+                    text,
+                }
+            }
+            Err(error) => {
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                // Replacement characters stand only behind the valid part.
+                let valid = text.get(..error.utf8_error().valid_up_to());
+                let (line, column) = end_of(valid.unwrap_or_default());
+                let problem = problem(line, column, "the file is not UTF-8".to_owned());
+                Self {
+                    path,
+                    text,
+                    parsed: Err(vec![problem]),
+                }
+            }
+        }
     }
 
     /// The configuration. What is wrong with it is shown before it is an error.
@@ -84,15 +123,40 @@ impl JobFile {
         } else {
             format!("{}: {}", problem.path, problem.message)
         };
-        let (start, length) = span(&self.text, problem.line, problem.column);
+        let excerpt = Excerpt::of(&self.text, problem.line, problem.column);
+        let (start, length) = excerpt.span;
         let mut diagnostic = MietteDiagnostic::new(title)
             .with_label(LabeledSpan::new_primary_with_span(None, (start, length)));
         if let Some(help) = &problem.help {
             diagnostic = diagnostic.with_help(help);
         }
         let name = self.path.display().to_string();
-        miette::Report::new(diagnostic).with_source_code(NamedSource::new(name, self.text.clone()))
+        miette::Report::new(diagnostic).with_source_code(NamedSource::new(name, excerpt))
     }
+}
+
+/// As much as shows whether it is too much.
+fn read_limited(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn problem(line: usize, column: usize, message: String) -> ConfigProblem {
+    ConfigProblem {
+        path: String::new(),
+        line,
+        column,
+        message,
+        help: None,
+    }
+}
+
+/// The line and column behind `text`, both from 1.
+fn end_of(text: &str) -> (usize, usize) {
+    let line = text.matches('\n').count() + 1;
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    (line, last.chars().count() + 1)
 }
 
 /// How many problems there are, in words.
@@ -101,36 +165,6 @@ pub(crate) fn count(problems: &[ConfigProblem]) -> String {
         1 => "has 1 problem".to_owned(),
         many => format!("has {many} problems"),
     }
-}
-
-/// The bytes of the value or word at a line and column, both from 1.
-fn span(text: &str, line: usize, column: usize) -> (usize, usize) {
-    let before: usize = text
-        .split_inclusive('\n')
-        .take(line.saturating_sub(1))
-        .map(str::len)
-        .sum();
-    let rest = text.get(before..).unwrap_or_default();
-    let within: usize = rest
-        .chars()
-        .take(column.saturating_sub(1))
-        .map(char::len_utf8)
-        .sum();
-    let start = (before + within).min(text.len());
-    (start, word_length(text.get(start..).unwrap_or_default()))
-}
-
-/// The bytes of the string, number or word that `text` begins with; at least one, if there is one.
-fn word_length(text: &str) -> usize {
-    let line = text.lines().next().unwrap_or_default();
-    let length = match line.strip_prefix('"') {
-        Some(rest) => rest.find('"').map_or(line.len(), |end| end + 2),
-        None => line
-            .find(|c: char| c.is_whitespace() || ",:[]{}".contains(c))
-            .unwrap_or(line.len()),
-    };
-    let first = line.chars().next().map_or(0, char::len_utf8);
-    length.max(first)
 }
 
 #[cfg(test)]
@@ -153,12 +187,46 @@ mod tests {
         assert!(!shown.contains('\x1b'), "{shown}");
     }
 
+    fn said(bytes: &[u8]) -> (ConfigProblem, String) {
+        let file = JobFile::of(Path::new("x.json"), bytes.to_vec());
+        let problems = file.parsed.as_ref().unwrap_err();
+        (problems[0].clone(), file.diagnosis(problems, Paint::OFF))
+    }
+
     #[test]
-    fn a_mark_covers_the_word_and_stays_in_the_text() {
-        let text = "ä \"wörd\", 12\n";
-        assert_eq!(span(text, 1, 3), (3, 7));
-        assert_eq!(span(text, 1, 11), (12, 2));
-        assert_eq!(span(text, 9, 9), (text.len(), 0));
-        assert_eq!(span("", 1, 1), (0, 0));
+    fn what_is_no_text_is_refused_where_it_stops_to_be() {
+        let (problem, shown) = said("{\n \"ä".as_bytes().split_last().unwrap().1);
+        assert_eq!((problem.line, problem.column), (2, 3));
+        assert!(
+            shown.contains("x.json:2:3") && shown.contains("not UTF-8"),
+            "{shown}"
+        );
+        let (problem, _) = said(&vec![b' '; MAX_BYTES + 1]);
+        assert!(
+            problem.message.contains("more than 524288 bytes"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn a_mark_before_the_text_is_no_part_of_it() {
+        let (problem, shown) = said("\u{feff}{\"job_id\": \"a\", \"tasks\": 3}".as_bytes());
+        assert_eq!((problem.line, problem.column), (1, 26));
+        assert!(!shown.contains('\u{feff}'), "{shown}");
+    }
+
+    #[test]
+    fn a_long_line_is_shown_around_the_mark() {
+        let text = format!("[\n{}, nope, {}\n]", "1, ".repeat(9999), "2, ".repeat(9999));
+        let (problem, shown) = said(text.as_bytes());
+        assert!(shown.contains("nope"), "{problem}: {shown}");
+        assert!(
+            shown.contains(&format!("x.json:2:{}", problem.column)),
+            "{shown}"
+        );
+        assert!(
+            shown.lines().all(|line| line.chars().count() < 200),
+            "{shown}"
+        );
     }
 }

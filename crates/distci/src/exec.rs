@@ -4,10 +4,9 @@
 //! everywhere, in a folder that goes away afterwards unless one was given.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::pin::pin;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use distci_client::{Client, new_request_id};
 use distci_model::build::Downstream;
 use distci_model::config::JobConfig;
@@ -17,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Exec;
 use crate::clock::now;
-use crate::connection::{Connection, Home, new_token};
+use crate::connection::{Connection, new_token};
 use crate::diagnosis::JobFile;
 use crate::exit::{Ended, Exit};
 use crate::fetch::{choose, fetch};
@@ -27,6 +26,10 @@ use crate::out::Out;
 use crate::plan::Plan;
 use crate::signals::Signals;
 use crate::{view, worker};
+
+mod room;
+
+use room::Room;
 
 pub(crate) async fn run(connection: &Connection, arguments: Exec, out: &mut Out) -> Result<Exit> {
     let files = arguments
@@ -186,37 +189,4 @@ fn verdict(ended: &[BuildView]) -> Exit {
         }
         exit
     }))
-}
-
-/// The folder of the store and the worker.
-enum Room {
-    /// Removed at the end.
-    Temporary(tempfile::TempDir),
-    /// As given; it stays.
-    Given(PathBuf),
-}
-
-impl Room {
-    fn make(given: Option<&Path>) -> Result<Self> {
-        let Some(directory) = given else {
-            let made = tempfile::Builder::new().prefix("distci-exec-").tempdir();
-            return made.map(Self::Temporary).context("temporary folder");
-        };
-        Home::at(directory.to_owned()).create()?;
-        Ok(Self::Given(directory.to_owned()))
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Temporary(directory) => directory.path(),
-            Self::Given(directory) => directory,
-        }
-    }
-
-    fn clear(self) -> Result<()> {
-        match self {
-            Self::Temporary(directory) => directory.close().context("temporary folder"),
-            Self::Given(_) => Ok(()),
-        }
-    }
 }

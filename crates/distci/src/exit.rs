@@ -75,7 +75,7 @@ impl Exit {
         if let Some(error) = error.downcast_ref::<ClientError>() {
             return match error {
                 ClientError::NotFound(_) => Self::NotFound,
-                ClientError::Unauthorized => Self::Authentication,
+                ClientError::Unauthorized | ClientError::NoToken { .. } => Self::Authentication,
                 ClientError::Conflict(_) | ClientError::Refused(_) => Self::Failed,
                 ClientError::ConsoleAt { .. }
                 | ClientError::Unreachable { .. }

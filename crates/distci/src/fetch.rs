@@ -2,6 +2,7 @@
 //!
 //! Owns the rule that a file is whole, verified and inside the target folder, or not there at all.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -10,26 +11,29 @@ use distci_client::Client;
 use distci_model::config::WorkspacePath;
 use distci_model::id::BuildRef;
 use distci_model::wire::{Artifact, ArtifactView};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::NamedTempFile;
 
 use crate::exit::Ended;
 
+/// Downloads at once: small files cost a round trip each, and a large one fills the line alone.
+const PARALLEL: usize = 8;
+
 /// The artifacts whose paths match one of `patterns`, or all without any. Of artifacts with the
 /// same path, the last one published counts, as it does for the frontend.
 pub(crate) fn choose(all: Vec<ArtifactView>, patterns: &[String]) -> Result<Vec<Artifact>> {
     let matcher = matcher(patterns)?;
+    let mut seen = HashSet::new();
     let mut chosen: Vec<Artifact> = Vec::new();
-    for view in all {
-        let path = &view.artifact.path;
-        if !patterns.is_empty() && !matcher.is_match(path) {
-            continue;
+    for ArtifactView { artifact, .. } in all.into_iter().rev() {
+        let wanted = patterns.is_empty() || matcher.is_match(&artifact.path);
+        if wanted && seen.insert(artifact.path.clone()) {
+            chosen.push(artifact);
         }
-        chosen.retain(|other| other.path != *path);
-        chosen.push(view.artifact);
     }
+    chosen.reverse();
     for pattern in patterns {
         let one = matcher_of_one(pattern)?;
         if !chosen.iter().any(|artifact| one.is_match(&artifact.path)) {
@@ -63,11 +67,13 @@ pub(crate) async fn fetch(
     let style = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}";
     bar.set_style(ProgressStyle::with_template(style)?.progress_chars("=> "));
     std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-    for artifact in artifacts {
+    let one = async |artifact: &Artifact| {
         bar.set_message(crate::view::plain(&artifact.path));
         let done = fetch_one(client, build, artifact, directory, &bar).await;
-        done.with_context(|| format!("artifact {:?} of {build}", artifact.path))?;
-    }
+        done.with_context(|| format!("artifact {:?} of {build}", artifact.path))
+    };
+    let fetching = stream::iter(artifacts).map(one).buffer_unordered(PARALLEL);
+    let () = fetching.try_collect().await?;
     bar.finish_and_clear();
     Ok(())
 }

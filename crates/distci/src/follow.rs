@@ -48,7 +48,7 @@ pub(crate) struct Follow {
 /// How much of builds to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Breadth {
-    /// One task, until it is over.
+    /// Builds with one of their tasks.
     Task(TaskName),
     /// Builds with all their tasks.
     Builds,
@@ -147,7 +147,7 @@ impl Follower<'_> {
     fn is_over(&self) -> bool {
         let settled = |followed: &Followed| {
             let view = followed.view.as_ref();
-            view.is_some_and(|view| self.follow.breadth.is_over(view))
+            view.is_some_and(|view| view.phase == BuildPhase::Finished)
         };
         self.open_consoles == 0 && self.builds.iter().all(settled)
     }
@@ -265,22 +265,6 @@ impl Breadth {
             Self::Task(wanted) => wanted == task,
             Self::Builds | Self::Downstream => true,
         }
-    }
-
-    fn is_over(&self, view: &BuildView) -> bool {
-        if view.phase == BuildPhase::Finished {
-            return true;
-        }
-        let Self::Task(wanted) = self else {
-            return false;
-        };
-        let task = view.tasks.iter().find(|task| task.name == *wanted);
-        task.is_some_and(|task| {
-            matches!(
-                task.state,
-                TaskState::Finished { .. } | TaskState::Skipped { .. }
-            )
-        })
     }
 }
 

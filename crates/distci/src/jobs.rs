@@ -1,7 +1,7 @@
 //! `distci jobs`: the jobs and how their latest builds went.
 
 use anyhow::Result;
-use distci_model::wire::{JobSummary, Page};
+use distci_model::wire::Page;
 
 use crate::cli::Read;
 use crate::clock::now;
@@ -9,20 +9,11 @@ use crate::connection::Connection;
 use crate::exit::Exit;
 use crate::out::Out;
 use crate::table::Table;
-use crate::view;
+use crate::{pages, view};
 
 pub(crate) async fn run(connection: &Connection, arguments: &Read, out: &mut Out) -> Result<Exit> {
     let client = connection.client()?;
-    let mut items: Vec<JobSummary> = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = client.jobs(cursor.as_deref()).await?;
-        items.extend(page.items);
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let items = pages::all(async |cursor| client.jobs(cursor).await).await?;
     if arguments.json {
         out.json(&Page { items, next: None })?;
         return Ok(Exit::Ok);

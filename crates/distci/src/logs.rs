@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use distci_client::{Client, ClientError, ConsoleFrom};
+use distci_client::Client;
 use distci_model::id::{Attempt, BuildRef, TaskName};
 use distci_model::wire::{BuildView, TaskState};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use crate::console::Console;
 use crate::exit::{Ended, Exit};
 use crate::follow::{Breadth, Follow, check_task};
 use crate::out::Out;
+use crate::reading::Reading;
 
 pub(crate) async fn run(connection: &Connection, arguments: Logs, out: &mut Out) -> Result<Exit> {
     let client = connection.client()?;
@@ -25,8 +26,8 @@ pub(crate) async fn run(connection: &Connection, arguments: Logs, out: &mut Out)
             cancel: CancellationToken::new(),
         };
         let ended = follow.run(vec![build], out).await?;
-        let exits = ended.iter().map(verdict);
-        return Ok(Exit::of_all(exits));
+        let exits = ended.iter().map(|view| view.outcome.as_ref());
+        return Ok(Exit::of_all(exits.map(Exit::of_outcome)));
     }
     let view = arguments.build.view(&client).await?;
     if let Some(task) = &arguments.task {
@@ -61,14 +62,6 @@ pub(crate) async fn run(connection: &Connection, arguments: Logs, out: &mut Out)
     }
 }
 
-/// A build that is still running has no verdict yet; its task's end is what was waited for.
-fn verdict(view: &BuildView) -> Exit {
-    match &view.outcome {
-        Some(outcome) => Exit::of_outcome(Some(outcome)),
-        None => Exit::Ok,
-    }
-}
-
 /// The tasks, each with its latest attempt.
 fn tasks(view: &BuildView) -> impl Iterator<Item = (&TaskName, Attempt)> {
     view.tasks.iter().map(|task| {
@@ -94,26 +87,10 @@ impl Printer<'_> {
         if attempt > Attempt::new(1) {
             self.console.attempt(attempt, out)?;
         }
-        let mut from = ConsoleFrom {
-            attempt: Some(attempt),
-            offset: 0,
-        };
-        loop {
-            let read = self
-                .client
-                .console(self.build, self.task, from, Duration::ZERO)
-                .await;
-            let chunk = match read {
-                Ok(chunk) => chunk,
-                // The attempt ended before it said anything.
-                Err(ClientError::NotFound(_)) => break,
-                Err(error) => return Err(error.into()),
-            };
-            if chunk.bytes.is_empty() {
-                break;
-            }
-            from.offset += chunk.bytes.len() as u64;
-            self.console.show(&chunk.bytes, out)?;
+        let (build, task) = (self.build, self.task);
+        let mut reading = Reading::of(self.client, build, task, attempt);
+        while let Some(bytes) = reading.next(Duration::ZERO).await? {
+            self.console.show(&bytes, out)?;
         }
         self.console.finish(out)?;
         out.flush()?;

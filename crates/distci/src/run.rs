@@ -19,6 +19,9 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = Out::of_process();
     start_logs(&cli.command, out.talk_paint().is_on());
+    // The other commands find their frontend by the connection; these are one, or go on for ever.
+    let asks = !is_daemon(&cli.command) && !matches!(cli.command, Command::Exec(_));
+    let connection = cli.connection.clone();
     let ended = runtime(&cli.command).and_then(|runtime| {
         let ended = runtime.block_on(dispatch(cli, &mut out));
         // What still blocks a thread is nobody's: all work was awaited above.
@@ -30,6 +33,9 @@ pub(crate) fn main() -> ExitCode {
         if exit != Exit::Unheard {
             // Nobody is left to hear of trouble with standard error itself.
             drop(out.say(format_args!("error: {error:#}")));
+            if let Some(advice) = connection.advice(&error).filter(|_| asks) {
+                drop(out.say(format_args!("  {advice}")));
+            }
         }
         exit
     });

@@ -2,7 +2,7 @@
 
 use distci_model::Timestamp;
 use distci_model::build::{Cause, Downstream, Finished};
-use distci_model::outcome::{Outcome, Verdict};
+use distci_model::outcome::{Failure, Fault, Outcome, Verdict};
 use distci_model::wire::{ArtifactView, BuildPhase, BuildView, TaskState, TaskView};
 use owo_colors::Style;
 
@@ -24,10 +24,23 @@ pub(crate) fn print(table: &Table, empty: &str, out: &mut Out) -> std::io::Resul
 /// Where a build stands, in a word or a few.
 pub(crate) fn state(phase: BuildPhase, outcome: Option<&Outcome>) -> Cell {
     match (phase, outcome) {
-        (_, Some(outcome)) => Cell::styled(outcome.to_string(), style(outcome)),
+        (_, Some(end)) => Cell::styled(outcome_in_words(end), style(end)),
         (BuildPhase::Queued, None) => Cell::styled("queued", Style::new().dimmed()),
         (BuildPhase::Running, None) => Cell::styled("running", Style::new().cyan()),
         (BuildPhase::Finished, None) => "finished".into(),
+    }
+}
+
+/// How a task or a build ended. The verdict says already what the reason would repeat.
+pub(crate) fn outcome_in_words(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Failure {
+            reason: Failure::Tasks { failed: tasks },
+        }
+        | Outcome::Fault {
+            reason: Fault::Tasks { faulted: tasks },
+        } => format!("{}: {}", outcome.verdict(), tasks.join(", ")),
+        Outcome::Success | Outcome::Failure { .. } | Outcome::Fault { .. } => outcome.to_string(),
     }
 }
 
@@ -163,7 +176,7 @@ fn downstream(downstream: &Downstream, paint: Paint) -> String {
         Downstream::Triggered { build } => format!("  triggered {build}"),
         Downstream::Refused { job, why } => {
             let refused = paint.paint("could not trigger", Style::new().red());
-            format!("  {refused} {job}: {why}")
+            format!("  {refused} {job}: {}", plain(why))
         }
     }
 }
@@ -187,17 +200,18 @@ pub(crate) fn artifacts(artifacts: &[ArtifactView], paint: Paint) -> Vec<String>
     lines
 }
 
-/// A text from a build on one line, without control characters.
+/// A text from a build on one line, without what commands a terminal: control characters, and
+/// those that turn the direction of the text around them.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
 }
 
 /// How long ago something was.
@@ -274,7 +288,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "j#2  failure: failed: b  9.0 s  manual",
+                "j#2  failure: b  9.0 s  manual",
                 "  a  success                     2.0 s  attempt 2  2 artifacts, 2.5 kB",
                 "  c  skipped: b did not succeed",
             ]
@@ -284,5 +298,6 @@ mod tests {
     #[test]
     fn names_from_builds_stay_on_their_line() {
         assert_eq!(plain("a\nb\x1b[2J ä"), "a\\nb\\u{1b}[2J ä");
+        assert_eq!(plain("\u{202e}a\u{2069}ש"), "\\u{202e}a\\u{2069}ש");
     }
 }

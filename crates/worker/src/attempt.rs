@@ -3,6 +3,7 @@
 //! Owns the order of things: room, workspace, cell, kind, layer, result; and that the room is empty
 //! again however it ends. Reports exactly once, or, when the claim is lost, not at all.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use distci_client::ClientError;
@@ -16,7 +17,7 @@ use crate::console::{Console, Mask};
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::isolation::{Cell, Limits};
 use crate::kinds::{self, Errand};
-use crate::room::Room;
+use crate::room::{Room, remove_tree};
 use crate::trouble::{Trouble, blocking, doing};
 use crate::worker::Worker;
 use crate::workspace::{self, snapshot::Snapshot};
@@ -76,6 +77,8 @@ impl Attempt<'_> {
             self.interrupts.lost.clone(),
         );
         let outcome = self.work(room, &console).await;
+        let all = vec![room.workspace(), room.temporary(), room.file("")];
+        self.make_space(all, 0).await;
         say_end(&console, &outcome).await;
         drop(console);
         tokio::select! {
@@ -169,11 +172,17 @@ impl Attempt<'_> {
         before: Snapshot,
         mut result: TaskResult,
     ) -> Result<TaskResult, Trouble> {
-        match workspace::save(&self.worker.patient, self.held, before, room).await {
-            Ok(saved) => {
-                result.layer = saved.layer;
-                if saved.skipped > 0 {
-                    let skipped = saved.skipped;
+        let saving = async {
+            let packed = workspace::pack(before, room).await?;
+            // What was packed is not needed twice, and the layer may go to the same disk.
+            self.make_space(vec![room.workspace()], packed.bytes).await;
+            let layer = workspace::store(&self.worker.patient, self.held, room, &packed).await?;
+            Ok((layer, packed.skipped))
+        };
+        match saving.await {
+            Ok((layer, skipped)) => {
+                result.layer = layer;
+                if skipped > 0 {
                     let what = "sockets, pipes or devices stay behind";
                     console.say(&format!("{skipped} {what}")).await;
                 }
@@ -189,6 +198,19 @@ impl Attempt<'_> {
                 Ok(result)
             }
             Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Removes what the task needs no more, if the disk is nearly full or would be with so many
+    /// bytes more: a store on the same disk could not even take the result.
+    async fn make_space(&self, folders: Vec<PathBuf>, bytes: u64) {
+        if self.worker.has_space_for(bytes) {
+            return;
+        }
+        let remove = move || folders.iter().try_for_each(|folder| remove_tree(folder));
+        let removed = blocking(move || remove().map_err(doing("room"))).await;
+        if let Err(trouble) = removed {
+            tracing::warn!(ticket = %self.held.ticket, "no space was made: {trouble}");
         }
     }
 

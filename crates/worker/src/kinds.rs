@@ -73,6 +73,14 @@ impl Errand<'_> {
     }
 }
 
+/// How many artifacts, for people.
+pub(crate) fn artifacts_in_words(count: usize) -> String {
+    match count {
+        1 => "1 artifact".to_owned(),
+        many => format!("{many} artifacts"),
+    }
+}
+
 /// How long something took, for people.
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f32())

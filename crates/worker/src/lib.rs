@@ -19,4 +19,5 @@ mod trouble;
 mod worker;
 mod workspace;
 
+pub use signals::ignores;
 pub use worker::{Error, Settings, run};

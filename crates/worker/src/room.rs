@@ -152,7 +152,7 @@ fn make_private(path: &Path) -> io::Result<()> {
 }
 
 /// Removes a tree whose directories may forbid that to their owner, as some caches do.
-fn remove_tree(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

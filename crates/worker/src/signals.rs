@@ -18,16 +18,21 @@ const ASKING: [fn() -> SignalKind; 8] = [
     SignalKind::user_defined2,
 ];
 
-/// Hears what is ignored, and does nothing about it: the same for this process, but what is heard
-/// is not inherited.
-pub(crate) fn hear_ignored() {
+/// Whether this process ignores a signal, as `nohup` tells it to.
+pub fn ignores(kind: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    let ignored = ignored.unwrap_or_default();
+    ignored.unwrap_or_default() >> (kind.as_raw_value() - 1) & 1 == 1
+}
+
+/// Hears what is ignored, and does nothing about it: the same for this process, but what is heard
+/// is not inherited.
+pub(crate) fn hear_ignored() {
     for kind in ASKING.map(|kind| kind()) {
-        let is_ignored = ignored >> (kind.as_raw_value() - 1) & 1 == 1;
-        if is_ignored && let Err(error) = signal(kind) {
+        if ignores(kind)
+            && let Err(error) = signal(kind)
+        {
             tracing::warn!(
                 "scripts will ignore signal {}: {error}",
                 kind.as_raw_value()

@@ -50,6 +50,7 @@ impl From<ClientError> for Trouble {
             }),
             ClientError::NotFound(_)
             | ClientError::Unauthorized
+            | ClientError::NoToken { .. }
             | ClientError::Refused(_)
             | ClientError::ConsoleAt { .. }
             | ClientError::Strange { .. }

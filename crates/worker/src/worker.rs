@@ -130,6 +130,9 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
         () = worker.beats.beat(&worker.settings.name, &worker.client) => {}
         () = worker.leave() => tracing::warn!("leaving with claims in hand; they will lapse"),
     }
+    // What is left now was given up, and a store on the same disk may not even start beside it.
+    slots.shutdown().await;
+    worker.sweep().await;
     outcome
 }
 
@@ -165,6 +168,15 @@ impl Worker {
             stop,
             halt: CancellationToken::new(),
         })
+    }
+
+    /// Removes the rooms that nobody works in.
+    async fn sweep(&self) {
+        let rooms = self.rooms.clone();
+        let swept = tokio::task::spawn_blocking(move || rooms.sweep()).await;
+        if let Err(error) = swept.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            tracing::warn!("what was given up was not removed: {error}");
+        }
     }
 
     /// What to claim, and how much of it at once.
@@ -264,22 +276,25 @@ impl Worker {
         self.client.claim(wanted).await
     }
 
-    /// Whether a task has room to work in. What cannot be measured is not held against it.
+    /// Whether a task has room to work in.
     fn has_space(&self) -> bool {
+        let enough = self.has_space_for(0);
+        if !enough {
+            let directory = self.settings.directory.display();
+            tracing::warn!("claiming nothing: the disk of {directory} is nearly full");
+        }
+        enough
+    }
+
+    /// Whether the disk would not be nearly full with so many bytes more. What cannot be measured
+    /// is not held against it.
+    pub(crate) fn has_space_for(&self, bytes: u64) -> bool {
         let Ok(disk) = nix::sys::statvfs::statvfs(&self.settings.directory) else {
             return true;
         };
         let free = disk.blocks_available().saturating_mul(disk.fragment_size());
         let all = disk.blocks().saturating_mul(disk.fragment_size());
-        let enough = free >= least_free(all);
-        if !enough {
-            let directory = self.settings.directory.display();
-            tracing::warn!(
-                free,
-                "claiming nothing: the disk of {directory} is nearly full"
-            );
-        }
-        enough
+        free >= least_free(all).saturating_add(bytes)
     }
 
     async fn perform(self: &Arc<Self>, claim: Claim) {

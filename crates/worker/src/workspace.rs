@@ -28,6 +28,8 @@ use snapshot::{Changes, Snapshot};
 
 /// Pieces between the network and the disk: enough that neither waits for the other's turn.
 const PIECES: usize = 8;
+/// The file of the layer that a task leaves.
+const LAYER: &str = "layer";
 
 /// Lays `layers` of `build` over each other in the empty directory `workspace`.
 ///
@@ -102,23 +104,18 @@ pub(crate) async fn look(room: &Room) -> Result<Snapshot, Trouble> {
     blocking(move || look().map_err(doing("workspace"))).await
 }
 
-/// What the task left behind.
+/// What the task left behind, in a file of the room.
 #[derive(Debug)]
-pub(crate) struct Saved {
-    /// The layer with everything that is different, if anything is.
-    pub(crate) layer: Option<LayerRef>,
+pub(crate) struct Packed {
+    /// The size of the layer with everything that is different; 0 if nothing is.
+    pub(crate) bytes: u64,
     /// How many sockets, pipes and devices stay behind.
     pub(crate) skipped: usize,
 }
 
-/// Stores what is different since `before`.
-pub(crate) async fn save(
-    client: &Client,
-    held: &Held,
-    before: Snapshot,
-    room: &Room,
-) -> Result<Saved, Trouble> {
-    let (workspace, file) = (room.workspace(), room.file("layer"));
+/// Packs what is different since `before`. The workspace is not needed afterwards.
+pub(crate) async fn pack(before: Snapshot, room: &Room) -> Result<Packed, Trouble> {
+    let (workspace, file) = (room.workspace(), room.file(LAYER));
     let target = file.clone();
     let (changes, skipped) = blocking(move || -> Result<(Changes, usize), Trouble> {
         let now = Snapshot::take(&workspace).map_err(doing("workspace"))?;
@@ -130,27 +127,32 @@ pub(crate) async fn save(
     })
     .await?;
     if changes.is_empty() {
-        return Ok(Saved {
-            layer: None,
-            skipped,
-        });
+        return Ok(Packed { bytes: 0, skipped });
     }
-    let size = tokio::fs::metadata(&file)
-        .await
-        .map_err(doing("layer"))?
-        .len();
-    if size > MAX_BLOB {
-        let detail = format!("the task changed {size} bytes of the workspace, over {MAX_BLOB}");
+    let file = tokio::fs::metadata(&file).await.map_err(doing("layer"))?;
+    let bytes = file.len();
+    if bytes > MAX_BLOB {
+        let detail = format!("the task changed {bytes} bytes of the workspace, over {MAX_BLOB}");
         return Err(Failure::LimitExceeded { detail }.into());
     }
-    let bytes = client.put_layer(held, &file).await?;
+    Ok(Packed { bytes, skipped })
+}
+
+/// Stores what was packed; `None` if nothing is different.
+pub(crate) async fn store(
+    client: &Client,
+    held: &Held,
+    room: &Room,
+    packed: &Packed,
+) -> Result<Option<LayerRef>, Trouble> {
+    if packed.bytes == 0 {
+        return Ok(None);
+    }
+    let bytes = client.put_layer(held, &room.file(LAYER)).await?;
     let (ticket, attempt) = (held.ticket.ticket.clone(), held.attempt);
-    Ok(Saved {
-        layer: Some(LayerRef {
-            ticket,
-            attempt,
-            bytes,
-        }),
-        skipped,
-    })
+    Ok(Some(LayerRef {
+        ticket,
+        attempt,
+        bytes,
+    }))
 }

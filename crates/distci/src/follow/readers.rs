@@ -5,12 +5,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use distci_client::{Client, ClientError, ConsoleFrom};
+use distci_client::Client;
 use distci_model::id::{Attempt, BuildRef, TaskName};
 use distci_model::wire::{BuildPhase, TaskState};
 use tokio::sync::{mpsc, watch};
 
 use super::News;
+use crate::reading::Reading;
 
 /// How long a frontend holds a question about which there is no news.
 const WAIT: Duration = Duration::from_secs(25);
@@ -99,28 +100,9 @@ impl ConsoleReader {
         if attempt > Attempt::new(1) {
             self.tell(News::Attempt(self.console, attempt)).await;
         }
-        let mut from = ConsoleFrom {
-            attempt: Some(attempt),
-            offset: 0,
-        };
-        loop {
-            let read = self
-                .client
-                .console(&self.build, &self.task, from, WAIT)
-                .await;
-            let chunk = match read {
-                Ok(chunk) => chunk,
-                // The attempt ended before it said anything.
-                Err(ClientError::NotFound(_)) => break,
-                Err(error) => return Err(error.into()),
-            };
-            from.offset += chunk.bytes.len() as u64;
-            if !chunk.bytes.is_empty() {
-                self.tell(News::Text(self.console, chunk.bytes)).await;
-            }
-            if chunk.complete && from.offset >= chunk.length {
-                break;
-            }
+        let mut reading = Reading::of(&self.client, &self.build, &self.task, attempt);
+        while let Some(bytes) = reading.next(WAIT).await? {
+            self.tell(News::Text(self.console, bytes)).await;
         }
         self.tell(News::AttemptOver(self.console)).await;
         Ok(())

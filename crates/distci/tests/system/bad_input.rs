@@ -29,6 +29,21 @@ fn lint_names_line_path_and_what_was_meant() -> Result<()> {
 }
 
 #[test]
+fn a_file_that_is_no_text_is_refused() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("job.json");
+    std::fs::write(&file, b"{\"job_id\": \"\xff\"}")?;
+    let (code, stdout, stderr) = run(distci().args(["lint", "--json"]).arg(&file))?;
+    ensure!(
+        code == 1 && stdout.contains("\"column\": 13"),
+        "{code}: {stdout}{stderr}"
+    );
+    let (code, _, stderr) = run(distci().args(["lint", "/dev/zero"]))?;
+    ensure!(code == 1, "{code}: {stderr}");
+    Ok(())
+}
+
+#[test]
 fn exec_refuses_before_it_begins() -> Result<()> {
     for text in [
         "{",
@@ -95,6 +110,22 @@ fn without_the_token_nothing_is_done() -> Result<()> {
         .env("DISTCI_TOKEN", "wrong");
     let (code, _, stderr) = run(&mut command)?;
     ensure!(code == 4, "exit code {code}: {stderr}");
+    let mut command = distci();
+    let (code, _, stderr) = run(command.args(["--url", url.trim(), "jobs", "--data", "/nowhere"]))?;
+    ensure!(
+        code == 4 && stderr.contains("no token for"),
+        "{code}: {stderr}"
+    );
+    let mut command = distci();
+    let slash = format!("{}/", url.trim());
+    command
+        .args(["--url", &slash, "jobs", "--data"])
+        .arg(dir.path());
+    let (code, _, stderr) = run(&mut command)?;
+    ensure!(
+        code == 0,
+        "the token of {slash} is not found: {code}, {stderr}"
+    );
     let token = std::fs::metadata(dir.path().join("token"))?;
     let mode = std::os::unix::fs::PermissionsExt::mode(&token.permissions());
     ensure!(mode & 0o777 == 0o600, "the token's mode is {mode:o}");

@@ -50,8 +50,10 @@ fn the_exit_code_tells_what_happened() -> Result<()> {
     let server = start(folder.path())?;
     set_script(&server, "fails", "exit 7")?;
     set_script(&server, "hangs", "sleep 86400")?;
-    let expected: [(&[&str], i32); 8] = [
+    let expected: [(&[&str], i32); 10] = [
         (&["trigger", "fails", "--follow"], 1),
+        (&["logs", "fails#1", "-f"], 1),
+        (&["logs", "fails#1", "-f", "--task", "t"], 1),
         (&["trigger", "hangs", "--follow", "--timeout", "0"], 124),
         (&["cancel", "hangs#1"], 0),
         (&["logs", "hangs#1", "-f"], 3),
@@ -70,6 +72,58 @@ fn the_exit_code_tells_what_happened() -> Result<()> {
         code == 2 && stderr.contains("standalone"),
         "{code}: {stderr}"
     );
+    Ok(())
+}
+
+#[test]
+fn a_followed_task_ends_with_the_verdict_of_its_build() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = start(folder.path())?;
+    let task = |name: &str, script: &str, needs: &[&str]| {
+        let params = serde_json::json!({ "script": script });
+        serde_json::json!({ "name": name, "type": "execute-shell", "params": params, "needs": needs })
+    };
+    let tasks = [
+        task("good", "echo fine", &[]),
+        task("bad", "sleep 1; exit 1", &["good"]),
+    ];
+    server.set_job(&serde_json::json!({ "job_id": "job", "tasks": tasks }))?;
+    server.ask(&["trigger", "job"])?;
+    let mut logs = server.client();
+    let (code, stdout, stderr) = run(logs.args(["logs", "job#1", "-f", "--task", "good"]))?;
+    ensure!(code == 1 && stdout == "fine\n", "{code}: {stdout}{stderr}");
+    Ok(())
+}
+
+#[test]
+fn many_artifacts_come_in_order() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = start(&folder.path().join("data"))?;
+    let make = serde_json::json!({ "script": "for i in $(seq 100 150); do echo $i > $i; done" });
+    let publish = serde_json::json!({ "artifacts": ["*"] });
+    let tasks = [
+        serde_json::json!({ "name": "make", "type": "execute-shell", "params": make }),
+        serde_json::json!({ "name": "publish", "type": "publish-artifacts", "params": publish }),
+    ];
+    server.set_job(&serde_json::json!({ "job_id": "many", "tasks": tasks }))?;
+    server.ask(&["trigger", "many", "--follow"])?;
+    let out = folder.path().join("out");
+    let output = out.to_str().context("odd path")?;
+    let said = server.ask(&["artifacts", "many", "get", "-o", output])?;
+    let names: Vec<String> = (100..=150)
+        .map(|i| out.join(i.to_string()).display().to_string())
+        .collect();
+    assert_eq!(said.lines().collect::<Vec<_>>(), names);
+    assert_eq!(std::fs::read_to_string(out.join("137"))?, "137\n");
+    Ok(())
+}
+
+#[test]
+fn a_stale_address_is_named() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("url"), "http://127.0.0.1:1\n")?;
+    let (code, _, stderr) = run(distci().arg("--data").arg(folder.path()).arg("jobs"))?;
+    ensure!(code == 2 && stderr.contains("stale"), "{code}: {stderr}");
     Ok(())
 }
 

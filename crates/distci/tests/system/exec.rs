@@ -53,6 +53,15 @@ fn a_chain_with_a_missing_link_does_not_begin() -> Result<()> {
 
 #[test]
 fn an_interrupt_cancels_and_cleans_up() -> Result<()> {
+    ends_by(Signal::SIGINT)
+}
+
+#[test]
+fn a_lost_terminal_cancels_and_cleans_up() -> Result<()> {
+    ends_by(Signal::SIGHUP)
+}
+
+fn ends_by(signal: Signal) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = script_job(folder.path(), "slow", "echo begun; sleep 86400")?;
     let temporary = folder.path().join("tmp");
@@ -63,7 +72,7 @@ fn an_interrupt_cancels_and_cleans_up() -> Result<()> {
     let mut stdout = BufReader::new(child.stdout.take().context("no output")?);
     let mut line = String::new();
     stdout.read_line(&mut line)?;
-    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
+    kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
     let status = child.wait()?;
     ensure!(line == "[t] begun\n", "{line}");
     ensure!(status.code() == Some(3), "{status}");

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use distci_model::outcome::{Fault, Outcome};
+use distci_model::outcome::{Fault, Outcome, Verdict};
 use distci_model::wire::{BuildPhase, BuildView, TaskState};
 
 use crate::rig::{Process, Server, distci, eventually, processes_with, run};
@@ -193,6 +193,26 @@ fn a_full_disk_is_our_fault_and_said() -> Result<()> {
         }
     );
     ensure!(full && run.attempt.get() == 3, "{build:?}");
+    Ok(())
+}
+
+#[test]
+fn a_standalone_gets_over_a_task_that_fills_its_disk() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let small = Small::mount(dir.path())?;
+    let server = Server::start(&small.0.join("data"), &["standalone"])?;
+    let task = |name: &str, script: &str| job(&[(name, script)]);
+    server.set_job(&task("fill", "cat /dev/zero > big || echo no more; exit 3"))?;
+    server.ask(&["trigger", "job"])?;
+    let build = finished(&server)?;
+    let fails = matches!(
+        build.tasks.first().context("no task")?.state,
+        TaskState::Finished { ref run } if run.result.outcome.verdict() == Verdict::Failure
+    );
+    ensure!(fails, "{build:?}");
+    printed(&server, "fill", "failure: exit code 3")?;
+    server.set_job(&task("again", "echo room again"))?;
+    server.ask(&["trigger", "job", "--follow"])?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use futures::StreamExt;
 use tokio::time::Instant;
 
 use super::patterns::Pattern;
-use super::{Errand, Perform, seconds};
+use super::{Errand, Perform, artifacts_in_words, seconds};
 use crate::trouble::{Trouble, blocking, doing};
 use crate::workspace::path::EntryPath;
 use crate::workspace::tree::Tree;
@@ -43,7 +43,8 @@ async fn copy(copy: &CopyArtifacts, errand: &Errand<'_>) -> Result<TaskResult, T
         fetch(copy, errand, &build, artifact).await?;
     }
     let took = seconds(begun.elapsed());
-    let what = format!("copied {count} artifacts of {build}, {bytes} bytes in {took}");
+    let copied = artifacts_in_words(count);
+    let what = format!("copied {copied} of {build}, {bytes} bytes in {took}");
     errand.console.say(&what).await;
     Ok(TaskResult::of(Outcome::Success))
 }

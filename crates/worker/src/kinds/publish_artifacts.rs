@@ -15,7 +15,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use super::patterns::Pattern;
-use super::{Errand, Perform, seconds};
+use super::{Errand, Perform, artifacts_in_words, seconds};
 use crate::trouble::{Trouble, blocking, doing};
 use crate::workspace::layer;
 use crate::workspace::path::EntryPath;
@@ -64,7 +64,8 @@ async fn publish(publish: &PublishArtifacts, errand: &Errand<'_>) -> Result<Task
     errand
         .console
         .say(&format!(
-            "published {count} artifacts, {bytes} bytes in {took}"
+            "published {}, {bytes} bytes in {took}",
+            artifacts_in_words(count)
         ))
         .await;
     Ok(TaskResult {
