@@ -184,14 +184,24 @@ impl Store {
                 };
                 self.archive(transaction, key, &before, archived).await
             }
-            Next::Park | Next::Again => {
-                transaction.replace(key, &before, &after)?;
-                match transaction.commit(&*self.coordination).await? {
-                    Some(_) if parks => Ok(Tried::Done(CommitReply::Over)),
-                    Some(_) => self.again(key, &after).await,
-                    None => Ok(Tried::Again),
-                }
-            }
+            Next::Park | Next::Again => self.go_on(transaction, key, &before, after).await,
+        }
+    }
+
+    /// The commit of a build that goes on: parked until there is news, or still held.
+    async fn go_on(
+        &self,
+        mut transaction: Transaction,
+        key: &TicketKey,
+        before: &Read<Build>,
+        after: Build,
+    ) -> Result<Tried<CommitReply>, StoreError> {
+        transaction.replace(key, before, &after)?;
+        let parked = after.ticket.state == TicketState::Parked;
+        match transaction.commit(&*self.coordination).await? {
+            Some(_) if parked => Ok(Tried::Done(CommitReply::Over)),
+            Some(_) => self.again(key, &after).await,
+            None => Ok(Tried::Again),
         }
     }
 

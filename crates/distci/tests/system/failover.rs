@@ -48,18 +48,23 @@ fn attempts(build: &BuildView) -> Vec<u32> {
 const FIRST_HANGS: &str =
     "echo this is attempt $DISTCI_ATTEMPT\n[ $DISTCI_ATTEMPT -gt 1 ] || sleep 86400";
 
-#[test]
-fn a_killed_worker_loses_its_attempt_and_nothing_else() -> Result<()> {
-    let (data, dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let server = Server::start(data.path(), &["frontend"])?;
-    let worker = server.worker(&dir.path().join("first"))?;
+/// Brings a build to where its second of three tasks hangs in its first attempt.
+fn hang_in_the_middle(server: &Server) -> Result<()> {
     server.set_job(&job(&[
         ("before", "echo kept > file"),
         ("hang", FIRST_HANGS),
         ("after", "cat file"),
     ]))?;
     server.ask(&["trigger", "job"])?;
-    printed(&server, "hang", "this is attempt 1")?;
+    printed(server, "hang", "this is attempt 1")
+}
+
+#[test]
+fn a_killed_worker_loses_its_attempt_and_nothing_else() -> Result<()> {
+    let (data, dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let server = Server::start(data.path(), &["frontend"])?;
+    let worker = server.worker(&dir.path().join("first"))?;
+    hang_in_the_middle(&server)?;
     worker.kill()?;
     let here = dir.path().to_string_lossy().into_owned();
     eventually("the end of the dead worker's processes", || {
@@ -84,13 +89,7 @@ fn a_killed_worker_loses_its_attempt_and_nothing_else() -> Result<()> {
 fn a_killed_standalone_resumes_where_it_was() -> Result<()> {
     let data = tempfile::tempdir()?;
     let mut server = Server::start(data.path(), &["standalone", "--slots", "2"])?;
-    server.set_job(&job(&[
-        ("before", "echo kept > file"),
-        ("hang", FIRST_HANGS),
-        ("after", "cat file"),
-    ]))?;
-    server.ask(&["trigger", "job"])?;
-    printed(&server, "hang", "this is attempt 1")?;
+    hang_in_the_middle(&server)?;
     server.kill()?;
     let server = Server::start(data.path(), &["standalone", "--slots", "2"])?;
     let build = finished(&server)?;
