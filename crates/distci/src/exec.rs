@@ -107,7 +107,11 @@ async fn start(room: &Room, arguments: &Exec, plan: &Plan) -> Result<Local> {
         // Who runs a file here means this machine, whatever it is labelled.
         labels: worker::labels(plan.labels.clone()),
         git_credentials: arguments.git_credentials.clone(),
-        ..worker::settings(worker::new_name()?, arguments.slots, directory)
+        ..worker::settings(
+            worker::identity(worker::new_name()?)?,
+            arguments.slots,
+            directory,
+        )
     })?;
     Ok(local)
 }

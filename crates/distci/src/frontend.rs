@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
-use distci_model::id::WorkerName;
+use distci_model::id::WorkerId;
 
 use crate::cli::Frontend;
 use crate::connection::{Connection, Home};
@@ -38,7 +38,7 @@ impl Service {
     pub(crate) async fn start(
         connection: &Connection,
         listen: SocketAddr,
-        dead_worker: Option<WorkerName>,
+        dead_worker: Option<WorkerId>,
     ) -> Result<Self> {
         let signals = Signals::listen()?;
         let home = home(connection)?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow};
 use distci_client::{Client, Token};
 use distci_frontend::Frontend;
-use distci_model::id::WorkerName;
+use distci_model::id::WorkerId;
 use distci_store::Store;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
@@ -49,7 +49,7 @@ pub(crate) struct Place<'a> {
     /// What opens it.
     pub(crate) token: Token,
     /// The worker that ran here before, and is dead.
-    pub(crate) dead_worker: Option<WorkerName>,
+    pub(crate) dead_worker: Option<WorkerId>,
 }
 
 impl Local {

@@ -1,12 +1,12 @@
 //! `distci standalone`: store, frontend and a worker of every kind in one process.
 //!
-//! Owns the name of its worker on disk: when a killed standalone is started again, the claims of
+//! Owns the identity of its worker on disk: when a killed standalone is started again, the claims of
 //! the worker that died with it need not wait for their lease.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use distci_model::id::WorkerName;
+use distci_model::id::WorkerId;
 
 use crate::cli::Standalone;
 use crate::connection::Connection;
@@ -15,30 +15,30 @@ use crate::frontend::{Service, home};
 use crate::worker;
 
 pub(crate) async fn run(connection: &Connection, arguments: Standalone) -> Result<Exit> {
-    let name_file = home(connection)?.path().join("worker-name");
-    let before: Option<WorkerName> = std::fs::read_to_string(&name_file)
+    let file = home(connection)?.path().join("worker-id");
+    let before: Option<WorkerId> = std::fs::read_to_string(&file)
         .ok()
-        .and_then(|name| name.trim().parse().ok());
+        .and_then(|id| id.trim().parse().ok());
     // The store's lock has been taken when this returns: that worker's process is gone.
     let mut service = Service::start(connection, arguments.listen, before).await?;
-    let name = worker::new_name()?;
-    write_name(&name_file, &name)?;
+    let id = worker::identity(worker::new_name()?)?;
+    write_id(&file, &id)?;
     let directory: PathBuf = service.home.path().join("worker");
     let settings = distci_worker::Settings {
         labels: worker::labels(arguments.labels),
         git_credentials: arguments.git_credentials,
-        ..worker::settings(name, arguments.slots, directory)
+        ..worker::settings(id, arguments.slots, directory)
     };
     service.local.start_worker(settings)?;
     service.serve().await
 }
 
-/// Before the worker claims anything, so that no claim is by a name that nobody knows.
-fn write_name(file: &std::path::Path, name: &WorkerName) -> Result<()> {
+/// Before the worker claims anything, so that no claim is by a worker that nobody knows.
+fn write_id(file: &std::path::Path, id: &WorkerId) -> Result<()> {
     let place = || file.display().to_string();
     let folder = file.parent().with_context(place)?;
     let new = tempfile::NamedTempFile::new_in(folder).with_context(place)?;
-    std::fs::write(new.path(), format!("{name}\n")).with_context(place)?;
+    std::fs::write(new.path(), format!("{id}\n")).with_context(place)?;
     new.persist(file).with_context(place)?;
     Ok(())
 }

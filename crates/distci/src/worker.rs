@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use data_encoding::HEXLOWER;
 use distci_model::capability::{Kind, Label};
-use distci_model::id::WorkerName;
+use distci_model::id::{SessionId, WorkerId, WorkerName};
 use distci_worker::Settings;
 use tokio_util::sync::CancellationToken;
 
@@ -27,10 +27,10 @@ pub(crate) async fn run(connection: &Connection, arguments: Worker) -> Result<Ex
         labels: labels(arguments.labels),
         once: arguments.once,
         git_credentials: arguments.git_credentials,
-        ..settings(name, arguments.slots, directory(arguments.dir)?)
+        ..settings(identity(name)?, arguments.slots, directory(arguments.dir)?)
     };
     let frontends = client.frontends().join(" ");
-    tracing::info!(worker = %settings.name, slots = settings.slots, %frontends, "worker starts");
+    tracing::info!(worker = %settings.id.name, slots = settings.slots, %frontends, "worker starts");
     let stop = CancellationToken::new();
     let mut signals = Signals::listen()?;
     let working = distci_worker::run(settings, client, stop.clone());
@@ -53,9 +53,9 @@ pub(crate) async fn run(connection: &Connection, arguments: Worker) -> Result<Ex
 }
 
 /// A worker of every kind without labels.
-pub(crate) fn settings(name: WorkerName, slots: usize, directory: PathBuf) -> Settings {
+pub(crate) fn settings(id: WorkerId, slots: usize, directory: PathBuf) -> Settings {
     Settings {
-        name,
+        id,
         kinds: Kind::ALL.to_vec(),
         labels: Vec::new(),
         slots,
@@ -82,6 +82,14 @@ pub(crate) fn labels(given: Vec<Label>) -> Vec<Label> {
         }
     }
     labels
+}
+
+/// This run of the worker of that name.
+pub(crate) fn identity(name: WorkerName) -> Result<WorkerId> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).context("no randomness")?;
+    let session = SessionId::from_random(bytes);
+    Ok(WorkerId { name, session })
 }
 
 /// The machine's name with a random end, so that no two runs share one.

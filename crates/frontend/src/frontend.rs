@@ -8,8 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
-use distci_model::id::WorkerName;
-use distci_model::ticket::worker_mark;
+use distci_model::id::WorkerId;
 use distci_store::coordination::Clock;
 use distci_store::{Store, StoreError};
 use tokio::net::TcpListener;
@@ -31,7 +30,7 @@ pub struct Settings {
     /// The wall clock.
     pub clock: Clock,
     /// A worker that is known to be dead: its claims are given up at once.
-    pub dead_worker: Option<WorkerName>,
+    pub dead_worker: Option<WorkerId>,
 }
 
 /// Why a frontend did not start.
@@ -133,8 +132,8 @@ async fn overstayed(stop: CancellationToken) {
 }
 
 /// Gives up what a dead worker held.
-async fn bury(app: &App, worker: &WorkerName) -> Result<(), StoreError> {
-    let mark = worker_mark(worker);
+async fn bury(app: &App, worker: &WorkerId) -> Result<(), StoreError> {
+    let mark = worker.mark();
     for name in app.store.list_claims().await? {
         let distci_model::ticket::IndexName::Claim(claim) = name else {
             continue;

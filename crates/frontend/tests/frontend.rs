@@ -9,7 +9,7 @@ use distci_frontend::{Frontend, Settings};
 use distci_model::Timestamp;
 use distci_model::capability::Capabilities;
 use distci_model::config::JobConfig;
-use distci_model::id::{RequestId, WorkerName};
+use distci_model::id::{RequestId, WorkerId};
 use distci_store::blobs::Blobs;
 use distci_store::coordination::Clock;
 use distci_store::coordination::simulator::{Faults, Simulator};
@@ -42,7 +42,7 @@ impl Scene {
         }
     }
 
-    async fn start(&self, dead_worker: Option<WorkerName>) -> Result<Frontend> {
+    async fn start(&self, dead_worker: Option<WorkerId>) -> Result<Frontend> {
         let settings = Settings {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             token: "t".into(),
@@ -148,13 +148,19 @@ async fn a_stop_answers_held_requests_and_ends() -> Result<()> {
 async fn what_a_dead_worker_held_is_queued_again_at_the_start() -> Result<()> {
     let scene = Scene::new();
     scene.post_build().await?;
-    let (dead, request) = ("dead".parse::<WorkerName>()?, RequestId::derive("d"));
+    let (dead, request) = (
+        "dead 0123abcd".parse::<WorkerId>()?,
+        RequestId::in_session(&"0123abcd".parse()?, [0; 12]),
+    );
     let queue = scene.store.list_queue().await?;
     let Some(distci_model::ticket::IndexName::Queue(entry)) = queue.first() else {
         anyhow::bail!("nothing is queued");
     };
     let at = Timestamp::UNIX_EPOCH;
-    let claimed = scene.store.claim(&entry.key, &dead, &request, at).await?;
+    let claimed = scene
+        .store
+        .claim(&entry.key, &dead.name, &request, at)
+        .await?;
     ensure!(matches!(claimed, Claiming::Claimed(_)));
     let frontend = scene.start(Some(dead)).await?;
     let text = answer(send(&frontend, "POST", "/claims", &claim("alive", 30)).await?).await?;

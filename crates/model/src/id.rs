@@ -63,6 +63,19 @@ fn check_key(what: &'static str, text: &str, length: usize) -> Result<(), Invali
     }
 }
 
+fn check_hex(what: &'static str, text: &str, length: usize) -> Result<(), InvalidId> {
+    let hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+    if text.len() == length && text.as_bytes().iter().all(hex) {
+        Ok(())
+    } else {
+        Err(InvalidId::new(
+            what,
+            text,
+            "has the wrong number of lower-case hex digits",
+        ))
+    }
+}
+
 /// The first `length` base-32 characters of the BLAKE3 hash of `parts`, each length-prefixed.
 pub(crate) fn digest_text(context: &str, parts: &[&[u8]], length: usize) -> String {
     let mut hasher = blake3::Hasher::new_derive_key(context);
@@ -157,15 +170,12 @@ text_id!(
     ClassId, "class id", |what, text| check_key(what, text, 10)
 );
 text_id!(
+    /// One run of a worker's process: two that bear the same name are told apart by it; 8 hex digits.
+    SessionId, "session id", |what, text| check_hex(what, text, 8)
+);
+text_id!(
     /// A 128-bit request id drawn by the client and kept across its retries; 32 hex digits.
-    RequestId, "request id", |what, text| {
-        let hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
-        if text.len() == 32 && text.as_bytes().iter().all(hex) {
-            Ok(())
-        } else {
-            Err(InvalidId::new(what, text, "is not 32 lower-case hex digits"))
-        }
-    }
+    RequestId, "request id", |what, text| check_hex(what, text, 32)
 );
 
 impl JobKey {
@@ -228,9 +238,58 @@ impl RequestId {
         Self::from_random(bytes)
     }
 
-    /// The first eight digits, as index names carry them.
+    /// A request id of one run of a worker, by which its claims are known to be its own.
+    pub fn in_session(session: &SessionId, random: [u8; 12]) -> Self {
+        Self(format!("{session}{}", HEXLOWER.encode(&random)))
+    }
+
+    /// The session that the request belongs to, if it is a worker's.
+    pub fn session(&self) -> SessionId {
+        SessionId(self.0.get(..8).unwrap_or_default().to_owned())
+    }
+
+    /// The eight digits after the session's, as index names carry them.
     pub fn short(&self) -> &str {
-        self.0.get(..8).unwrap_or_default()
+        self.0.get(8..16).unwrap_or_default()
+    }
+}
+
+impl SessionId {
+    /// A session id from 4 random bytes; randomness is the caller's.
+    pub fn from_random(bytes: [u8; 4]) -> Self {
+        Self(HEXLOWER.encode(&bytes))
+    }
+}
+
+/// One run of one worker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WorkerId {
+    /// What people call it.
+    pub name: WorkerName,
+    /// Which run of it.
+    pub session: SessionId,
+}
+
+impl WorkerId {
+    /// First characters of a hash of both, as claim markers carry it.
+    pub fn mark(&self) -> String {
+        let parts = [self.name.0.as_bytes(), self.session.0.as_bytes()];
+        digest_text("distci worker mark v1", &parts, 8)
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.session)
+    }
+}
+
+impl FromStr for WorkerId {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let (name, session) = text.split_once(' ').unwrap_or((text, ""));
+        let (name, session) = (name.parse()?, session.parse()?);
+        Ok(Self { name, session })
     }
 }
 

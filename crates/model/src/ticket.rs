@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Timestamp;
-use crate::id::{Attempt, BuildNumber, ClassId, JobKey, RequestId, TicketKey, WorkerName};
+use crate::id::{
+    Attempt, BuildNumber, ClassId, JobKey, RequestId, TicketKey, WorkerId, WorkerName,
+};
 use crate::outcome::TaskResult;
 
 /// Most urgent is 0.
@@ -176,7 +178,7 @@ pub struct ClaimName {
     pub attempt: Attempt,
     /// Control or task, which sets the lease.
     pub control: bool,
-    /// Hash of the worker's name.
+    /// Mark of the [`WorkerId`].
     pub worker: String,
     /// First digits of the claiming request.
     pub request: String,
@@ -197,9 +199,14 @@ pub enum IndexName {
     Claim(ClaimName),
 }
 
-/// First characters of a hash of a worker's name, as claim markers carry it.
-pub fn worker_mark(worker: &WorkerName) -> String {
-    crate::id::digest_text("distci worker mark v1", &[worker.as_str().as_bytes()], 8)
+impl Claimed {
+    /// The run of the worker that holds the claim.
+    pub fn holder(&self) -> WorkerId {
+        WorkerId {
+            name: self.worker.clone(),
+            session: self.request.session(),
+        }
+    }
 }
 
 impl Ticket {
@@ -218,7 +225,7 @@ impl Ticket {
                 key: key.clone(),
                 attempt: self.attempt,
                 control: matches!(self.duty, Duty::Control),
-                worker: worker_mark(&claimed.worker),
+                worker: claimed.holder().mark(),
                 request: claimed.request.short().to_owned(),
                 job: self.job.short().to_owned(),
                 class: self.class.clone(),

@@ -14,7 +14,8 @@ use crate::capability::{Capabilities, Kind};
 use crate::config::{ConfigProblem, JobConfig};
 use crate::decide::Decision;
 use crate::id::{
-    Attempt, BuildNumber, BuildRef, JobId, RequestId, TaskName, TicketKey, WorkerName,
+    Attempt, BuildNumber, BuildRef, JobId, RequestId, SessionId, TaskName, TicketKey, WorkerId,
+    WorkerName,
 };
 use crate::order::TaskOrder;
 use crate::outcome::Outcome;
@@ -222,11 +223,22 @@ pub struct ClaimRequest {
     pub worker: WorkerName,
     /// What it offers.
     pub capabilities: Capabilities,
-    /// The same in every retry: it finds the claim that an earlier try made.
+    /// The same in every retry: it finds the claim that an earlier try made. It begins with the
+    /// digits of the worker's session.
     pub request: RequestId,
     /// Seconds to wait, at most [`MAX_WAIT`].
     #[serde(default)]
     pub wait: u64,
+}
+
+impl ClaimRequest {
+    /// The run of the worker that asks.
+    pub fn holder(&self) -> WorkerId {
+        WorkerId {
+            name: self.worker.clone(),
+            session: self.request.session(),
+        }
+    }
 }
 
 /// A claimed ticket.
@@ -301,8 +313,14 @@ pub enum CommitReply {
 pub struct BeatRequest {
     /// Who asks.
     pub worker: WorkerName,
+    /// Which run of it.
+    pub session: SessionId,
     /// The claims that it holds.
     pub held: Vec<Held>,
+    /// The claim requests whose answers it still waits for. What this run of the worker has claimed
+    /// and is neither here nor held was claimed in vain: nobody got the answer.
+    #[serde(default)]
+    pub pending: Vec<RequestId>,
     /// Seconds to wait for news, at most [`MAX_WAIT`].
     #[serde(default)]
     pub wait: u64,
@@ -338,6 +356,10 @@ pub enum Standing {
 pub struct BeatReply {
     /// One for each.
     pub standings: Vec<Standing>,
+    /// Seconds since this frontend last told the others whom it hears; a worker that is told of
+    /// many is better heard by another.
+    #[serde(default)]
+    pub unheard: u64,
 }
 
 /// One published file of a build.

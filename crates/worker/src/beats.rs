@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use distci_client::{Client, ClientError};
-use distci_model::id::WorkerName;
+use distci_model::id::WorkerId;
 use distci_model::wire::{BeatReply, BeatRequest, Held, Standing};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -71,7 +71,7 @@ impl Beats {
     }
 
     /// Beats for as long as it is polled.
-    pub(crate) async fn beat(&self, worker: &WorkerName, client: &Client) {
+    pub(crate) async fn beat(&self, worker: &WorkerId, client: &Client) {
         let mut heard = Instant::now();
         loop {
             if self.claims().held.is_empty() {
@@ -95,7 +95,7 @@ impl Beats {
     }
 
     /// Beats for the claims that there are, until there is none.
-    async fn beat_on(&self, worker: &WorkerName, client: &Client, heard: &mut Instant) {
+    async fn beat_on(&self, worker: &WorkerId, client: &Client, heard: &mut Instant) {
         loop {
             let soonest = Instant::now() + SETTLING;
             let request = self.request(worker, WAIT);
@@ -110,7 +110,7 @@ impl Beats {
         }
     }
 
-    fn request(&self, worker: &WorkerName, wait: u64) -> BeatRequest {
+    fn request(&self, worker: &WorkerId, wait: u64) -> BeatRequest {
         let claims = self.claims();
         let held = claims.held.iter();
         let held = held.map(|(held, listener)| Held {
@@ -118,8 +118,10 @@ impl Beats {
             ..held.clone()
         });
         BeatRequest {
-            worker: worker.clone(),
+            worker: worker.name.clone(),
+            session: worker.session.clone(),
             held: held.collect(),
+            pending: Vec::new(),
             wait,
         }
     }
@@ -194,6 +196,10 @@ mod tests {
 
     use super::*;
 
+    fn worker() -> WorkerId {
+        "w 0123abcd".parse().unwrap()
+    }
+
     fn held() -> Held {
         let ticket: TicketKey = format!("{}.{}", "b".repeat(16), "t".repeat(16))
             .parse()
@@ -208,6 +214,7 @@ mod tests {
     fn reply(standing: Standing) -> BeatReply {
         BeatReply {
             standings: vec![standing],
+            unheard: 0,
         }
     }
 
@@ -215,7 +222,7 @@ mod tests {
     async fn what_became_of_a_claim_is_heard_and_repeated_to_the_frontend() {
         let (beats, interrupts) = (Beats::default(), Interrupts::default());
         let keeping = beats.keep(&held(), &interrupts);
-        let worker: WorkerName = "w".parse().unwrap();
+        let worker = worker();
         let mut heard = Instant::now();
         beats.hear(
             &beats.request(&worker, 0),
@@ -235,7 +242,7 @@ mod tests {
     async fn a_claim_survives_ten_minutes_without_news_and_no_longer() {
         let (beats, interrupts) = (Beats::default(), Interrupts::default());
         let keeping = beats.keep(&held(), &interrupts);
-        let request = beats.request(&"w".parse().unwrap(), 0);
+        let request = beats.request(&worker(), 0);
         let mut heard = Instant::now();
         tokio::time::advance(CUT_OFF / 2).await;
         beats.hear(&request, Err(ClientError::Unauthorized), &mut heard);

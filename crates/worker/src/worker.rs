@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use distci_client::{Client, ClientError, new_request_id};
+use distci_client::{Client, ClientError};
 use distci_model::capability::{Capabilities, Capability, Kind, Label};
-use distci_model::id::{RequestId, WorkerName};
+use distci_model::id::{RequestId, WorkerId};
 use distci_model::wire::{Claim, ClaimRequest, Held, Standing, Work};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -47,8 +47,8 @@ const LEAST_FREE: RangeInclusive<u64> = 64 * 1024 * 1024..=4 * 1024 * 1024 * 102
 /// What a worker is told.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Its name, for people.
-    pub name: WorkerName,
+    /// Its name, for people, and which run of it this is.
+    pub id: WorkerId,
     /// What it does.
     pub kinds: Vec<Kind>,
     /// The labels that it carries.
@@ -127,7 +127,7 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
     };
     tokio::select! {
         () = work => {}
-        () = worker.beats.beat(&worker.settings.name, &worker.client) => {}
+        () = worker.beats.beat(&worker.settings.id, &worker.client) => {}
         () = worker.leave() => tracing::warn!("leaving with claims in hand; they will lapse"),
     }
     // What is left now was given up, and a store on the same disk may not even start beside it.
@@ -241,10 +241,10 @@ impl Worker {
         loop {
             let id = match request.take() {
                 Some(id) => id,
-                None => new_request_id().map_err(Error::Claim)?,
+                None => self.new_request().map_err(Error::Claim)?,
             };
             let wanted = ClaimRequest {
-                worker: self.settings.name.clone(),
+                worker: self.settings.id.name.clone(),
                 capabilities: capabilities.clone(),
                 request: id.clone(),
                 wait: CLAIM_WAIT,
@@ -265,6 +265,12 @@ impl Worker {
                 Err(error) => return Err(Error::Claim(error)),
             }
         }
+    }
+
+    fn new_request(&self) -> Result<RequestId, ClientError> {
+        let mut random = [0; 12];
+        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(RequestId::in_session(&self.settings.id.session, random))
     }
 
     async fn ask(&self, wanted: &ClaimRequest) -> Result<Option<Claim>, ClientError> {

@@ -49,7 +49,7 @@ impl Scene {
     async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let (frontend, folder) = (Frontend::start().await, tempfile::tempdir().unwrap());
         let mut settings = Settings {
-            name: "w1".parse().unwrap(),
+            id: "w1 0123abcd".parse().unwrap(),
             kinds: Kind::ALL[1..].to_vec(),
             labels: vec!["linux".parse().unwrap()],
             slots: 1,

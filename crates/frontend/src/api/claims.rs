@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use distci_model::id::Attempt;
-use distci_model::ticket::{ClaimName, QueueName, TicketState, worker_mark};
+use distci_model::ticket::{ClaimName, QueueName, TicketState};
 use distci_model::wire::{BeatReply, BeatRequest, Claim, ClaimRequest, Held, Problem, Standing};
 use distci_store::{Claiming, StoreError};
 use futures::StreamExt;
@@ -77,7 +77,7 @@ fn marker(request: &ClaimRequest, entry: QueueName, attempt: Attempt) -> ClaimNa
         control: entry.key.ticket.is_control(),
         key: entry.key,
         attempt,
-        worker: worker_mark(&request.worker),
+        worker: request.holder().mark(),
         request: request.request.short().to_owned(),
         job: entry.job,
         class: entry.class,
@@ -87,7 +87,7 @@ fn marker(request: &ClaimRequest, entry: QueueName, attempt: Attempt) -> ClaimNa
 
 /// The claim that an earlier try of this request made, whose answer got lost.
 async fn earlier(app: &App, request: &ClaimRequest) -> Result<Option<Claim>, StoreError> {
-    let mark = worker_mark(&request.worker);
+    let mark = request.holder().mark();
     let Some(key) = app.leases.claimed_by(&mark, request.request.short()) else {
         return Ok(None);
     };
@@ -132,7 +132,10 @@ pub(super) async fn beat(
             .zip(&standings)
             .any(|(held, now)| held.standing != *now);
         if news || calls.is_empty() {
-            return Ok(Answer(BeatReply { standings }));
+            return Ok(Answer(BeatReply {
+                standings,
+                unheard: 0,
+            }));
         }
         let mut any: FuturesUnordered<_> = calls.iter_mut().map(watch::Receiver::changed).collect();
         let called = tokio::select! {
@@ -140,7 +143,10 @@ pub(super) async fn beat(
             () = app.stop.cancelled() => false,
         };
         if !called {
-            return Ok(Answer(BeatReply { standings }));
+            return Ok(Answer(BeatReply {
+                standings,
+                unheard: 0,
+            }));
         }
     }
 }

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 
 fn work(program: &str, frontend: &str, directory: &str) -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings {
-        name: "w".parse()?,
+        id: "w 0123abcd".parse()?,
         kinds: Kind::ALL.to_vec(),
         labels: Vec::new(),
         slots: 4,

@@ -242,7 +242,11 @@ async fn beat(shared: &Shared, body: &[u8]) -> Reply {
         .await
         .ok();
     let standings = request.held.iter().map(look).collect();
-    axum::Json(BeatReply { standings }).into_response()
+    axum::Json(BeatReply {
+        standings,
+        unheard: 0,
+    })
+    .into_response()
 }
 
 fn append(shared: &Shared, ticket: &TicketKey, query: &str, body: &[u8]) -> Reply {

@@ -163,7 +163,7 @@ async fn every_worker_gets_a_ticket_of_its_own() -> Result<()> {
 
 fn beat(claim: &Claim, standing: &str, wait: u64) -> Value {
     let held = json!({ "ticket": claim.ticket, "attempt": claim.attempt, "standing": standing });
-    json!({ "worker": "w", "held": [held], "wait": wait })
+    json!({ "worker": "w", "session": "00000000", "held": [held], "wait": wait })
 }
 
 #[tokio::test(start_paused = true)]

@@ -150,7 +150,7 @@ async fn a_malformed_body_is_told_where() -> Result<()> {
         .await?
         .problem(400)?;
     let held = json!({ "ticket": "a".repeat(16) + "." + &"a".repeat(16), "attempt": 1 });
-    let beat = json!({ "worker": "w", "held": vec![held; 1025] });
+    let beat = json!({ "worker": "w", "session": "00000000", "held": vec![held; 1025] });
     scene.post("/beats", &beat).await?.problem(400)?;
     let parameters: serde_json::Map<_, _> = (0..257)
         .map(|number| (format!("P{number}"), json!("")))
