@@ -73,6 +73,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(cluster::queue))
         .routes(routes!(cluster::workers))
         .routes(routes!(cluster::demand))
+        .routes(routes!(cluster::frontends))
         .routes(routes!(cluster::metrics))
         .routes(routes!(claims::claim))
         .routes(routes!(claims::beat))

@@ -10,9 +10,12 @@ use distci_store::Store;
 use distci_store::coordination::Clock;
 use tokio_util::sync::CancellationToken;
 
+use crate::barrier::Barrier;
 use crate::board::Board;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
+use crate::pulse::Pulse;
 use crate::signals::Signals;
 
 /// What every handler works with. Cheap to clone.
@@ -21,9 +24,14 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) board: Board,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) barrier: Barrier,
     pub(crate) metrics: Arc<Metrics>,
     /// Rings when a build may have changed.
     pub(crate) builds: Arc<Signals<BuildKey>>,
+    /// Rings when the claim of a request, by its worker's mark and its own, may have been made.
+    pub(crate) requests: Arc<Signals<(String, String)>>,
     /// Rings when the console of a ticket may have grown or ended.
     pub(crate) consoles: Arc<Signals<TicketKey>>,
     /// Held requests answer when this is cancelled.
@@ -33,12 +41,17 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(store: Store, clock: Clock, stop: CancellationToken) -> Self {
+        let peers = Arc::<Peers>::default();
         Self {
             store,
-            board: Board::default(),
+            board: Board::new(Arc::clone(&peers)),
+            peers,
+            pulse: Arc::default(),
+            barrier: Barrier::default(),
             leases: Arc::default(),
             metrics: Arc::default(),
             builds: Arc::default(),
+            requests: Arc::default(),
             consoles: Arc::default(),
             stop,
             clock,

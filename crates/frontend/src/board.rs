@@ -6,21 +6,39 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use distci_model::capability::Capabilities;
 use distci_model::id::{ClassId, WorkerName};
 use distci_model::ticket::QueueName;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use crate::peers::Peers;
+
+/// How much later each frontend claims a ticket than the one before it in the order. Longer than the
+/// news of a claim take, so that few races are lost.
+const RANK: Duration = Duration::from_millis(10);
+/// How far a worker looks for a ticket that no other frontend claims before this one.
+const WINDOW: usize = 64;
 
 /// The matching of one frontend. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Board(Arc<Mutex<State>>);
+pub(crate) struct Board {
+    state: Arc<Mutex<State>>,
+    peers: Arc<Peers>,
+    /// Rung when an entry begins to ripen.
+    ripening: Arc<Notify>,
+}
 
 #[derive(Debug, Default)]
 struct State {
     queue: HashMap<ClassId, BTreeSet<QueueName>>,
     classes: HashMap<ClassId, Capabilities>,
     offered: HashSet<QueueName>,
+    /// Entries that other frontends may claim before us, until then.
+    unripe: HashMap<QueueName, Instant>,
+    ripening: BTreeSet<(Instant, QueueName)>,
     profiles: HashMap<Capabilities, VecDeque<Waiter>>,
 }
 
@@ -68,8 +86,16 @@ pub(crate) struct Waiting {
 }
 
 impl Board {
+    /// A board that takes turns with these.
+    pub(crate) fn new(peers: Arc<Peers>) -> Self {
+        Self {
+            peers,
+            ..Self::default()
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the requirements of a class are known here.
@@ -85,14 +111,38 @@ impl Board {
     /// Adds a queued ticket, and offers it to a waiting worker that fits.
     pub(crate) fn add(&self, entry: &QueueName) {
         let class = entry.class.clone();
-        let new = self
-            .lock()
-            .queue
-            .entry(class)
-            .or_default()
-            .insert(entry.clone());
-        if new {
+        let rank = self.peers.claim_rank(entry);
+        {
+            let mut state = self.lock();
+            if !state.queue.entry(class).or_default().insert(entry.clone()) {
+                return;
+            }
+            if rank > 0 {
+                state.ripen(entry, Instant::now() + RANK * rank);
+            }
+        }
+        if rank == 0 {
             self.match_entry(entry);
+        } else {
+            self.ripening.notify_one();
+        }
+    }
+
+    /// Offers what the other frontends have left, as long as it is polled.
+    pub(crate) async fn ripen(&self) {
+        loop {
+            let first = self.lock().ripening.first().cloned();
+            let Some((at, entry)) = first else {
+                self.ripening.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(at) => {
+                    self.lock().ripe(&entry);
+                    self.match_entry(&entry);
+                }
+                () = self.ripening.notified() => {}
+            }
         }
     }
 
@@ -100,6 +150,7 @@ impl Board {
     pub(crate) fn remove(&self, entry: &QueueName) {
         let mut state = self.lock();
         state.offered.remove(entry);
+        state.ripe(entry);
         if let Some(entries) = state.queue.get_mut(&entry.class) {
             entries.remove(entry);
             if entries.is_empty() {
@@ -134,7 +185,7 @@ impl Board {
         capabilities: &Capabilities,
     ) -> Result<Offer, oneshot::Receiver<Offer>> {
         let mut state = self.lock();
-        if let Some(entry) = state.best(capabilities) {
+        if let Some(entry) = state.best(capabilities, &self.peers) {
             return Ok(self.offer(&mut state, entry));
         }
         let (offer, promise) = oneshot::channel();
@@ -168,7 +219,7 @@ impl Board {
                 .queue
                 .get(&entry.class)
                 .is_some_and(|set| set.contains(entry));
-            if !queued || state.offered.contains(entry) {
+            if !queued || state.offered.contains(entry) || state.unripe.contains_key(entry) {
                 return;
             }
             let Some(waiter) = state.waiter_for(&entry.class) else {
@@ -204,6 +255,22 @@ impl Board {
         state.queue.iter().map(row).collect()
     }
 
+    /// The classes that requests wait for here, at most `most`, in order.
+    pub(crate) fn wanted(&self, most: usize) -> Vec<ClassId> {
+        let state = self.lock();
+        let open = |waiters: &VecDeque<Waiter>| waiters.iter().any(|w| !w.offer.is_closed());
+        let profiles = state.profiles.iter().filter(|(_, waiters)| open(waiters));
+        let profiles: Vec<&Capabilities> = profiles.map(|(offered, _)| offered).collect();
+        let wanted = state
+            .classes
+            .iter()
+            .filter(|(_, requires)| profiles.iter().any(|offered| offered.satisfy(requires)));
+        let mut wanted: Vec<ClassId> = wanted.map(|(class, _)| class.clone()).collect();
+        wanted.sort_unstable();
+        wanted.truncate(most);
+        wanted
+    }
+
     /// Every claim request that waits here.
     pub(crate) fn waiting(&self) -> Vec<Waiting> {
         let state = self.lock();
@@ -221,17 +288,39 @@ impl Board {
 }
 
 impl State {
-    fn best(&self, capabilities: &Capabilities) -> Option<QueueName> {
+    fn ripen(&mut self, entry: &QueueName, at: Instant) {
+        self.unripe.insert(entry.clone(), at);
+        self.ripening.insert((at, entry.clone()));
+    }
+
+    fn ripe(&mut self, entry: &QueueName) {
+        if let Some(at) = self.unripe.remove(entry) {
+            self.ripening.remove(&(at, entry.clone()));
+        }
+    }
+
+    /// Among the first entries that fit, those that are ours to claim before any other frontend;
+    /// with none of them, what the others have left.
+    fn best(&self, capabilities: &Capabilities, peers: &Peers) -> Option<QueueName> {
         let fits = |class: &ClassId| {
             self.classes
                 .get(class)
                 .is_some_and(|requires| capabilities.satisfy(requires))
         };
         let fitting = self.queue.iter().filter(|(class, _)| fits(class));
-        fitting
-            .filter_map(|(_, entries)| entries.iter().find(|entry| !self.offered.contains(*entry)))
-            .min_by_key(|entry| (entry.priority, entry.stamp))
-            .cloned()
+        let free = |entry: &&QueueName| {
+            !self.offered.contains(*entry) && !self.unripe.contains_key(*entry)
+        };
+        let first = |entries: &'_ BTreeSet<QueueName>| {
+            let window = entries.iter().filter(free).take(WINDOW);
+            window
+                .map(|entry| (peers.claim_rank(entry) > 0, entry.clone()))
+                .min_by_key(|(others, entry)| (entry.priority, *others, entry.stamp))
+        };
+        let found = fitting.filter_map(|(_, entries)| first(entries));
+        found
+            .min_by_key(|(others, entry)| (entry.priority, *others, entry.stamp))
+            .map(|(_, entry)| entry)
     }
 
     /// The worker that has waited longest in the first profile that fits.

@@ -1,7 +1,7 @@
 //! The one map from what went wrong to what the client is told.
 //!
 //! Owns status codes and the stable codes of problems: malformed 400, unknown 404, lost race 409 or
-//! 412, too large 413, lost store 503, our bug 500. Every error leaves as problem+json with the
+//! 412, past 410, too large 413, lost store 503, our bug 500. Every error leaves as problem+json with the
 //! request's id.
 
 use axum::body::{Body, to_bytes};
@@ -91,6 +91,7 @@ impl From<StoreError> for ApiError {
             StoreError::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found"),
             StoreError::Stale { .. } => (StatusCode::PRECONDITION_FAILED, "stale"),
             StoreError::AttemptOver { .. } => (StatusCode::CONFLICT, "attempt-over"),
+            StoreError::Gone => (StatusCode::GONE, "gone"),
             StoreError::Offset { .. } => (StatusCode::CONFLICT, "offset"),
             StoreError::Refused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             StoreError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),

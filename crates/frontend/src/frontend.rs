@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::{api, mirror};
+use crate::{api, mirror, pulse};
 
 /// How long requests may take to end once the frontend stops.
 const GRACE: Duration = Duration::from_secs(10);
@@ -84,7 +84,7 @@ impl Frontend {
             }
         });
         let mut tasks = JoinSet::new();
-        let (follow, expire) = (app.clone(), app);
+        let (follow, expire, beat, board) = (app.clone(), app.clone(), app.clone(), app.board);
         let token = stop.clone();
         tasks.spawn(async move {
             mirror::follow(follow, token).await;
@@ -93,6 +93,19 @@ impl Frontend {
         let token = stop.clone();
         tasks.spawn(async move {
             mirror::expire(expire, token).await;
+            Ok(())
+        });
+        let token = stop.clone();
+        tasks.spawn(async move {
+            pulse::beat(beat, address.to_string(), token).await;
+            Ok(())
+        });
+        let token = stop.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = board.ripen() => {}
+                () = token.cancelled() => {}
+            }
             Ok(())
         });
         let serve = axum::serve(listener, router);
@@ -143,7 +156,7 @@ async fn bury(app: &App, worker: &WorkerId) -> Result<(), StoreError> {
         }
         tracing::info!(ticket = %claim.key, attempt = %claim.attempt, "its worker died; queued again");
         match app.store.expire(&claim.key, claim.attempt, app.now()).await {
-            Ok(()) | Err(StoreError::AttemptOver { .. }) => {}
+            Ok(()) | Err(StoreError::AttemptOver { .. } | StoreError::Gone) => {}
             Err(error) => return Err(error),
         }
     }

@@ -1,22 +1,34 @@
 //! The leases: which claims there are, and when each was last heard of.
 //!
 //! Owns the decision that a worker is gone. It is taken on this process's own monotonic clock alone:
-//! a claim lapses when this frontend has not heard of it for its lease, not counting the time that
+//! a claim lapses when nobody has told this frontend of it for its lease, not counting the time that
 //! this frontend itself was asleep. A wrong guess costs a restart, never data: the attempt number
-//! fences whoever was wrongly given up.
+//! fences whoever was wrongly given up. Never reads a clock: the time is an argument.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use distci_model::id::{Attempt, TicketKey};
-use distci_model::ticket::{ClaimName, Duty};
+use distci_model::ticket::{ClaimHash, ClaimName, Duty};
 use distci_model::wire::Standing;
+use tokio::time::Instant;
 
 /// How often leases are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 /// A gap between two looks that is this long was not only the scheduler.
 const ASLEEP: Duration = Duration::from_secs(1);
+/// How much later each frontend gives a claim up than the one before it in the order of duty.
+const RANK: Duration = Duration::from_secs(5);
+/// If so many claims, and this part of all, have lapsed, it is the network and not the workers.
+const MANY: usize = 50;
+const MANY_PERCENT: usize = 30;
+/// How long workers get to be heard again then.
+const MERCY: Duration = Duration::from_secs(30);
+/// And how many are given up in one look after that: 48 a second.
+const FEW: usize = 12;
+/// How long a claim is missing from its own worker's beats before nobody knows of it.
+const ORPHANED: Duration = Duration::from_secs(5);
 
 /// The claims that there are.
 #[derive(Debug, Default)]
@@ -25,13 +37,57 @@ pub(crate) struct Leases(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     claims: HashMap<TicketKey, Seen>,
+    by_hash: HashMap<ClaimHash, TicketKey>,
     looked: Option<Instant>,
+    many_since: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Seen {
     claim: ClaimName,
+    hash: ClaimHash,
+    /// When the marker was first seen, or a beat heard of, here or elsewhere.
     at: Instant,
+    /// When its worker was last heard here.
+    heard: Option<Instant>,
+    /// Since when its worker does not know of it.
+    orphaned: Option<Instant>,
+}
+
+/// A claim that nobody was heard of for too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lapsed {
+    pub(crate) key: TicketKey,
+    pub(crate) attempt: Attempt,
+    at: Instant,
+}
+
+impl State {
+    fn insert(&mut self, claim: ClaimName, at: Instant) {
+        let hash = ClaimHash::of(&claim.key, claim.attempt);
+        let key = claim.key.clone();
+        self.by_hash.insert(hash, key.clone());
+        let seen = Seen {
+            claim,
+            hash,
+            at,
+            heard: None,
+            orphaned: None,
+        };
+        if let Some(before) = self.claims.insert(key, seen)
+            && before.hash != hash
+        {
+            self.by_hash.remove(&before.hash);
+        }
+    }
+
+    fn remove(&mut self, key: &TicketKey, is_it: impl Fn(&Seen) -> bool) {
+        if self.claims.get(key).is_some_and(is_it)
+            && let Some(gone) = self.claims.remove(key)
+        {
+            self.by_hash.remove(&gone.hash);
+        }
+    }
 }
 
 impl Leases {
@@ -42,55 +98,52 @@ impl Leases {
     /// A claim marker appeared.
     pub(crate) fn add(&self, claim: ClaimName, now: Instant) {
         let mut state = self.lock();
-        // A marker that only changed (cancel asked) is the same claim: its time goes on.
-        let known = state
-            .claims
-            .get(&claim.key)
-            .filter(|seen| seen.claim.attempt == claim.attempt);
-        let at = known.map_or(now, |seen| seen.at);
-        state.claims.insert(claim.key.clone(), Seen { claim, at });
+        match state.claims.get_mut(&claim.key) {
+            // A marker that only changed (cancel asked) is the same claim: its time goes on.
+            Some(seen) if seen.claim.attempt == claim.attempt => seen.claim = claim,
+            Some(_) | None => state.insert(claim, now),
+        }
     }
 
     /// A claim was made here, of whose marker the news may be still to come: its request must find
     /// it at once. What the news said already stays.
     pub(crate) fn add_own(&self, claim: ClaimName, now: Instant) {
         let mut state = self.lock();
-        let known = state.claims.entry(claim.key.clone());
-        known.or_insert(Seen { claim, at: now });
+        if !state.claims.contains_key(&claim.key) {
+            state.insert(claim, now);
+        }
     }
 
     /// A claim turned out to be over.
     pub(crate) fn forget(&self, key: &TicketKey, attempt: Attempt) {
-        let mut state = self.lock();
-        if state
-            .claims
-            .get(key)
-            .is_some_and(|seen| seen.claim.attempt == attempt)
-        {
-            state.claims.remove(key);
-        }
+        self.lock()
+            .remove(key, |seen| seen.claim.attempt == attempt);
     }
 
     /// A claim marker is gone.
     pub(crate) fn remove(&self, claim: &ClaimName) {
-        let mut state = self.lock();
-        if state
-            .claims
-            .get(&claim.key)
-            .is_some_and(|seen| seen.claim == *claim)
-        {
-            state.claims.remove(&claim.key);
-        }
+        self.lock().remove(&claim.key, |seen| seen.claim == *claim);
     }
 
-    /// Makes the claims exactly these, after news were missed.
+    /// Makes the claims exactly these, after news were missed: whoever was heard of meanwhile is
+    /// not known, so all begin anew.
     pub(crate) fn reset(&self, claims: Vec<ClaimName>, now: Instant) {
-        let seen = |claim: ClaimName| (claim.key.clone(), Seen { claim, at: now });
+        let mut fresh = State::default();
+        for claim in claims {
+            fresh.insert(claim, now);
+        }
+        let mut state = self.lock();
+        for (key, seen) in &mut fresh.claims {
+            let known = state.claims.get(key);
+            let known = known.filter(|known| known.hash == seen.hash);
+            seen.heard = known.and_then(|known| known.heard);
+        }
+        fresh.looked = state.looked;
         // At once: a repeated request must find its claim at any time.
-        self.lock().claims = claims.into_iter().map(seen).collect();
+        *state = fresh;
     }
 
-    /// The holder was heard of. Gives what it is to be told; `None` if no such claim is known here.
+    /// The holder was heard here. Gives what it is to be told; `None` if no such claim is known.
     pub(crate) fn heard(
         &self,
         key: &TicketKey,
@@ -102,12 +155,66 @@ impl Leases {
             .claims
             .get_mut(key)
             .filter(|seen| seen.claim.attempt == attempt)?;
-        seen.at = now;
+        (seen.at, seen.heard) = (now, Some(now));
         Some(if seen.claim.cancel {
             Standing::Cancel
         } else {
             Standing::Held
         })
+    }
+
+    /// The claims whose holders were heard here since then.
+    pub(crate) fn heard_since(&self, then: Option<Instant>) -> Vec<ClaimHash> {
+        let state = self.lock();
+        let heard = state.claims.values().filter(|seen| match then {
+            Some(then) => seen.heard.is_some_and(|heard| heard >= then),
+            None => seen.heard.is_some(),
+        });
+        heard.map(|seen| seen.hash).collect()
+    }
+
+    /// The holders of these claims were heard elsewhere.
+    pub(crate) fn told(&self, hashes: &[ClaimHash], now: Instant) {
+        let mut state = self.lock();
+        let State {
+            claims, by_hash, ..
+        } = &mut *state;
+        let keys = hashes.iter().filter_map(|hash| by_hash.get(hash));
+        for key in keys {
+            if let Some(seen) = claims.get_mut(key) {
+                seen.at = now;
+            }
+        }
+    }
+
+    /// The claims of a run of a worker that it has not known of for a while: it neither holds them
+    /// nor waits for the answers to these requests. Nobody works on such a ticket.
+    pub(crate) fn orphans(
+        &self,
+        worker: &str,
+        held: &HashSet<(&TicketKey, Attempt)>,
+        pending: &HashSet<&str>,
+        now: Instant,
+    ) -> Vec<(TicketKey, Attempt)> {
+        let mut state = self.lock();
+        let mut orphans = Vec::new();
+        for seen in state.claims.values_mut() {
+            let claim = &seen.claim;
+            if claim.worker != worker {
+                continue;
+            }
+            if held.contains(&(&claim.key, claim.attempt))
+                || pending.contains(claim.request.as_str())
+            {
+                seen.orphaned = None;
+                continue;
+            }
+            let since = *seen.orphaned.get_or_insert(now);
+            if now.duration_since(since) >= ORPHANED {
+                orphans.push((claim.key.clone(), claim.attempt));
+            }
+        }
+        orphans
     }
 
     /// The claim that a request made, if it is known here.
@@ -130,31 +237,83 @@ impl Leases {
             .collect()
     }
 
-    /// The claims that have lapsed.
-    pub(crate) fn lapsed(&self, now: Instant) -> Vec<(TicketKey, Attempt)> {
+    /// The claims that have lapsed and are ours to give up: `rank` says how many others have that
+    /// duty before us. If very many lapse together nobody is given up for a while, and then few at
+    /// a time.
+    pub(crate) fn lapsed(
+        &self,
+        now: Instant,
+        rank: impl Fn(&TicketKey) -> Option<u32>,
+    ) -> Vec<Lapsed> {
         let mut state = self.lock();
-        let asleep = state
-            .looked
-            .map(|looked| now.saturating_duration_since(looked))
-            .filter(|gap| *gap > ASLEEP);
-        state.looked = Some(now);
-        if let Some(gap) = asleep {
-            // While we slept nobody could be heard.
-            state.claims.values_mut().for_each(|seen| seen.at += gap);
+        state.wake(now);
+        let silent = |seen: &Seen| now.duration_since(seen.at);
+        let lapsed: Vec<&Seen> = state
+            .claims
+            .values()
+            .filter(|seen| silent(seen) > lease(seen))
+            .collect();
+        let all = state.claims.len();
+        let many = lapsed.len() >= MANY && lapsed.len() * 100 > all * MANY_PERCENT;
+        let ours = lapsed.iter().filter(|seen| {
+            rank(&seen.claim.key).is_some_and(|rank| silent(seen) > lease(seen) + RANK * rank)
+        });
+        let ours = ours.map(|seen| Lapsed {
+            key: seen.claim.key.clone(),
+            attempt: seen.claim.attempt,
+            at: seen.at,
+        });
+        let mut ours: Vec<Lapsed> = ours.collect();
+        if !many {
+            state.many_since = None;
+            return ours;
         }
-        let is_lapsed = |seen: &&Seen| {
-            let duty = if seen.claim.control {
-                Duty::Control
-            } else {
-                Duty::Task
-            };
-            now.saturating_duration_since(seen.at) > duty.lease()
-        };
-        let lapsed = state.claims.values().filter(is_lapsed);
-        lapsed
-            .map(|seen| (seen.claim.key.clone(), seen.claim.attempt))
-            .collect()
+        let silent = lapsed.len();
+        let since = *state.many_since.get_or_insert_with(|| {
+            tracing::error!(
+                silent,
+                all,
+                "most workers fell silent at once: giving nobody up yet"
+            );
+            now
+        });
+        let mercy = now.duration_since(since) < MERCY;
+        ours.truncate(if mercy { 0 } else { FEW });
+        ours
     }
+
+    /// Those of the lapsed claims of which still nobody has heard.
+    pub(crate) fn still_lapsed(&self, mut lapsed: Vec<Lapsed>) -> Vec<Lapsed> {
+        let state = self.lock();
+        lapsed.retain(|claim| {
+            let seen = state.claims.get(&claim.key);
+            seen.is_some_and(|seen| seen.claim.attempt == claim.attempt && seen.at == claim.at)
+        });
+        lapsed
+    }
+}
+
+impl State {
+    /// While this frontend slept nobody could be heard.
+    fn wake(&mut self, now: Instant) {
+        let asleep = self
+            .looked
+            .map(|looked| now.duration_since(looked))
+            .filter(|gap| *gap > ASLEEP);
+        self.looked = Some(now);
+        if let Some(gap) = asleep {
+            self.claims.values_mut().for_each(|seen| seen.at += gap);
+        }
+    }
+}
+
+fn lease(seen: &Seen) -> Duration {
+    let duty = if seen.claim.control {
+        Duty::Control
+    } else {
+        Duty::Task
+    };
+    duty.lease()
 }
 
 #[cfg(test)]
@@ -179,13 +338,13 @@ mod tests {
     }
 
     /// Looks every tick until `end`, as the loop does; gives what had lapsed at the end.
-    fn look(leases: &Leases, start: Instant, end: Duration) -> Vec<(TicketKey, Attempt)> {
+    fn look(leases: &Leases, start: Instant, end: Duration) -> Vec<Lapsed> {
         let mut now = start;
         while now < start + end {
-            leases.lapsed(now);
+            leases.lapsed(now, |_| Some(0));
             now += TICK;
         }
-        leases.lapsed(start + end)
+        leases.lapsed(start + end, |_| Some(0))
     }
 
     #[test]
@@ -236,9 +395,9 @@ mod tests {
     fn time_asleep_does_not_count() {
         let (leases, start) = (Leases::default(), Instant::now());
         leases.add(claim(1), start);
-        leases.lapsed(start);
+        leases.lapsed(start, |_| Some(0));
         let woken = start + Duration::from_hours(1);
-        assert_eq!(leases.lapsed(woken), []);
+        assert_eq!(leases.lapsed(woken, |_| Some(0)), []);
         assert_eq!(look(&leases, woken, Duration::from_secs(29)), []);
         assert_eq!(
             look(
@@ -268,5 +427,89 @@ mod tests {
             leases.heard(&claim(1).key, Attempt::new(1), now),
             Some(Standing::Cancel)
         );
+    }
+
+    fn build(number: u64) -> ClaimName {
+        let job = JobKey::derive(&"j".parse().unwrap(), 0);
+        let build = BuildKey::derive(&job, BuildNumber::new(number).unwrap());
+        ClaimName {
+            key: TicketKey::control(build),
+            ..claim(1)
+        }
+    }
+
+    #[test]
+    fn what_another_frontend_heard_counts_and_is_not_told_again() {
+        let (leases, start) = (Leases::default(), Instant::now());
+        leases.add(claim(1), start);
+        let later = start + Duration::from_secs(20);
+        look(&leases, start, Duration::from_secs(20));
+        leases.told(&[ClaimHash::of(&claim(1).key, Attempt::new(1))], later);
+        assert_eq!(leases.heard_since(None), []);
+        assert_eq!(look(&leases, later, Duration::from_secs(29)), []);
+        leases.heard(&claim(1).key, Attempt::new(1), later);
+        assert_eq!(leases.heard_since(Some(later)).len(), 1);
+        assert_eq!(leases.heard_since(Some(later + TICK)), []);
+    }
+
+    #[test]
+    fn the_next_in_the_order_of_duty_waits_longer_and_a_stranger_for_ever() {
+        let (leases, start) = (Leases::default(), Instant::now());
+        leases.add(claim(1), start);
+        look(&leases, start, Duration::from_secs(31));
+        let now = start + Duration::from_secs(31);
+        assert_eq!(leases.lapsed(now, |_| Some(0)).len(), 1);
+        assert_eq!(leases.lapsed(now, |_| Some(1)).len(), 0);
+        assert_eq!(leases.lapsed(now, |_| None).len(), 0);
+        look(&leases, now, Duration::from_secs(5));
+        let now = now + Duration::from_secs(5);
+        assert_eq!(leases.lapsed(now, |_| Some(1)).len(), 1);
+    }
+
+    #[test]
+    fn who_is_heard_of_at_the_last_moment_is_spared() {
+        let (leases, start) = (Leases::default(), Instant::now());
+        leases.add(claim(1), start);
+        let lapsed = look(&leases, start, Duration::from_secs(31));
+        assert_eq!(leases.still_lapsed(lapsed.clone()), lapsed);
+        let hash = ClaimHash::of(&claim(1).key, Attempt::new(1));
+        leases.told(&[hash], start + Duration::from_secs(31));
+        assert_eq!(leases.still_lapsed(lapsed), []);
+    }
+
+    #[test]
+    fn if_most_workers_fall_silent_together_none_is_given_up_in_haste() {
+        let (leases, start) = (Leases::default(), Instant::now());
+        for number in 1..=100 {
+            leases.add(build(number), start);
+        }
+        let silent = Duration::from_secs(31);
+        assert_eq!(look(&leases, start, silent), []);
+        let later = start + silent;
+        assert_eq!(look(&leases, later, Duration::from_secs(29)), []);
+        assert_eq!(look(&leases, later, MERCY + TICK).len(), FEW);
+        // Those that are heard again make the others few.
+        for number in 1..=60 {
+            let key = build(number).key;
+            leases.heard(&key, Attempt::new(1), later + MERCY);
+        }
+        assert_eq!(leases.lapsed(later + MERCY + TICK, |_| Some(0)).len(), 40);
+    }
+
+    #[test]
+    fn a_claim_that_its_own_worker_does_not_know_is_an_orphan() {
+        let (leases, start) = (Leases::default(), Instant::now());
+        leases.add(claim(1), start);
+        let (held, pending) = (HashSet::new(), HashSet::from(["request"]));
+        let none = HashSet::new();
+        let ask = |pending, after| leases.orphans("worker", &held, pending, start + after);
+        assert_eq!(ask(&pending, Duration::from_secs(9)), []);
+        assert_eq!(ask(&none, Duration::from_secs(10)), []);
+        assert_eq!(ask(&none, Duration::from_secs(12)), []);
+        assert_eq!(ask(&pending, Duration::from_secs(13)), []);
+        assert_eq!(ask(&none, Duration::from_secs(14)), []);
+        assert_eq!(ask(&none, Duration::from_secs(20)).len(), 1);
+        let other = leases.orphans("other", &held, &none, start + Duration::from_secs(40));
+        assert_eq!(other, []);
     }
 }

@@ -7,12 +7,15 @@
 mod api;
 mod app;
 mod auth;
+mod barrier;
 mod board;
 mod error;
 mod frontend;
 mod leases;
 mod metrics;
 mod mirror;
+mod peers;
+mod pulse;
 mod signals;
 
 pub use api::openapi;

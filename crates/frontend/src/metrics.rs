@@ -4,7 +4,7 @@
 //! routes and methods, never jobs or builds.
 
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
@@ -46,8 +46,15 @@ pub(crate) struct Metrics {
     queued: Gauge<u64, AtomicU64>,
     claimed: Gauge<u64, AtomicU64>,
     waiting: Gauge<u64, AtomicU64>,
+    skew: Gauge<f64, AtomicU64>,
     /// Claims given up because their worker was silent.
     pub(crate) expired: Counter,
+    /// Claims given up because their worker does not know of them.
+    pub(crate) orphaned: Counter,
+    /// Tickets claimed here.
+    pub(crate) claims: Counter,
+    /// Tickets that another frontend claimed first.
+    pub(crate) races_lost: Counter,
 }
 
 impl Default for Metrics {
@@ -56,46 +63,74 @@ impl Default for Metrics {
         let requests = Family::<Answered, Histogram>::new_with_constructor(|| {
             Histogram::new(exponential_buckets(0.0005, 4.0, 9))
         });
-        let (queued, claimed, waiting) = (Gauge::default(), Gauge::default(), Gauge::default());
-        let expired = Counter::default();
-        let mut registry = Registry::with_prefix("distci");
-        registry.register(
-            "http_request_duration_seconds",
-            "Time to answer, held requests included",
-            requests.clone(),
-        );
-        registry.register(
-            "tickets_queued",
-            "Tickets that wait for a worker",
-            queued.clone(),
-        );
-        registry.register(
-            "tickets_claimed",
-            "Tickets that a worker has",
-            claimed.clone(),
-        );
-        registry.register(
-            "claims_waiting",
-            "Claim requests held here",
-            waiting.clone(),
-        );
-        registry.register(
-            "leases_expired",
-            "Claims of silent workers given up",
-            expired.clone(),
-        );
-        Self {
-            registry,
+        let mut metrics = Self {
+            registry: Registry::with_prefix("distci"),
             requests,
-            queued,
-            claimed,
-            waiting,
-            expired,
-        }
+            queued: Gauge::default(),
+            claimed: Gauge::default(),
+            waiting: Gauge::default(),
+            skew: Gauge::default(),
+            expired: Counter::default(),
+            orphaned: Counter::default(),
+            claims: Counter::default(),
+            races_lost: Counter::default(),
+        };
+        metrics.register();
+        metrics
     }
 }
 
 impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "http_request_duration_seconds",
+            "Time to answer, held requests included",
+            self.requests.clone(),
+        );
+        registry.register(
+            "tickets_queued",
+            "Tickets that wait for a worker",
+            self.queued.clone(),
+        );
+        registry.register(
+            "tickets_claimed",
+            "Tickets that a worker has",
+            self.claimed.clone(),
+        );
+        registry.register(
+            "claims_waiting",
+            "Claim requests held here",
+            self.waiting.clone(),
+        );
+        registry.register(
+            "leases_expired",
+            "Claims of silent workers given up",
+            self.expired.clone(),
+        );
+        registry.register(
+            "claims_orphaned",
+            "Claims given up because their worker does not know of them",
+            self.orphaned.clone(),
+        );
+        registry.register("claims", "Tickets claimed here", self.claims.clone());
+        registry.register(
+            "claim_races_lost",
+            "Tickets that another frontend claimed first",
+            self.races_lost.clone(),
+        );
+        registry.register(
+            "clock_skew_seconds",
+            "How far this clock and the store's are apart",
+            self.skew.clone(),
+        );
+    }
+
+    /// Notes how far this clock and the store's are apart.
+    pub(crate) fn skew(&self, skew: Duration) {
+        self.skew.set(skew.as_secs_f64());
+    }
+
     /// All of it as text.
     pub(crate) fn encode(&self, depth: Depth) -> String {
         self.queued.set(depth.queued as u64);

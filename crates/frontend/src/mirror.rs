@@ -1,25 +1,31 @@
 //! The mirror: keeps board and leases in step with the store's index.
 //!
-//! Owns the two loops of a frontend that nobody asks for: following the index, and giving up claims
-//! that have lapsed. Both derive everything from the store and may be run by any number of
-//! frontends at once.
+//! Owns two loops of a frontend that nobody asks for: following the store, and giving up claims that
+//! have lapsed. Both derive everything from the store and may be run by any number of frontends at
+//! once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use distci_model::ticket::{IndexName, QueueName};
-use distci_store::{IndexNews, StoreError};
+use distci_store::{ClusterNews, IndexNews, StoreError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::leases::TICK;
+use crate::leases::{Lapsed, TICK};
+use crate::pulse;
 
 /// How soon a mirror that could not be brought up to date is listed again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long it may take to learn all that the others know, before claims are given up.
+const FRESH: Duration = Duration::from_secs(10);
 
-/// Follows the index until `stop`.
+/// Follows the index and the other frontends until `stop`.
 pub(crate) async fn follow(app: App, stop: CancellationToken) {
     // Watched before listed: what happens in between is news.
     let (mut queue, mut claims) = (app.store.watch_queue(), app.store.watch_claims());
+    let mut cluster = app.store.watch_cluster();
+    let mut questions = app.barrier.questions();
     let mut applied = list(&app).await;
     loop {
         if let Err(error) = &applied {
@@ -27,19 +33,50 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
         }
         let behind = applied.is_err();
         let news = tokio::select! {
-            news = queue.next() => news,
-            news = claims.next() => news,
-            () = tokio::time::sleep(AGAIN), if behind => Some(IndexNews::Gap),
+            biased;
             () = stop.cancelled() => return,
+            news = queue.next() => news.map(News::Index),
+            news = claims.next() => news.map(News::Index),
+            news = cluster.next() => news.map(News::Cluster),
+            () = tokio::time::sleep(AGAIN), if behind => Some(News::Gap),
+            // Last: a question is answered when there is nothing else to take in.
+            Ok(()) = questions.changed(), if !behind => {
+                app.barrier.answer(*questions.borrow_and_update());
+                continue;
+            }
         };
         let Some(news) = news else {
             tracing::info!("the store is closed");
             return;
         };
-        // A mirror that is behind is made whole before it takes single news.
-        let news = if behind { IndexNews::Gap } else { news };
-        applied = apply(&app, news).await;
+        applied = match news {
+            // A mirror that is behind is made whole before it takes single news.
+            _ if behind => list(&app).await,
+            News::Gap | News::Index(IndexNews::Gap) | News::Cluster(ClusterNews::Gap) => {
+                list(&app).await
+            }
+            News::Index(news) => apply(&app, news).await,
+            News::Cluster(news) => hear(&app, news).await,
+        };
     }
+}
+
+enum News {
+    Index(IndexNews),
+    Cluster(ClusterNews),
+    Gap,
+}
+
+/// Takes in what the other frontends tell.
+async fn hear(app: &App, news: ClusterNews) -> Result<(), StoreError> {
+    match news {
+        ClusterNews::Members | ClusterNews::Gap => app.peers.set(app.store.members().await?),
+        ClusterNews::Digest(node) => {
+            let heard = app.store.heard_in(&node).await?;
+            app.leases.told(&heard, Instant::now());
+        }
+    }
+    Ok(())
 }
 
 async fn apply(app: &App, news: IndexNews) -> Result<(), StoreError> {
@@ -57,7 +94,9 @@ async fn apply(app: &App, news: IndexNews) -> Result<(), StoreError> {
         }
         IndexNews::Added(IndexName::Claim(claim)) => {
             let build = claim.key.build.clone();
+            let request = (claim.worker.clone(), claim.request.clone());
             app.leases.add(claim, Instant::now());
+            app.requests.ring(&request);
             app.builds.ring(&build);
         }
         IndexNews::Removed(IndexName::Claim(claim)) => {
@@ -88,8 +127,10 @@ async fn list(app: &App) -> Result<(), StoreError> {
             IndexName::Claim(claim) => claims.push(claim),
         }
     }
+    app.peers.set(app.store.members().await?);
     app.board.reset(&queue);
     app.leases.reset(claims, Instant::now());
+    app.requests.ring_all();
     app.builds.ring_all();
     app.consoles.ring_all();
     Ok(())
@@ -113,30 +154,58 @@ pub(crate) async fn expire(app: App, stop: CancellationToken) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = tick.tick() => expire_one_pass(&app).await,
+            _ = tick.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let lapsed = app
+            .leases
+            .lapsed(Instant::now(), |key| app.peers.duty_rank(key));
+        if lapsed.is_empty() {
+            continue;
+        }
+        tokio::select! {
+            () = give_up(&app, lapsed) => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-async fn expire_one_pass(app: &App) {
-    for (key, attempt) in app.leases.lapsed(Instant::now()) {
+/// Gives up those of the lapsed claims that no frontend has heard of. A write of our own comes first:
+/// once it is done, the news of every beat that others had published before are queued here, and
+/// once those are taken in, who is still silent was heard by nobody.
+async fn give_up(app: &App, lapsed: Vec<Lapsed>) {
+    let fresh = async {
+        pulse::publish(app).await?;
+        app.barrier.pass().await;
+        Ok::<_, StoreError>(())
+    };
+    match tokio::time::timeout(FRESH, fresh).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "lapsed claims stay while the store cannot be asked");
+            return tokio::time::sleep(AGAIN).await;
+        }
+        Err(_) => return tracing::warn!("lapsed claims stay while this frontend is behind"),
+    }
+    for Lapsed { key, attempt, .. } in app.leases.still_lapsed(lapsed) {
         match app.store.expire(&key, attempt, app.now()).await {
             Ok(()) => {
                 app.metrics.expired.inc();
                 tracing::warn!(ticket = %key, %attempt, "the worker is silent; queued again");
             }
             // Somebody else was first, or the holder finished after all.
-            Err(StoreError::AttemptOver { .. }) => app.leases.forget(&key, attempt),
+            Err(StoreError::AttemptOver { .. } | StoreError::Gone) => {
+                app.leases.forget(&key, attempt);
+            }
             // Of one claim alone: the others must not wait for somebody to mend it.
             Err(error @ StoreError::Corrupt { .. }) => {
                 tracing::error!(ticket = %key, %attempt, %error, "a lapsed claim stays");
+                tokio::time::sleep(AGAIN).await;
             }
             Err(error) => {
                 // The store is in trouble, and no other claim would fare better.
                 tracing::error!(ticket = %key, %attempt, %error, "lapsed claims stay for now");
-                tokio::time::sleep(AGAIN).await;
-                return;
+                return tokio::time::sleep(AGAIN).await;
             }
         }
     }

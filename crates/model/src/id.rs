@@ -170,6 +170,10 @@ text_id!(
     ClassId, "class id", |what, text| check_key(what, text, 10)
 );
 text_id!(
+    /// One session of a frontend with the store; 12 hex digits.
+    FrontendId, "frontend id", |what, text| check_hex(what, text, 12)
+);
+text_id!(
     /// One run of a worker's process: two that bear the same name are told apart by it; 8 hex digits.
     SessionId, "session id", |what, text| check_hex(what, text, 8)
 );
@@ -251,6 +255,13 @@ impl RequestId {
     /// The eight digits after the session's, as index names carry them.
     pub fn short(&self) -> &str {
         self.0.get(8..16).unwrap_or_default()
+    }
+}
+
+impl FrontendId {
+    /// A frontend id from 6 random bytes; randomness is the caller's.
+    pub fn from_random(bytes: [u8; 6]) -> Self {
+        Self(HEXLOWER.encode(&bytes))
     }
 }
 

@@ -190,6 +190,20 @@ pub struct ClaimName {
     pub cancel: bool,
 }
 
+/// A claim in a digest. Two claims that share one would merely keep each other alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClaimHash(pub u64);
+
+impl ClaimHash {
+    /// The hash of one claim of a ticket.
+    pub fn of(key: &TicketKey, attempt: Attempt) -> Self {
+        let claim = format!("{key}.{attempt}");
+        let hash = blake3::derive_key("distci claim hash v1", claim.as_bytes());
+        let (first, _) = hash.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        Self(u64::from_le_bytes(*first))
+    }
+}
+
 /// The index entry that a ticket has in its present state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum IndexName {

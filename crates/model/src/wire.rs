@@ -14,8 +14,8 @@ use crate::capability::{Capabilities, Kind};
 use crate::config::{ConfigProblem, JobConfig};
 use crate::decide::Decision;
 use crate::id::{
-    Attempt, BuildNumber, BuildRef, JobId, RequestId, SessionId, TaskName, TicketKey, WorkerId,
-    WorkerName,
+    Attempt, BuildNumber, BuildRef, FrontendId, JobId, RequestId, SessionId, TaskName, TicketKey,
+    WorkerId, WorkerName,
 };
 use crate::order::TaskOrder;
 use crate::outcome::Outcome;
@@ -429,6 +429,19 @@ pub struct WorkerView {
     pub waiting: usize,
     /// What it holds.
     pub claims: Vec<WorkerClaim>,
+}
+
+/// A frontend that serves the same store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FrontendView {
+    /// What it goes by, for as long as its session with the store lasts.
+    pub frontend: FrontendId,
+    /// Where it listens, as it says.
+    pub address: String,
+    /// Its version.
+    pub version: String,
+    /// Whether it is the one that answers.
+    pub here: bool,
 }
 
 /// A claim that a worker holds, for people.

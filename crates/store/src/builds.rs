@@ -63,7 +63,7 @@ impl Store {
         given: &BTreeMap<String, String>,
         at: Timestamp,
     ) -> Result<Posted, StoreError> {
-        until_done!(async {
+        until_done!(self.coordination, async {
             let job = self.read_job(job).await?;
             if let Some(number) = job.numbers.record.taken(&keys::request_mark(request)) {
                 let build = BuildRef {
@@ -132,7 +132,7 @@ impl Store {
     /// Makes sure that the requirements of a class can be looked up.
     pub(crate) async fn ensure_class(&self, requires: &Capabilities) -> Result<(), StoreError> {
         let path = keys::class(&requires.class());
-        until_done!(async {
+        until_done!(self.coordination, async {
             if self.coordination.get(&path).await?.is_some() {
                 return Ok(Tried::Done(()));
             }
@@ -148,11 +148,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`].
     pub async fn build_key(&self, id: &BuildRef) -> Result<BuildKey, StoreError> {
-        let job = self.read_job(&id.job).await?;
-        if id.number >= job.numbers.record.next {
-            return Err(StoreError::missing(format!("build {id}")));
-        }
-        Ok(BuildKey::derive(&job.key, id.number))
+        until_done!(self.coordination, async {
+            let job = self.read_job(&id.job).await?;
+            if id.number >= job.numbers.record.next {
+                return Err(StoreError::missing(format!("build {id}")));
+            }
+            Ok(Tried::Done(BuildKey::derive(&job.key, id.number)))
+        })
     }
 
     /// A build with everything about it.
@@ -160,7 +162,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`].
     pub async fn build(&self, id: &BuildRef) -> Result<BuildView, StoreError> {
-        until_done!(self.try_build(id))
+        until_done!(self.coordination, self.try_build(id))
     }
 
     async fn try_build(&self, id: &BuildRef) -> Result<Tried<BuildView>, StoreError> {
@@ -247,17 +249,19 @@ impl Store {
     }
 
     pub(crate) async fn find_build(&self, job: &Job, id: &BuildRef) -> Result<Found, StoreError> {
+        until_done!(self.coordination, self.try_find_build(job, id))
+    }
+
+    /// The job says which builds there are to whom it is known; a later one may have come since.
+    async fn try_find_build(&self, job: &Job, id: &BuildRef) -> Result<Tried<Found>, StoreError> {
         let missing = || StoreError::missing(format!("build {id}"));
-        if id.number >= job.numbers.record.next {
-            return Err(missing());
-        }
         let key = TicketKey::control(BuildKey::derive(&job.key, id.number));
         if let Some(build) = read(&*self.coordination, &keys::anchor(&key)).await? {
-            return Ok(Found::Active(Box::new(build)));
+            return Ok(Tried::Done(Found::Active(Box::new(build))));
         }
         let record = self.record(&job.key, id.number).await?;
         record
-            .map(|record| Found::Archived(Box::new(record)))
+            .map(|record| Tried::Done(Found::Archived(Box::new(record))))
             .ok_or_else(missing)
     }
 
@@ -307,7 +311,7 @@ impl Store {
     /// # Idempotence
     /// A second time, or after its end, nothing changes.
     pub async fn cancel_build(&self, id: &BuildRef, at: Timestamp) -> Result<(), StoreError> {
-        until_done!(async {
+        until_done!(self.coordination, async {
             let job = self.read_job(&id.job).await?;
             if let Found::Archived(_) = self.find_build(&job, id).await? {
                 return Ok(Tried::Done(()));

@@ -159,7 +159,7 @@ impl Store {
         task: &TaskName,
         attempt: Option<Attempt>,
     ) -> Result<ConsoleHome, StoreError> {
-        until_done!(self.try_console(id, task, attempt))
+        until_done!(self.coordination, self.try_console(id, task, attempt))
     }
 
     async fn try_console(

@@ -108,10 +108,13 @@ impl Store {
                     .await?;
             }
             // Only the holder stops tasks; whoever else asks learns below where it stands.
-            Err(StoreError::AttemptOver { .. }) => {}
+            Err(StoreError::AttemptOver { .. } | StoreError::Gone) => {}
             Err(error) => return Err(error),
         }
-        until_done!(self.try_commit(key, attempt, request, at))
+        until_done!(
+            self.coordination,
+            self.try_commit(key, attempt, request, at)
+        )
     }
 
     async fn cancel_tickets(
@@ -392,8 +395,8 @@ impl Store {
 /// answered with success.
 fn over_or_lost(decision: &Decision) -> Result<Tried<CommitReply>, StoreError> {
     match decision.next {
-        Next::Archive { .. } => Ok(Tried::Done(CommitReply::Over)),
-        Next::Park | Next::Again => Err(StoreError::AttemptOver { current: 0 }),
+        Next::Archive { .. } => Ok(Tried::Refused(CommitReply::Over)),
+        Next::Park | Next::Again => Err(StoreError::Gone),
     }
 }
 

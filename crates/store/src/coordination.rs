@@ -283,6 +283,9 @@ pub trait Coordination: Send + Sync + fmt::Debug {
     /// A dropped commit has an unknown outcome, as with [`CommitError::Unknown`].
     async fn commit(&self, ops: Vec<Op>) -> Result<Receipt, CommitError>;
 
+    /// Makes later reads of this handle show every commit that anybody was told of before this call.
+    async fn catch_up(&self) -> Result<(), ReadError>;
+
     /// News about everything strictly below `dir`, from before this call returns.
     ///
     /// # Ordering

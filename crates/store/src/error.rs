@@ -24,9 +24,13 @@ pub enum StoreError {
     /// The caller's attempt is over; somebody else has the ticket, or nobody.
     #[error("the attempt is over; the ticket is at attempt {current}")]
     AttemptOver {
-        /// The latest attempt; 0 if the ticket is gone.
+        /// The latest attempt.
         current: u32,
     },
+    /// The ticket is gone: its build took notice of how it ended, or is over itself. Nobody waits
+    /// for anything from any attempt.
+    #[error("the ticket is gone, for its build is past it")]
+    Gone,
     /// A console append does not begin where the console ends.
     #[error("the console ends at byte {length}")]
     Offset {
@@ -65,6 +69,24 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it says that what was asked cannot be, as far as the store could be seen. A server
+    /// that lags behind says so of what has just become possible.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        match self {
+            Self::NotFound { .. }
+            | Self::Stale { .. }
+            | Self::AttemptOver { .. }
+            | Self::Gone
+            | Self::Refused { .. } => true,
+            Self::Offset { .. }
+            | Self::TooLarge { .. }
+            | Self::Interrupted(_)
+            | Self::Full
+            | Self::Down(_)
+            | Self::Corrupt { .. } => false,
+        }
+    }
+
     /// There is no such thing.
     pub(crate) fn missing(what: impl Into<String>) -> Self {
         Self::NotFound { what: what.into() }

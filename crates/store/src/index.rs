@@ -6,6 +6,7 @@
 use distci_model::capability::Capabilities;
 use distci_model::id::ClassId;
 use distci_model::ticket::IndexName;
+use futures::future::try_join_all;
 
 use crate::coordination::{Event, NodePath, Watch};
 use crate::error::StoreError;
@@ -90,12 +91,18 @@ impl Store {
         dir: &NodePath,
         parse: fn(&str) -> Option<IndexName>,
     ) -> Result<Vec<IndexName>, StoreError> {
-        let mut names = Vec::new();
-        for shard in keys::shards() {
-            let listed = self.coordination.list(&dir.join(&shard)).await?;
-            names.extend(listed.iter().filter_map(|name| parse(name)));
-        }
-        Ok(names)
+        let names = self.list_shards(dir).await?;
+        Ok(names.iter().filter_map(|name| parse(name)).collect())
+    }
+
+    /// The names in all shards of a tree, asked for all at once: one round trip, not 256.
+    pub(crate) async fn list_shards(&self, dir: &NodePath) -> Result<Vec<String>, StoreError> {
+        let shards = keys::shards().map(|shard| {
+            let shard = dir.join(&shard);
+            async move { self.coordination.list(&shard).await }
+        });
+        let listed = try_join_all(shards).await?;
+        Ok(listed.into_iter().flatten().collect())
     }
 
     /// What a class requires.

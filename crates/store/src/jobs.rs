@@ -116,11 +116,8 @@ pub enum Expected {
 impl Store {
     /// The names of all jobs, in order.
     pub async fn job_ids(&self) -> Result<Vec<JobId>, StoreError> {
-        let mut ids = Vec::new();
-        for shard in keys::shards() {
-            let names = self.coordination.list(&keys::jobs().join(&shard)).await?;
-            ids.extend(names.iter().filter_map(|name| name.parse::<JobId>().ok()));
-        }
+        let names = self.list_shards(&keys::jobs()).await?;
+        let mut ids: Vec<JobId> = names.iter().filter_map(|name| name.parse().ok()).collect();
         ids.sort_unstable();
         Ok(ids)
     }
@@ -157,7 +154,7 @@ impl Store {
         config: &JobConfig,
         expected: Expected,
     ) -> Result<(JobView, Put), StoreError> {
-        until_done!(self.try_set_job(config, expected))
+        until_done!(self.coordination, self.try_set_job(config, expected))
     }
 
     async fn try_set_job(
@@ -286,7 +283,7 @@ impl Store {
     /// # Idempotence
     /// A removed job is swept again.
     pub async fn remove_job(&self, id: &JobId) -> Result<(), StoreError> {
-        let key = until_done!(self.try_remove_job(id))?;
+        let key = until_done!(self.coordination, self.try_remove_job(id))?;
         for prefix in keys::job_blobs(&key) {
             self.blobs.delete_prefix(&prefix).await?;
         }
@@ -326,17 +323,21 @@ impl Store {
 
     /// A live job.
     pub(crate) async fn read_job(&self, id: &JobId) -> Result<Job, StoreError> {
+        until_done!(self.coordination, self.try_read_job(id))
+    }
+
+    async fn try_read_job(&self, id: &JobId) -> Result<Tried<Job>, StoreError> {
         let missing = || StoreError::missing(format!("job \"{id}\""));
         let node: Option<Read<JobNode>> = read(&*self.coordination, &keys::job(id)).await?;
         let node = node.filter(|job| !job.record.removed).ok_or_else(missing)?;
         let numbers = read_numbers(self, id).await?;
         let key = JobKey::derive(id, node.record.incarnation);
-        Ok(Job {
+        Ok(Tried::Done(Job {
             id: id.clone(),
             key,
             node,
             numbers,
-        })
+        }))
     }
 
     /// One revision of a job's configuration.

@@ -6,7 +6,8 @@
 
 use distci_model::capability::Capabilities;
 use distci_model::id::{
-    Attempt, BuildKey, BuildNumber, ClassId, JobId, JobKey, RequestId, TicketId, TicketKey,
+    Attempt, BuildKey, BuildNumber, ClassId, FrontendId, JobId, JobKey, RequestId, TicketId,
+    TicketKey,
 };
 use distci_model::ticket::{ClaimName, IndexName, Priority, QueueName, Stamp};
 
@@ -28,6 +29,26 @@ fn shard(text: &str) -> String {
 /// The names of all shards.
 pub fn shards() -> impl Iterator<Item = String> {
     (0..SHARDS).map(|shard| format!("{shard:02x}"))
+}
+
+/// Where the frontends are.
+pub fn members() -> NodePath {
+    dir("fe")
+}
+
+/// A frontend's card.
+pub fn member(frontend: &FrontendId) -> NodePath {
+    members().join(frontend.as_str())
+}
+
+/// Where the frontends name the claims that they hear of.
+pub fn digests() -> NodePath {
+    dir("beat")
+}
+
+/// One node of a frontend's digest.
+pub fn digest(frontend: &FrontendId, part: usize) -> NodePath {
+    digests().join(&format!("{frontend}.{part}"))
 }
 
 /// Where all jobs are.

@@ -7,6 +7,7 @@
 mod artifacts;
 pub mod blobs;
 mod builds;
+mod cluster;
 mod consoles;
 mod control;
 pub mod coordination;
@@ -21,6 +22,7 @@ mod transaction;
 
 pub use artifacts::{OpenArtifact, Upload};
 pub use builds::{Posted, Which};
+pub use cluster::{Card, ClusterNews, ClusterWatch, DigestNode};
 pub use consoles::{ConsoleHome, ConsolePart};
 pub use error::StoreError;
 pub use index::{IndexNews, IndexWatch};

@@ -5,7 +5,7 @@
 //! what is stored (R6).
 
 use distci_model::Timestamp;
-use distci_model::build::Build;
+use distci_model::build::{Build, Progress};
 use distci_model::id::{Attempt, BuildRef, RequestId, TaskName, TicketKey, WorkerName};
 use distci_model::order::order;
 use distci_model::outcome::{Outcome, TaskResult};
@@ -58,7 +58,9 @@ impl Store {
             at,
         };
         if key.ticket.is_control() {
-            let claimed = self.transition::<Build>(key, intent).await?;
+            let claimed = self
+                .transition::<Build>(key, intent, Refusals::AsSeen)
+                .await?;
             let Some(build) = won(claimed) else {
                 return Ok(Claiming::Taken);
             };
@@ -73,7 +75,9 @@ impl Store {
                 },
             ))
         } else {
-            let claimed = self.transition::<Child>(key, intent).await?;
+            let claimed = self
+                .transition::<Child>(key, intent, Refusals::AsSeen)
+                .await?;
             let Some(child) = won(claimed) else {
                 return Ok(Claiming::Taken);
             };
@@ -113,11 +117,11 @@ impl Store {
     /// Ends a task's run.
     ///
     /// # Errors
-    /// [`StoreError::AttemptOver`] if the attempt is not the ticket's claim.
+    /// [`StoreError::AttemptOver`] if the attempt is not the ticket's claim, [`StoreError::Gone`] if
+    /// the build does not wait for the ticket any more.
     ///
     /// # Idempotence
-    /// The same result may be reported again until its build takes notice of it. After that the
-    /// attempt is over for everybody, with the result in place.
+    /// The same result may be reported again, also after its build has taken notice of it.
     pub async fn complete(
         &self,
         key: &TicketKey,
@@ -132,7 +136,23 @@ impl Store {
             result: Box::new(result.clone()),
             at,
         };
-        done(self.transition::<Child>(key, intent).await?)
+        match self
+            .transition::<Child>(key, intent, Refusals::Confirmed)
+            .await?
+        {
+            Transitioned::Missing if self.is_consumed(key, attempt).await? => Ok(()),
+            outcome => done(outcome),
+        }
+    }
+
+    /// Whether the build has taken notice of how this attempt ended.
+    async fn is_consumed(&self, key: &TicketKey, attempt: Attempt) -> Result<bool, StoreError> {
+        let build = read::<Build>(&*self.coordination, &keys::build(&key.build)).await?;
+        let is_this = |progress: &Progress| match progress {
+            Progress::Finished(run) => run.ticket == key.ticket && run.attempt == attempt,
+            Progress::Waiting | Progress::Posted { .. } | Progress::Skipped { .. } => false,
+        };
+        Ok(build.is_some_and(|build| build.record.checkpoint.tasks.iter().any(is_this)))
     }
 
     /// A result refers to nothing but what its own attempt has stored.
@@ -145,7 +165,7 @@ impl Store {
         let blobs = match self.check_claim(key, attempt).await {
             Ok(blobs) => blobs,
             // The law of the ticket answers this: it may be a repetition.
-            Err(StoreError::AttemptOver { .. }) => return Ok(()),
+            Err(StoreError::AttemptOver { .. } | StoreError::Gone) => return Ok(()),
             Err(error) => return Err(error),
         };
         if let Some(layer) = &result.layer {
@@ -168,7 +188,7 @@ impl Store {
     /// Hands a ticket back undone.
     ///
     /// # Errors
-    /// [`StoreError::AttemptOver`] if the attempt is not the ticket's claim.
+    /// [`StoreError::AttemptOver`] or [`StoreError::Gone`] if the attempt is not the ticket's claim.
     pub async fn release(
         &self,
         key: &TicketKey,
@@ -182,7 +202,8 @@ impl Store {
     /// Takes a ticket from a worker that was not heard of.
     ///
     /// # Errors
-    /// [`StoreError::AttemptOver`] if the attempt is not the ticket's claim any more.
+    /// [`StoreError::AttemptOver`] or [`StoreError::Gone`] if the attempt is not the ticket's claim
+    /// any more.
     pub async fn expire(
         &self,
         key: &TicketKey,
@@ -198,9 +219,15 @@ impl Store {
         intent: impl Fn() -> Intent,
     ) -> Result<(), StoreError> {
         if key.ticket.is_control() {
-            done(self.transition::<Build>(key, intent).await?)
+            done(
+                self.transition::<Build>(key, intent, Refusals::Confirmed)
+                    .await?,
+            )
         } else {
-            done(self.transition::<Child>(key, intent).await?)
+            done(
+                self.transition::<Child>(key, intent, Refusals::Confirmed)
+                    .await?,
+            )
         }
     }
 
@@ -212,7 +239,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         task_only(key)?;
         match self
-            .transition::<Child>(key, || Intent::Cancel { at })
+            .transition::<Child>(key, || Intent::Cancel { at }, Refusals::Confirmed)
             .await?
         {
             Transitioned::Now(_) | Transitioned::Before(_) | Transitioned::Missing => Ok(()),
@@ -224,11 +251,16 @@ impl Store {
         &self,
         key: &TicketKey,
         intent: impl Fn() -> Intent,
+        refusals: Refusals,
     ) -> Result<Transitioned<A>, StoreError> {
         let coordination = &*self.coordination;
-        until_done!(async {
+        let refuse = |refused| match refusals {
+            Refusals::AsSeen => Tried::Done(refused),
+            Refusals::Confirmed => Tried::Refused(refused),
+        };
+        until_done!(coordination, async {
             let Some(before) = read::<A>(coordination, &keys::anchor(key)).await? else {
-                return Ok(Tried::Done(Transitioned::Missing));
+                return Ok(refuse(Transitioned::Missing));
             };
             let mut transaction = Transaction::default();
             match transaction
@@ -236,7 +268,7 @@ impl Store {
                 .await?
             {
                 Err(Refused::AlreadySo) => Ok(Tried::Done(Transitioned::Before(before.record))),
-                Err(refused) => Ok(Tried::Done(Transitioned::Refused(refused))),
+                Err(refused) => Ok(refuse(Transitioned::Refused(refused))),
                 Ok(after) => Ok(match transaction.commit(coordination).await? {
                     Some(_) => Tried::Done(Transitioned::Now(after)),
                     None => Tried::Again,
@@ -248,19 +280,24 @@ impl Store {
     /// Whether this attempt is the ticket's claim now, and where its blobs are.
     ///
     /// # Errors
-    /// [`StoreError::AttemptOver`] if it is not.
+    /// [`StoreError::AttemptOver`] or [`StoreError::Gone`] if it is not.
     pub async fn check_claim(
         &self,
         key: &TicketKey,
         attempt: Attempt,
     ) -> Result<AttemptBlobs, StoreError> {
-        let ticket = self.ticket(key).await?;
-        let Some(ticket) = ticket else {
-            return Err(StoreError::AttemptOver { current: 0 });
-        };
+        until_done!(self.coordination, self.try_check_claim(key, attempt))
+    }
+
+    async fn try_check_claim(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+    ) -> Result<Tried<AttemptBlobs>, StoreError> {
+        let ticket = self.ticket(key).await?.ok_or(StoreError::Gone)?;
         match ticket.state {
             TicketState::Claimed(_) if ticket.attempt == attempt => {
-                Ok(attempt_blobs(&ticket, key, attempt))
+                Ok(Tried::Done(attempt_blobs(&ticket, key, attempt)))
             }
             TicketState::Claimed(_)
             | TicketState::Queued
@@ -325,6 +362,15 @@ pub(crate) fn task_only(key: &TicketKey) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What a refusal is worth.
+#[derive(Debug, Clone, Copy)]
+enum Refusals {
+    /// Whoever is refused has a better idea: nothing is lost if only a lagging view refused.
+    AsSeen,
+    /// Somebody drops his work because of it: it must be so.
+    Confirmed,
+}
+
 /// What became of an intent.
 enum Transitioned<A> {
     /// It is so, by this call.
@@ -352,7 +398,7 @@ fn done<A>(outcome: Transitioned<A>) -> Result<(), StoreError> {
             current: current.get(),
         }),
         Transitioned::Refused(refused) => Err(StoreError::refused(refused.to_string())),
-        Transitioned::Missing => Err(StoreError::AttemptOver { current: 0 }),
+        Transitioned::Missing => Err(StoreError::Gone),
     }
 }
 

@@ -4,6 +4,8 @@
 //! the difference of its index names, and the news for the build's control ticket. Never decides
 //! anything: that is `model::plan`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use distci_model::build::Build;
 use distci_model::id::{BuildKey, TicketKey};
@@ -19,7 +21,13 @@ use crate::error::StoreError;
 use crate::keys;
 
 /// How often a commit that lost a race is planned anew. Each round, somebody's commit succeeded.
-pub(crate) const MAX_ROUNDS: usize = 256;
+const MAX_ROUNDS: u32 = 256;
+/// So many lost rounds in a row are nothing but bad luck.
+const EAGER_ROUNDS: u32 = 3;
+/// The pause after the next one grows by this with every lost round,
+const PAUSE: Duration = Duration::from_millis(1);
+/// up to this many times as long.
+const MOST_PAUSES: u32 = 50;
 
 /// A record with the version at which it was read.
 #[derive(Debug, Clone)]
@@ -120,33 +128,70 @@ pub(crate) fn encode<T: Serialize>(what: &str, record: &T) -> Result<Bytes, Stor
 pub(crate) enum Tried<T> {
     /// It is so.
     Done(T),
+    /// It cannot be, as far as could be seen. This counts only of a view that is known to be fresh.
+    Refused(T),
     /// Somebody else was first, or the outcome is unknown: read again and plan anew. Since a plan
     /// on the new record recognises what was ours, nothing happens twice (protocol rule of
     /// ambiguous commits).
     Again,
 }
 
-/// Runs a future that gives [`Tried`] again and again until it is done. A macro, for a future made by
-/// a borrowing async closure is not known to be `Send`.
+/// Runs a future that gives [`Tried`] again and again until it is done. What is refused is tried once
+/// more after catching up with the store, for another session may have changed what a lagging server
+/// still shows as it was. A lost race needs no such care: the refused commit has itself caught up.
+/// A macro, for a future made by a borrowing async closure is not known to be `Send`.
 macro_rules! until_done {
-    ($once:expr) => {{
-        let mut round = 0;
+    ($coordination:expr, $once:expr) => {{
+        let mut rounds = $crate::transaction::Rounds::default();
         loop {
             let tried: Result<$crate::transaction::Tried<_>, $crate::error::StoreError> =
                 $once.await;
             match tried {
                 Ok($crate::transaction::Tried::Done(done)) => break Ok(done),
-                Err(error) => break Err(error),
-                Ok($crate::transaction::Tried::Again) => round += 1,
-            }
-            if round == $crate::transaction::MAX_ROUNDS {
-                let source = "every commit lost its race".into();
-                break Err($crate::error::StoreError::Down(source));
+                Ok($crate::transaction::Tried::Refused(refused)) if rounds.is_fresh => {
+                    break Ok(refused);
+                }
+                Err(error) if rounds.is_fresh || !error.is_refusal() => break Err(error),
+                Ok($crate::transaction::Tried::Refused(_)) | Err(_) => {
+                    if let Err(error) = $coordination.catch_up().await {
+                        break Err(error.into());
+                    }
+                    rounds.is_fresh = true;
+                }
+                Ok($crate::transaction::Tried::Again) => {
+                    if let Err(error) = rounds.lost().await {
+                        break Err(error);
+                    }
+                }
             }
         }
     }};
 }
 pub(crate) use until_done;
+
+/// The rounds of [`until_done`] so far.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    lost: u32,
+    /// Whether refusals of this round count.
+    pub(crate) is_fresh: bool,
+}
+
+impl Rounds {
+    /// Another round was lost: waits a moment if that was not the first time in a row, so that many
+    /// who want the same do not spend a quorum write each on every round.
+    pub(crate) async fn lost(&mut self) -> Result<(), StoreError> {
+        self.lost += 1;
+        self.is_fresh = false;
+        if self.lost == MAX_ROUNDS {
+            return Err(StoreError::Down("every commit lost its race".into()));
+        }
+        if self.lost > EAGER_ROUNDS {
+            tokio::time::sleep(PAUSE * self.lost.min(MOST_PAUSES)).await;
+        }
+        Ok(())
+    }
+}
 
 /// The operations of one commit, in the making.
 #[derive(Debug, Default)]

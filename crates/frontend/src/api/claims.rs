@@ -1,19 +1,20 @@
 //! Claiming tickets and keeping claims alive.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use distci_model::id::Attempt;
-use distci_model::ticket::{ClaimName, QueueName, TicketState};
+use distci_model::id::{Attempt, RequestId, WorkerId};
+use distci_model::ticket::{ClaimName, QueueName};
 use distci_model::wire::{BeatReply, BeatRequest, Claim, ClaimRequest, Held, Problem, Standing};
+use distci_store::coordination::Health;
 use distci_store::{Claiming, StoreError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::time::{Instant as Deadline, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::extract::{Json, wait};
 use crate::app::App;
@@ -23,6 +24,12 @@ use crate::error::ApiError;
 const MAX_CAPABILITIES: usize = 64;
 /// Longest that a beat is held: well below the shortest lease.
 const MAX_HOLD: Duration = Duration::from_secs(10);
+/// The same for a beat that names a claim of build control, whose lease is half as long.
+const MAX_CONTROL_HOLD: Duration = Duration::from_secs(5);
+/// So many lost races in a row are more than chance.
+const PATIENT: u32 = 3;
+/// The pause after them, times 1 to 4.
+const STEP: Duration = Duration::from_millis(5);
 /// Most claims of one beat.
 const MAX_HELD: usize = 1024;
 
@@ -38,11 +45,18 @@ pub(super) async fn claim(
         let detail = format!("a worker offers at most {MAX_CAPABILITIES} capabilities");
         return Err(ApiError::malformed(detail));
     }
-    if let Some(claim) = earlier(&app, &request).await? {
-        return Ok(Answer(claim).into_response());
-    }
-    let deadline = Deadline::now() + wait(request.wait);
+    let deadline = Instant::now() + wait(request.wait);
+    // An earlier try of this request may have been heard by another frontend, which is about to make
+    // the claim, or has made it and the news are on their way.
+    let holder = request.holder().mark();
+    let id = (holder.clone(), request.request.short().to_owned());
+    let mut made = app.requests.subscribe(&id);
+    let mut lost = 0;
     loop {
+        made.mark_unchanged();
+        if let Some(claim) = earlier(&app, &request, &holder).await? {
+            return Ok(Answer(claim).into_response());
+        }
         let offer = match app.board.ask(&request.worker, &request.capabilities) {
             Ok(offer) => offer,
             Err(promise) => tokio::select! {
@@ -50,6 +64,7 @@ pub(super) async fn claim(
                     Ok(Ok(offer)) => offer,
                     Ok(Err(_)) | Err(_) => return Ok(StatusCode::NO_CONTENT.into_response()),
                 },
+                Ok(()) = made.changed() => continue,
                 () = app.stop.cancelled() => return Ok(StatusCode::NO_CONTENT.into_response()),
             },
         };
@@ -64,9 +79,17 @@ pub(super) async fn claim(
         // By this claim or another's, the entry is out of the queue.
         offer.spent();
         if let Claiming::Claimed(claim) = claiming {
+            app.metrics.claims.inc();
             let marker = marker(&request, entry, claim.attempt);
             app.leases.add_own(marker, Instant::now());
             return Ok(Answer(claim).into_response());
+        }
+        app.metrics.races_lost.inc();
+        lost += 1;
+        if lost % PATIENT == 0 {
+            // Somebody goes through the same queue at the same pace: step out of it.
+            tokio::time::sleep(STEP * (1 + u32::from(request.request.as_str().as_bytes()[31] % 4)))
+                .await;
         }
     }
 }
@@ -86,9 +109,12 @@ fn marker(request: &ClaimRequest, entry: QueueName, attempt: Attempt) -> ClaimNa
 }
 
 /// The claim that an earlier try of this request made, whose answer got lost.
-async fn earlier(app: &App, request: &ClaimRequest) -> Result<Option<Claim>, StoreError> {
-    let mark = request.holder().mark();
-    let Some(key) = app.leases.claimed_by(&mark, request.request.short()) else {
+async fn earlier(
+    app: &App,
+    request: &ClaimRequest,
+    holder: &str,
+) -> Result<Option<Claim>, StoreError> {
+    let Some(key) = app.leases.claimed_by(holder, request.request.short()) else {
         return Ok(None);
     };
     let claiming = app
@@ -114,13 +140,29 @@ pub(super) async fn beat(
             "a beat is for at most {MAX_HELD} claims"
         )));
     }
-    let deadline = Deadline::now() + wait(request.wait).min(MAX_HOLD);
+    if request.pending.len() > MAX_HELD {
+        return Err(ApiError::malformed(format!(
+            "a worker waits for at most {MAX_HELD} claims"
+        )));
+    }
+    release_orphans(&app, &request).await?;
+    let control = request
+        .held
+        .iter()
+        .any(|held| held.ticket.ticket.is_control());
+    let most = if control { MAX_CONTROL_HOLD } else { MAX_HOLD };
+    let deadline = Instant::now() + wait(request.wait).min(most);
     let mut calls: Vec<_> = request
         .held
         .iter()
         .map(|held| app.builds.subscribe(&held.ticket.build))
         .collect();
+    let mut health = app.store.health();
     loop {
+        // Whom a frontend hears that nobody hears, should go to another.
+        if !matches!(*health.borrow_and_update(), Health::Connected { .. }) {
+            return Err(StoreError::Down("this frontend cannot reach the store".into()).into());
+        }
         calls.iter_mut().for_each(watch::Receiver::mark_unchanged);
         let mut standings = Vec::with_capacity(request.held.len());
         for held in &request.held {
@@ -131,24 +173,50 @@ pub(super) async fn beat(
             .iter()
             .zip(&standings)
             .any(|(held, now)| held.standing != *now);
+        let reply = BeatReply {
+            standings,
+            unheard: app.pulse.silent_for().as_secs(),
+        };
         if news || calls.is_empty() {
-            return Ok(Answer(BeatReply {
-                standings,
-                unheard: 0,
-            }));
+            return Ok(Answer(reply));
         }
         let mut any: FuturesUnordered<_> = calls.iter_mut().map(watch::Receiver::changed).collect();
         let called = tokio::select! {
             called = timeout_at(deadline, any.next()) => called.is_ok(),
+            changed = health.changed() => changed.is_ok(),
             () = app.stop.cancelled() => false,
         };
         if !called {
-            return Ok(Answer(BeatReply {
-                standings,
-                unheard: 0,
-            }));
+            return Ok(Answer(reply));
         }
     }
+}
+
+/// Hands back the claims of this run of a worker that it does not know of, because nobody got the
+/// answer that told of them.
+async fn release_orphans(app: &App, request: &BeatRequest) -> Result<(), StoreError> {
+    let held = request.held.iter().map(|held| (&held.ticket, held.attempt));
+    let pending = request.pending.iter().map(RequestId::short);
+    let (held, pending) = (held.collect(), pending.collect());
+    let mark = WorkerId {
+        name: request.worker.clone(),
+        session: request.session.clone(),
+    }
+    .mark();
+    let orphans = app.leases.orphans(&mark, &held, &pending, Instant::now());
+    for (key, attempt) in orphans {
+        match app.store.release(&key, attempt, app.now()).await {
+            Ok(()) => {
+                app.metrics.orphaned.inc();
+                tracing::warn!(ticket = %key, %attempt, worker = %request.worker, "claimed in vain; queued again");
+            }
+            Err(StoreError::AttemptOver { .. } | StoreError::Gone) => {
+                app.leases.forget(&key, attempt);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// What became of a claim. The store is asked only for what the mirror does not know.
@@ -156,13 +224,12 @@ async fn standing(app: &App, held: &Held) -> Result<Standing, StoreError> {
     if let Some(known) = app.leases.heard(&held.ticket, held.attempt, Instant::now()) {
         return Ok(known);
     }
-    let ticket = app.store.ticket(&held.ticket).await?;
-    let ticket = ticket.filter(|ticket| ticket.attempt == held.attempt);
-    Ok(match ticket.map(|ticket| ticket.state) {
-        Some(TicketState::Claimed(claimed)) if claimed.cancel => Standing::Cancel,
-        Some(TicketState::Claimed(_)) => Standing::Held,
-        Some(TicketState::Queued | TicketState::Parked | TicketState::Done(_)) | None => {
-            Standing::Lost
-        }
-    })
+    Ok(
+        match app.store.check_claim(&held.ticket, held.attempt).await {
+            // The news of its marker are on their way, and with them whether it is to stop.
+            Ok(_) => Standing::Held,
+            Err(StoreError::AttemptOver { .. } | StoreError::Gone) => Standing::Lost,
+            Err(error) => return Err(error),
+        },
+    )
 }

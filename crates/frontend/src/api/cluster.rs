@@ -9,7 +9,11 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use distci_model::Timestamp;
 use distci_model::capability::Capabilities;
-use distci_model::wire::{Page, Problem, QueueView, Version, WorkerClaim, WorkerView};
+use distci_model::id::FrontendId;
+use distci_model::wire::{
+    FrontendView, Page, Problem, QueueView, Version, WorkerClaim, WorkerView,
+};
+use distci_store::Card;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -127,6 +131,20 @@ pub(super) async fn workers(State(app): State<App>) -> Result<Json<Vec<WorkerVie
         });
     }
     Ok(Json(workers.into_values().collect()))
+}
+
+/// The frontends that serve this store, by their own account.
+#[utoipa::path(get, path = "/frontends", tag = "cluster",
+    responses((status = 200, body = Vec<FrontendView>)))]
+pub(super) async fn frontends(State(app): State<App>) -> Json<Vec<FrontendView>> {
+    let own = app.peers.own();
+    let view = |(frontend, card): (FrontendId, Card)| FrontendView {
+        here: own.as_ref() == Some(&frontend),
+        frontend,
+        address: card.address,
+        version: card.version,
+    };
+    Json(app.peers.all().into_iter().map(view).collect())
 }
 
 fn idle(worker: distci_model::id::WorkerName) -> WorkerView {

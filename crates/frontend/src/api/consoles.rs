@@ -27,7 +27,7 @@ use crate::error::ApiError;
 /// Most bytes of one answer to a reader who says where to begin.
 const PART: usize = 1024 * 1024;
 /// How often a live reader looks for what came through another frontend.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Deserialize, IntoParams)]
 pub(super) struct Appending {

@@ -5,5 +5,6 @@ mod builds;
 mod claims;
 mod consoles;
 mod door;
+mod frontends;
 mod jobs;
 mod scene;

@@ -117,7 +117,7 @@ async fn a_job_that_comes_back_begins_anew() -> Result<()> {
     let late = store
         .complete(&old.ticket, old.attempt, &old_result(), scene.now())
         .await;
-    assert!(matches!(late, Err(StoreError::AttemptOver { .. })));
+    assert!(matches!(late, Err(StoreError::Gone)));
 
     scene.set_job(&job("j", &["a"])).await?;
     assert_eq!(store.job(&id).await?.revision, 1);

@@ -359,7 +359,8 @@ impl World {
                     let commit = store.commit(&key, attempt, &request, self.scene.now());
                     match commit.await {
                         Ok(CommitReply::Again { order: next }) => order = next,
-                        Ok(CommitReply::Over) | Err(StoreError::AttemptOver { .. }) => {
+                        Ok(CommitReply::Over)
+                        | Err(StoreError::AttemptOver { .. } | StoreError::Gone) => {
                             return Ok(());
                         }
                         Err(error) => return Err(error).context("commit"),
@@ -572,7 +573,7 @@ fn rank(state: &TaskState) -> u8 {
 fn over_or<T>(done: Result<T, StoreError>) -> Result<bool> {
     match done {
         Ok(_) => Ok(true),
-        Err(StoreError::AttemptOver { .. }) => Ok(false),
+        Err(StoreError::AttemptOver { .. } | StoreError::Gone) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -102,7 +102,7 @@ async fn a_layer_and_a_summary_are_read_back_and_not_replaced() -> Result<()> {
     for what in ["layer", "summary", "artifacts/0"] {
         put(&scene, &claim, what, "late".into())
             .await?
-            .problem(409)?;
+            .problem(410)?;
     }
     Ok(())
 }

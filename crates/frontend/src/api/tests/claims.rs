@@ -241,7 +241,7 @@ async fn a_late_finish_is_refused_and_a_repeated_one_is_not() -> Result<()> {
     scene
         .act(&second, "complete", &success)
         .await?
-        .problem(409)?;
+        .problem(410)?;
     Ok(())
 }
 

@@ -222,6 +222,7 @@ async fn strangers_invent_no_metrics() -> Result<()> {
 const ROUTES: &[&str] = &[
     "delete /api/v1/jobs/{job}",
     "get /api/v1/demand",
+    "get /api/v1/frontends",
     "get /api/v1/jobs",
     "get /api/v1/jobs/{job}",
     "get /api/v1/jobs/{job}/builds",

@@ -14,7 +14,8 @@ use distci_model::id::{BuildKey, RequestId};
 use distci_model::wire::{Claim, CommitReply, CommitRequest, Problem, Work};
 use distci_store::Store;
 use distci_store::blobs::Blobs;
-use distci_store::coordination::simulator::{Faults, Simulator};
+use distci_store::coordination::Clock;
+use distci_store::coordination::simulator::{Faults, Session, Simulator};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::app::App;
-use crate::{api, mirror};
+use crate::{api, mirror, pulse};
 
 /// The token of all tests.
 pub(super) const TOKEN: &str = "correct-horse-battery-staple";
@@ -31,6 +32,7 @@ pub(super) const TOKEN: &str = "correct-horse-battery-staple";
 /// A router and what it needs to live.
 pub(super) struct Scene {
     pub(super) router: Router,
+    pub(super) app: App,
     pub(super) stop: CancellationToken,
     _tasks: JoinSet<()>,
 }
@@ -67,21 +69,49 @@ impl Answer {
     }
 }
 
+pub(super) fn clock() -> Clock {
+    let millis = AtomicI64::new(1_700_000_000_000);
+    Arc::new(move || {
+        let now = millis.fetch_add(1, Ordering::Relaxed);
+        Timestamp::from_millisecond(now).unwrap_or_default()
+    })
+}
+
 impl Scene {
+    /// A frontend that has a store for itself and gives nobody up.
     pub(super) fn new() -> Self {
-        let millis = AtomicI64::new(1_700_000_000_000);
-        let clock: distci_store::coordination::Clock = Arc::new(move || {
-            let now = millis.fetch_add(1, Ordering::Relaxed);
-            Timestamp::from_millisecond(now).unwrap_or_default()
-        });
+        let (clock, stop) = (clock(), CancellationToken::new());
         let simulator = Simulator::new(1, Faults::none(), clock.clone());
         let store = Store::new(Arc::new(simulator.session()), Blobs::memory());
-        let stop = CancellationToken::new();
         let app = App::new(store, clock, stop.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(mirror::follow(app.clone(), stop.clone()));
+        Self::of(app, stop, tasks)
+    }
+
+    /// A whole frontend over a session of its own with a store that it shares.
+    pub(super) fn beside(session: Session, blobs: Blobs) -> Self {
+        let (clock, stop) = (clock(), CancellationToken::new());
+        let app = App::new(Store::new(Arc::new(session), blobs), clock, stop.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(mirror::follow(app.clone(), stop.clone()));
+        tasks.spawn(mirror::expire(app.clone(), stop.clone()));
+        tasks.spawn(pulse::beat(app.clone(), "here".into(), stop.clone()));
+        let board = app.board.clone();
+        tasks.spawn(async move { board.ripen().await });
+        Self::of(app, stop, tasks)
+    }
+
+    /// A frontend whose session with the store has ended.
+    pub(super) fn cut_off(session: Session) -> Self {
+        session.expire();
+        Self::beside(session, Blobs::memory())
+    }
+
+    fn of(app: App, stop: CancellationToken, tasks: JoinSet<()>) -> Self {
         Self {
-            router: api::router(app, TOKEN),
+            router: api::router(app.clone(), TOKEN),
+            app,
             stop,
             _tasks: tasks,
         }

@@ -208,3 +208,10 @@ pub(crate) async fn a_working_store_is_connected(store: Store<'_>) {
     let health = store.health();
     assert!(matches!(*health.borrow(), Health::Connected { .. }));
 }
+
+pub(crate) async fn who_has_caught_up_reads_on(store: Store<'_>) {
+    store.catch_up().await.unwrap();
+    commit(store, [create("/a", "x")]).await;
+    store.catch_up().await.unwrap();
+    assert_eq!(Some(node("x", 0)), get(store, "/a").await);
+}

@@ -282,6 +282,20 @@ async fn a_mirror_that_lists_after_a_gap_is_right_in_the_end() {
 }
 
 #[tokio::test]
+async fn who_catches_up_sees_what_others_were_told_of() {
+    let lagging = Faults {
+        lag: ALWAYS,
+        ..Faults::none()
+    };
+    let simulator = simulator(7, lagging);
+    let (one, two) = (simulator.session(), simulator.session());
+    commit(&one, [create("/a", "")]).await;
+    assert_eq!(None, get(&two, "/a").await);
+    two.catch_up().await.unwrap();
+    assert!(get(&two, "/a").await.is_some());
+}
+
+#[tokio::test]
 async fn a_refusal_is_never_for_a_version_older_than_the_receipts() {
     let simulator = simulator(
         7,

@@ -195,6 +195,12 @@ impl World {
         }
     }
 
+    pub(super) fn catch_up_wholly(&mut self, id: u64) -> Result<(), Outage> {
+        self.catch_up(id);
+        let known = self.followers.contains_key(&id);
+        known.then_some(()).ok_or(Outage::Fenced)
+    }
+
     fn catch_up(&mut self, id: u64) {
         let Some(follower) = self.followers.get_mut(&id) else {
             return;

@@ -1,0 +1,161 @@
+//! The pulse: this frontend tells the others that it is there, what its workers wait for, and which
+//! claims it hears of.
+//!
+//! Owns the frontend's id, which is for one session with the store, and when the others were last
+//! told. Never gives up a claim. What is told is never needed to be right: it spares the others
+//! effort, and claims their lives.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use distci_model::id::FrontendId;
+use distci_store::coordination::Health;
+use distci_store::{Card, StoreError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+
+/// How often the others hear what has changed here.
+const CARD: Duration = Duration::from_secs(1);
+/// How often they hear of the claims.
+const DIGEST: Duration = Duration::from_secs(5);
+/// Most classes on a card; workers that wait for more of them are merely served a moment later.
+const MAX_WANTS: usize = 256;
+/// From here on two clocks are not the same.
+const SKEW: Duration = Duration::from_mins(1);
+
+/// When the others were told.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    told: Mutex<Instant>,
+    /// Held while telling: when the latest successful digest was begun.
+    digest: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self {
+            told: Mutex::new(Instant::now()),
+            digest: tokio::sync::Mutex::default(),
+        }
+    }
+}
+
+impl Pulse {
+    /// For how long the others have not been told what this frontend knows.
+    pub(crate) fn silent_for(&self) -> Duration {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.elapsed()
+    }
+
+    fn has_told(&self, at: Instant) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+}
+
+/// Names the claims that were heard of since the last time. Once this returns, the news of every
+/// beat that another frontend had published before are here, if not yet taken in.
+pub(crate) async fn publish(app: &App) -> Result<(), StoreError> {
+    let mut last = app.pulse.digest.lock().await;
+    let Some(own) = app.peers.own() else {
+        return Err(StoreError::Down("this frontend is not announced".into()));
+    };
+    let begun = Instant::now();
+    let heard = app.leases.heard_since(*last);
+    let time = app.store.publish(&own, &heard).await?;
+    *last = Some(begun);
+    app.pulse.has_told(begun);
+    let skew = app.now().duration_since(time).unsigned_abs();
+    app.metrics.skew(skew);
+    if skew > SKEW && begun.elapsed() < SKEW {
+        tracing::warn!(
+            seconds = skew.as_secs(),
+            "this clock and the store's differ"
+        );
+    }
+    Ok(())
+}
+
+/// Tells the others until `stop`, then takes leave.
+pub(crate) async fn beat(app: App, address: String, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(CARD);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = Told {
+        address,
+        ..Told::default()
+    };
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => break,
+        }
+        if let Err(error) = told.tell(&app).await {
+            let reason = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, reason, "the other frontends cannot be told");
+        }
+    }
+    if let Some(own) = app.peers.own()
+        && let Err(error) = app.store.withdraw(&own).await
+    {
+        tracing::debug!(%error, "no leave taken; the session's end will say it");
+    }
+}
+
+/// What the others were told last.
+#[derive(Debug, Default)]
+struct Told {
+    address: String,
+    epoch: Option<u64>,
+    card: Option<Card>,
+    digest: Option<Instant>,
+}
+
+impl Told {
+    async fn tell(&mut self, app: &App) -> Result<(), StoreError> {
+        let Health::Connected { epoch } = *app.store.health().borrow() else {
+            return Ok(());
+        };
+        if self.epoch != Some(epoch) {
+            // What belonged to an earlier session is gone, or goes: its name is not used again.
+            app.peers.set_own(None);
+            self.card = None;
+            let own = new_id()?;
+            let card = self.card(app);
+            app.store.announce(&own, &card).await?;
+            app.peers.set_own(Some(own));
+            (self.epoch, self.card) = (Some(epoch), Some(card));
+        }
+        let card = self.card(app);
+        if let Some(own) = app.peers.own()
+            && self.card.as_ref() != Some(&card)
+        {
+            app.store.announce(&own, &card).await?;
+            self.card = Some(card);
+        }
+        if self.digest.is_none_or(|digest| digest.elapsed() >= DIGEST) {
+            self.digest = Some(Instant::now());
+            let last = *app.pulse.digest.lock().await;
+            if app.leases.heard_since(last).is_empty() {
+                app.pulse.has_told(Instant::now());
+            } else {
+                publish(app).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn card(&self, app: &App) -> Card {
+        Card {
+            address: self.address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            wants: app.board.wanted(MAX_WANTS),
+        }
+    }
+}
+
+fn new_id() -> Result<FrontendId, StoreError> {
+    let mut bytes = [0; 6];
+    getrandom::fill(&mut bytes).map_err(|error| StoreError::Down(error.to_string().into()))?;
+    Ok(FrontendId::from_random(bytes))
+}
