@@ -255,9 +255,9 @@ impl Ceph {
     }
 
     fn wait_for_gateway(&self, name: &str, endpoint: &str) -> Result<()> {
-        let daemons = self.daemons.all()?;
+        let daemon = self.daemon(name)?;
         let answers = || {
-            daemons.iter().try_for_each(Daemon::require_running)?;
+            daemon.require_running()?;
             Ok(s3::answers(endpoint).then_some(()))
         };
         wait_for(name, LONG, answers).with_context(|| self.log_tail(name))

@@ -29,12 +29,13 @@ const CLASSPATH: [&str; 7] = [
     "netty-transport-native-unix-common",
 ];
 /// Small and quick to start: the second compiler costs 40 MiB a server and pays only after minutes.
-const JVM: [&str; 13] = [
+const JVM: [&str; 14] = [
     "-Xms32m",
     "-Xmx96m",
     "-Xss512k",
     "-Xshare:auto",
     "-XX:+UseSerialGC",
+    "-XX:-UsePerfData",
     "-XX:TieredStopAtLevel=1",
     "-XX:CICompilerCount=1",
     "-XX:+ExitOnOutOfMemoryError",

@@ -5,7 +5,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use distci_components::{Ceph, CephPlan, Daemons, Mode, ZooKeeper, ZooKeeperPlan, shared};
+use distci_components::{
+    Ceph, CephPlan, Daemons, Mode, ObjectStore, ZooKeeper, ZooKeeperPlan, shared,
+};
 use tempfile::tempdir;
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
@@ -186,6 +188,24 @@ fn ceph_survives_one_gateway_and_a_stop() {
 }
 
 #[test]
+fn three_stores_on_disk_survive_a_power_cut() {
+    let dir = tempdir().unwrap();
+    let plan = CephPlan {
+        osds: 3,
+        store: ObjectStore::BlueStore,
+        ..CephPlan::default()
+    };
+    let ceph = Ceph::start(dir.path(), &plan).unwrap();
+    let memory = |daemon: &distci_components::Daemon| daemon.memory().unwrap_or_default() > 1 << 20;
+    assert!(ceph.daemons().unwrap().iter().all(memory));
+    ceph.kill_all().unwrap();
+    ceph.restart_all().unwrap();
+    // With one of three gone the others serve on.
+    ceph.kill("osd.2").unwrap();
+    ceph.check().unwrap();
+}
+
+#[test]
 fn a_shared_server_is_shared() {
     let addresses: Vec<_> = std::thread::scope(|scope| {
         let asked: Vec<_> = (0..4).map(|_| scope.spawn(shared::zookeeper)).collect();
@@ -198,5 +218,8 @@ fn a_shared_server_is_shared() {
         addresses.windows(2).all(|pair| pair[0] == pair[1]),
         "{addresses:?}"
     );
-    assert!(!shared::daemons().unwrap().is_empty());
+    let ensemble = shared::ensemble().unwrap();
+    assert_eq!(ensemble.split(',').count(), 3);
+    assert_eq!(shared::ceph().unwrap(), shared::ceph().unwrap());
+    assert!(shared::daemons().unwrap().len() >= 8);
 }
