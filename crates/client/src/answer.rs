@@ -12,10 +12,15 @@ use reqwest::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::ClientError;
-use crate::retry::Trouble;
+use crate::retry::{Passing, Trouble};
 
 /// Longest that the next bytes of an answer may take.
 pub(crate) const STALL: Duration = Duration::from_secs(30);
+
+/// Longest that a frontend may ask us to stay away.
+const LONGEST_ASKED: Duration = Duration::from_secs(30);
+/// What a frontend says that is well, and whose store is not.
+const STORE_DOWN: &str = "urn:distci:store-down";
 
 /// A whole answer.
 #[derive(Debug)]
@@ -61,12 +66,17 @@ pub(crate) async fn judge(response: Response) -> Result<Response, Trouble> {
     if status.is_success() {
         return Ok(response);
     }
-    let after = read_header(response.headers(), RETRY_AFTER.as_str()).map(Duration::from_secs);
+    let after = read_header(response.headers(), RETRY_AFTER.as_str());
+    let after = after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_ASKED));
     let length = read_header(response.headers(), CONSOLE_LENGTH_HEADER);
     let problem = read_problem(response).await;
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-        let why = format!("{status}: {}", problem.detail);
-        return Err(Trouble::Passing { why, after });
+        let passing = Passing {
+            why: format!("{status}: {}", problem.detail),
+            after,
+            store_down: problem.kind == STORE_DOWN,
+        };
+        return Err(passing.into());
     }
     let problem = Box::new(problem);
     Err(Trouble::Final(match (status, length) {
@@ -82,17 +92,21 @@ pub(crate) async fn judge(response: Response) -> Result<Response, Trouble> {
 
 /// What went wrong below HTTP: the next frontend may do better.
 pub(crate) fn passing(error: reqwest::Error) -> Trouble {
-    Trouble::Passing {
-        why: cause(&error.without_url()),
-        after: None,
-    }
+    let why = cause(&error.without_url());
+    unheard(why)
 }
 
 pub(crate) fn stalled(what: &str, limit: Duration) -> Trouble {
-    Trouble::Passing {
-        why: format!("no {what} within {} s", limit.as_secs()),
+    unheard(format!("no {what} within {} s", limit.as_secs()))
+}
+
+fn unheard(why: String) -> Trouble {
+    let passing = Passing {
+        why,
         after: None,
-    }
+        store_down: false,
+    };
+    passing.into()
 }
 
 /// The innermost error says what happened; those around it only say where.

@@ -1,9 +1,9 @@
-//! The client: which frontends there are, which answered last, and one exchange with one of them.
+//! The client: one exchange with one frontend, and how long each part of it may take.
 //!
-//! Owns the connections. Asks the frontend that answered last; after trouble, the next one.
+//! Owns the connections. Asks the frontend that answered last; after trouble, the next one. Every
+//! wait has a limit, so a frontend that is paused or cut off costs seconds and then is passed over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
@@ -13,13 +13,22 @@ use tokio_util::io::ReaderStream;
 
 use crate::answer::{Answer, STALL, cause, judge, passing, stalled};
 use crate::call::{Body, Call};
+use crate::frontends::Frontends;
 use crate::retry::{Patience, Trouble, retry};
 use crate::{ClientError, Token};
 
-/// Longest that a connection may take.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Longest that a frontend may think before it answers, beyond the time that it may hold a call.
-const THINK: Duration = Duration::from_secs(20);
+/// Longest that a connection may take when there is another frontend to turn to, and when not.
+const CONNECT: Duration = Duration::from_secs(1);
+const CONNECT_ALONE: Duration = Duration::from_secs(5);
+/// How long a frontend may think before it answers, beyond the time that it may hold a call. Twice
+/// as long in each round in which all have failed: then it is not one frontend that is slow.
+const THINK: Duration = Duration::from_secs(5);
+const LONGEST_THINK: Duration = Duration::from_secs(20);
+/// A held call sends nothing, so a peer that is gone without a word is noticed only by asking. It
+/// is gone after this many questions at this distance, and the same time without taking bytes.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+const SILENCE: Duration = Duration::from_secs(20);
 /// An upload that is slower than this many bytes a second is given up and tried elsewhere.
 const SLOWEST_UPLOAD: u64 = 64 * 1024;
 /// How long no frontend may answer, if the caller says nothing else.
@@ -35,25 +44,37 @@ pub struct Client {
     notice: Option<Notice>,
 }
 
+/// One try of a call: which frontend, and how many times all were tried before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At {
+    frontend: usize,
+    round: usize,
+}
+
 /// Takes what happened when every frontend has failed once and a call goes on trying.
 pub type Notice = fn(&str);
 
 #[derive(Debug)]
 struct Shared {
     http: reqwest::Client,
-    /// Addresses without a slash at the end; never empty.
-    frontends: Vec<String>,
+    frontends: Frontends,
     authorization: Option<HeaderValue>,
-    /// The frontend that answered last.
-    current: AtomicUsize,
 }
 
 impl Client {
-    /// A client of these frontends, in the order of preference. Connects to nobody yet.
+    /// A client of these frontends, which begins with one of them at random. Connects to nobody yet.
     ///
     /// # Errors
     /// [`ClientError::Address`] if there is none, or one is no `http://` or `https://` address.
     pub fn new(frontends: Vec<String>, token: Option<Token>) -> Result<Self, ClientError> {
+        Self::over(frontends, token, Frontends::shuffled)
+    }
+
+    fn over(
+        frontends: Vec<String>,
+        token: Option<Token>,
+        order: impl FnOnce(Vec<String>) -> Frontends,
+    ) -> Result<Self, ClientError> {
         let addresses = frontends
             .into_iter()
             .map(parse_address)
@@ -70,9 +91,8 @@ impl Client {
         })?;
         let shared = Shared {
             http,
-            frontends: addresses.iter().map(trim_address).collect(),
+            frontends: order(addresses.iter().map(trim_address).collect()),
             authorization: token.and_then(Token::into_authorization),
-            current: AtomicUsize::new(0),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -94,35 +114,39 @@ impl Client {
         Self { notice, ..self }
     }
 
-    /// The addresses of the frontends.
+    /// The addresses of the frontends, as they were given.
     pub fn frontends(&self) -> &[String] {
-        &self.shared.frontends
+        self.shared.frontends.addresses()
     }
 
     /// A whole answer.
     pub(crate) async fn answer(&self, call: &Call) -> Result<Answer, ClientError> {
-        self.ask(|frontend| self.exchange_all(call, frontend)).await
+        self.ask(|at| self.exchange_all(call, at)).await
     }
 
     /// The beginning of an answer; its body is still to come.
     pub(crate) async fn open(&self, call: &Call) -> Result<Response, ClientError> {
-        self.ask(|frontend| self.exchange(call, frontend)).await
+        self.ask(|at| self.exchange(call, at)).await
+    }
+
+    /// Passes a frontend over for a while, although it answers.
+    pub(crate) fn avoid(&self, at: At) {
+        self.shared.frontends.avoid(at.frontend, None);
     }
 
     /// Asks one frontend after the other, beginning with the one that answered last.
-    async fn ask<T, A>(&self, attempt: impl Fn(usize) -> A) -> Result<T, ClientError>
+    pub(crate) async fn ask<T, A>(&self, attempt: impl Fn(At) -> A) -> Result<T, ClientError>
     where
         A: Future<Output = Result<T, Trouble>>,
     {
-        let first = self.shared.current.load(Ordering::Relaxed);
-        let frontends = self.shared.frontends.len();
         let one = |tried: usize| {
-            let frontend = first.wrapping_add(tried) % frontends;
-            let answer = attempt(frontend);
+            let frontend = self.shared.frontends.choose();
+            let round = tried / self.frontends().len();
+            let answer = attempt(At { frontend, round });
             async move { self.note(frontend, answer.await) }
         };
         let patience = Patience {
-            frontends,
+            frontends: self.frontends().len(),
             deadline: self.deadline,
             notice: self.notice,
         };
@@ -131,12 +155,13 @@ impl Client {
 
     /// Remembers a frontend that answered, and names one that did not, or had no token to accept.
     fn note<T>(&self, frontend: usize, answer: Result<T, Trouble>) -> Result<T, Trouble> {
-        let address = &self.shared.frontends[frontend];
-        if let Err(Trouble::Passing { why, after }) = answer {
-            let why = format!("{address}: {why}");
-            return Err(Trouble::Passing { why, after });
+        let address = &self.frontends()[frontend];
+        if let Err(Trouble::Passing(mut passing)) = answer {
+            self.shared.frontends.avoid(frontend, passing.after);
+            passing.why = format!("{address}: {}", passing.why);
+            return Err(passing.into());
         }
-        self.shared.current.store(frontend, Ordering::Relaxed);
+        self.shared.frontends.answered(frontend);
         match answer {
             Err(Trouble::Final(ClientError::Unauthorized))
                 if self.shared.authorization.is_none() =>
@@ -148,21 +173,21 @@ impl Client {
         }
     }
 
-    async fn exchange_all(&self, call: &Call, frontend: usize) -> Result<Answer, Trouble> {
-        let response = self.exchange(call, frontend).await?;
+    pub(crate) async fn exchange_all(&self, call: &Call, at: At) -> Result<Answer, Trouble> {
+        let response = self.exchange(call, at).await?;
         timeout(STALL, Answer::read(response))
             .await
             .unwrap_or_else(|_| Err(stalled("end of the answer", STALL)))
     }
 
-    async fn exchange(&self, call: &Call, frontend: usize) -> Result<Response, Trouble> {
-        let request = self.request(call, frontend).await?;
+    async fn exchange(&self, call: &Call, at: At) -> Result<Response, Trouble> {
+        let request = self.request(call, at.frontend).await?;
         let upload = match &call.body {
             Body::Nothing => 0,
             Body::Bytes(bytes) => bytes.len() as u64,
             Body::File { bytes, .. } => *bytes,
         };
-        let limit = call.held + THINK + Duration::from_secs(upload / SLOWEST_UPLOAD);
+        let limit = call.held + think(at.round) + Duration::from_secs(upload / SLOWEST_UPLOAD);
         let response = timeout(limit, self.shared.http.execute(request))
             .await
             .map_err(|_| stalled("answer", limit))?
@@ -173,7 +198,7 @@ impl Client {
     }
 
     async fn request(&self, call: &Call, frontend: usize) -> Result<Request, ClientError> {
-        let address = format!("{}{}", self.shared.frontends[frontend], call.path.as_str());
+        let address = format!("{}{}", self.frontends()[frontend], call.path.as_str());
         let mut request = self.shared.http.request(call.method.clone(), &address);
         for (name, value) in &call.headers {
             request = request.header(*name, value);
@@ -200,6 +225,12 @@ impl Client {
             detail: cause(&error.without_url()),
         })
     }
+}
+
+/// How long a frontend may think in this round.
+fn think(round: usize) -> Duration {
+    let doublings = u32::try_from(round).unwrap_or(u32::MAX).min(8);
+    (THINK * 2_u32.pow(doublings)).min(LONGEST_THINK)
 }
 
 /// An address of a frontend in the form in which two of them can be compared.
@@ -237,8 +268,17 @@ fn trim_address(url: &Url) -> String {
 /// The system's certificates cost megabytes and may be absent on a bare machine, so they are read
 /// only where an address needs them; and a proxy is never asked for what is on this machine.
 fn connections(addresses: &[Url]) -> Result<reqwest::Client, reqwest::Error> {
+    let connect = if addresses.len() > 1 {
+        CONNECT
+    } else {
+        CONNECT_ALONE
+    };
     let mut builder = reqwest::Client::builder()
-        .connect_timeout(CONNECT)
+        .connect_timeout(connect)
+        .tcp_keepalive(KEEPALIVE)
+        .tcp_keepalive_interval(KEEPALIVE)
+        .tcp_keepalive_retries(KEEPALIVE_PROBES)
+        .tcp_user_timeout(SILENCE)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("distci/", env!("CARGO_PKG_VERSION")));

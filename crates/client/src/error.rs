@@ -41,6 +41,15 @@ pub enum ClientError {
         /// What happened at the last one.
         last: String,
     },
+    /// Frontends answered, but their store did not, until the deadline: wait. Nobody can change
+    /// anything meanwhile, claims included. The call may be repeated, as above.
+    #[error("the store did not answer in {tried} tries: {last}")]
+    StoreDown {
+        /// How many tries.
+        tried: u32,
+        /// What happened at the last one.
+        last: String,
+    },
     /// What answers is not a frontend of this version: give another address, or update.
     #[error("the answer makes no sense: {detail}")]
     Strange {
@@ -63,7 +72,7 @@ pub enum ClientError {
 impl ClientError {
     /// Whether the same call may have another end later without anybody changing anything.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        matches!(self, Self::Unreachable { .. } | Self::StoreDown { .. })
     }
 
     /// The problem that the frontend described, if it did.
@@ -76,6 +85,7 @@ impl ClientError {
             | Self::NoToken { .. }
             | Self::ConsoleAt { .. }
             | Self::Unreachable { .. }
+            | Self::StoreDown { .. }
             | Self::Strange { .. }
             | Self::Address { .. }
             | Self::Local(_) => None,

@@ -12,6 +12,7 @@ mod call;
 mod client;
 mod download;
 mod error;
+mod frontends;
 mod jobs;
 mod path;
 mod request_id;

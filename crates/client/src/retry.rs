@@ -1,32 +1,43 @@
 //! The only retry loop of the project.
 //!
-//! Owns when to try again and where: the next frontend at once, and when all have failed, after a
-//! jittered pause that grows from 0.1 to 5 seconds. Never tries after the deadline, which begins
+//! Owns when to try again: the next frontend at once, and when all have failed, after a jittered
+//! pause that grows from 0.1 to 5 seconds. Never tries after the deadline, which begins
 //! with the first failure: a long poll that was held for long has failed nobody.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::frontends::random;
 use crate::{ClientError, Notice};
 
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
-/// Longest that a frontend may ask us to stay away.
-const LONGEST_ASKED: Duration = Duration::from_secs(30);
 
 /// Why one try gave no answer.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// Another frontend, or this one later, may do better.
-    Passing {
-        /// What happened.
-        why: String,
-        /// How long the frontend asked us to stay away.
-        after: Option<Duration>,
-    },
+    Passing(Passing),
     /// Every frontend would say the same.
     Final(ClientError),
+}
+
+/// What may be better elsewhere, or later.
+#[derive(Debug)]
+pub(crate) struct Passing {
+    /// What happened.
+    pub(crate) why: String,
+    /// How long the frontend asked us to stay away.
+    pub(crate) after: Option<Duration>,
+    /// Whether the frontend is well, and only its store is not.
+    pub(crate) store_down: bool,
+}
+
+impl From<Passing> for Trouble {
+    fn from(passing: Passing) -> Self {
+        Self::Passing(passing)
+    }
 }
 
 impl From<ClientError> for Trouble {
@@ -49,31 +60,38 @@ pub(crate) struct Patience {
 /// Calls `attempt` with 0, 1, 2 … until it has an answer.
 ///
 /// # Errors
-/// The first final trouble, or [`ClientError::Unreachable`] when the deadline is over.
+/// The first final trouble. When the deadline is over, [`ClientError::StoreDown`] if any frontend
+/// said so, or else [`ClientError::Unreachable`].
 pub(crate) async fn retry<T, F, A>(patience: Patience, attempt: F) -> Result<T, ClientError>
 where
     F: Fn(usize) -> A,
     A: Future<Output = Result<T, Trouble>>,
 {
     let mut failed_since: Option<Instant> = None;
-    let mut tried: u32 = 0;
+    let (mut tried, mut store_down) = (0_u32, false);
     loop {
-        let (why, after) = match attempt(tried as usize).await {
+        let passing = match attempt(tried as usize).await {
             Ok(answer) => return Ok(answer),
             Err(Trouble::Final(error)) => return Err(error),
-            Err(Trouble::Passing { why, after }) => (why, after),
+            Err(Trouble::Passing(passing)) => passing,
         };
         tried = tried.saturating_add(1);
-        let asked = after.unwrap_or_default().min(LONGEST_ASKED);
+        store_down |= passing.store_down;
+        let last = passing.why;
         let rounds = (tried as usize).checked_sub(patience.frontends);
-        let pause = rounds.map_or(Duration::ZERO, |rounds| pause(rounds, random()));
-        let pause = pause.max(asked);
-        tracing::debug!(tried, ?pause, "no answer: {why}");
+        // Who asks to be left alone does not speak for the others.
+        let asked = passing.after.unwrap_or_default();
+        let pause = rounds.map_or(Duration::ZERO, |rounds| pause(rounds, random()).max(asked));
+        tracing::debug!(tried, ?pause, "no answer: {last}");
         if failed_since.get_or_insert_with(Instant::now).elapsed() + pause >= patience.deadline {
-            return Err(ClientError::Unreachable { tried, last: why });
+            return Err(if store_down {
+                ClientError::StoreDown { tried, last }
+            } else {
+                ClientError::Unreachable { tried, last }
+            });
         }
         if let (Some(0), Some(notice)) = (rounds, patience.notice) {
-            notice(&why);
+            notice(&last);
         }
         sleep(pause).await;
     }
@@ -91,11 +109,6 @@ fn pause(failures: usize, random: u32) -> Duration {
             .mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
-/// Without randomness the pause is merely less fair.
-fn random() -> u32 {
-    getrandom::u32().unwrap_or(u32::MAX / 2)
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -103,10 +116,14 @@ mod tests {
     use super::*;
 
     fn passing(after: Option<Duration>) -> Trouble {
-        Trouble::Passing {
-            why: "refused".to_owned(),
+        let why = "refused".to_owned();
+        let store_down = false;
+        Passing {
+            why,
             after,
+            store_down,
         }
+        .into()
     }
 
     fn patience(frontends: usize, deadline: Duration) -> Patience {
@@ -157,6 +174,35 @@ mod tests {
         });
         answer.await.unwrap();
         assert!(start.elapsed() >= asked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_frontend_that_asks_for_patience_keeps_nobody_from_the_next() {
+        let start = Instant::now();
+        let asked = Some(Duration::from_secs(7));
+        let answer = retry(patience(2, Duration::from_mins(1)), async |tried| {
+            if tried == 1 {
+                Ok(())
+            } else {
+                Err(passing(asked))
+            }
+        });
+        answer.await.unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_down_is_told_apart_from_nobody_there() {
+        let down = |store_down| Passing {
+            why: "no".to_owned(),
+            after: None,
+            store_down,
+        };
+        let answer = retry(patience(2, Duration::from_secs(1)), async |tried| {
+            Err::<(), _>(down(tried == 0).into())
+        });
+        let error = answer.await.unwrap_err();
+        assert!(matches!(error, ClientError::StoreDown { .. }), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,9 +15,13 @@ use distci_model::wire::{
 };
 use reqwest::StatusCode;
 
+use crate::answer::Answer;
 use crate::call::Call;
 use crate::path::Path;
 use crate::{Client, ClientError, Download};
+
+/// Who has told nobody for so many seconds whom it hears may as well not hear us.
+const MOST_UNHEARD: u64 = 10;
 
 impl Client {
     /// A ticket, if there is one before the request's wait is over.
@@ -31,11 +35,23 @@ impl Client {
         answer.json().map(Some)
     }
 
-    /// Keeps claims alive, and tells what became of them.
-    pub async fn beat(&self, request: &BeatRequest) -> Result<BeatReply, ClientError> {
-        let mut call = Call::post(Path::api(&["beats"])).json(request)?;
-        call.held = seconds(request.wait);
-        self.answer(&call).await?.json()
+    /// Keeps claims alive, and tells what became of those in the request that was heard. Every try
+    /// asks for the request anew, for what it says must be true at the moment when it is sent.
+    pub async fn beat(
+        &self,
+        compose: impl Fn() -> BeatRequest,
+    ) -> Result<(BeatRequest, BeatReply), ClientError> {
+        self.ask(async |at| {
+            let request = compose();
+            let mut call = Call::post(Path::api(&["beats"])).json(&request)?;
+            call.held = seconds(request.wait);
+            let reply: BeatReply = self.exchange_all(&call, at).await?.json()?;
+            if reply.unheard > MOST_UNHEARD {
+                self.avoid(at);
+            }
+            Ok((request, reply))
+        })
+        .await
     }
 
     /// Adds to the console of a claim, at `offset`. Gives the console's new length.
@@ -54,16 +70,16 @@ impl Client {
         }
     }
 
-    /// Ends a claim with its result.
+    /// Ends a claim with its result. A result that was used already is as good as accepted.
     pub async fn complete(&self, held: &Held, result: &TaskResult) -> Result<(), ClientError> {
         let call = Call::post(ticket_path(held, &["complete"])).json(result)?;
-        self.answer(&call).await.map(drop)
+        unless_over(self.answer(&call).await).map(drop)
     }
 
-    /// Gives a claim back, for another worker.
+    /// Gives a claim back, for another worker; or finds that it is over.
     pub async fn release(&self, held: &Held) -> Result<(), ClientError> {
         let call = Call::post(ticket_path(held, &["release"]));
-        self.answer(&call).await.map(drop)
+        unless_over(self.answer(&call).await).map(drop)
     }
 
     /// Commits what was decided about a build.
@@ -73,7 +89,10 @@ impl Client {
         request: &CommitRequest,
     ) -> Result<CommitReply, ClientError> {
         let call = Call::post(ticket_path(held, &["commit"])).json(request)?;
-        self.answer(&call).await?.json()
+        match unless_over(self.answer(&call).await)? {
+            Some(answer) => answer.json(),
+            None => Ok(CommitReply::Over),
+        }
     }
 
     /// Stores the file as the layer of a claim. Gives its stored size.
@@ -123,6 +142,16 @@ impl Client {
         let call = Call::put(path).file(file).await?;
         let uploaded: Uploaded = self.answer(&call).await?.json()?;
         Ok(uploaded.bytes)
+    }
+}
+
+/// `None` if what was to be changed had served its time and is gone.
+fn unless_over(answer: Result<Answer, ClientError>) -> Result<Option<Answer>, ClientError> {
+    match answer {
+        Err(ClientError::NotFound(problem)) if problem.status == StatusCode::GONE.as_u16() => {
+            Ok(None)
+        }
+        answer => answer.map(Some),
     }
 }
 

@@ -79,6 +79,7 @@ impl Exit {
                 ClientError::Conflict(_) | ClientError::Refused(_) => Self::Failed,
                 ClientError::ConsoleAt { .. }
                 | ClientError::Unreachable { .. }
+                | ClientError::StoreDown { .. }
                 | ClientError::Strange { .. }
                 | ClientError::Address { .. }
                 | ClientError::Local(_) => Self::Infrastructure,

@@ -9,11 +9,11 @@ use std::time::Duration;
 use distci_client::ClientError;
 use distci_model::config::Action;
 use distci_model::order::TaskOrder;
-use distci_model::outcome::{Failure, Outcome, TaskResult};
+use distci_model::outcome::{Failure, Fault, Outcome, TaskResult};
 use distci_model::wire::Held;
 use tokio::time::Instant;
 
-use crate::console::{Console, Mask};
+use crate::console::{Console, MOST_SPOOLED, Mask, Spool};
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::isolation::{Cell, Limits};
 use crate::kinds::{self, Errand};
@@ -74,7 +74,8 @@ impl Attempt<'_> {
             self.worker.patient.clone(),
             self.held.clone(),
             secrets,
-            self.interrupts.lost.clone(),
+            &self.interrupts,
+            Spool::new(room.spool(), self.worker.disk.clone(), MOST_SPOOLED),
         );
         let outcome = self.work(room, &console).await;
         let all = vec![room.workspace(), room.temporary(), room.file("")];
@@ -82,7 +83,7 @@ impl Attempt<'_> {
         say_end(&console, &outcome).await;
         drop(console);
         tokio::select! {
-            said = shipping.finish() => (outcome, said),
+            (said, stored) = shipping.finish() => (if_stored(outcome, stored), said),
             () = self.interrupts.lost.cancelled() => (Err(Interrupt::Lost.into()), 0),
         }
     }
@@ -204,7 +205,7 @@ impl Attempt<'_> {
     /// Removes what the task needs no more, if the disk is nearly full or would be with so many
     /// bytes more: a store on the same disk could not even take the result.
     async fn make_space(&self, folders: Vec<PathBuf>, bytes: u64) {
-        if self.worker.has_space_for(bytes) {
+        if self.worker.disk.has_space_for(bytes) {
             return;
         }
         let remove = move || folders.iter().try_for_each(|folder| remove_tree(folder));
@@ -230,6 +231,12 @@ impl Attempt<'_> {
             Err(Trouble::Interrupted(interrupt @ Interrupt::Lost)) => {
                 return Ok(interrupt.to_string());
             }
+            Err(Trouble::Interrupted(interrupt @ Interrupt::Unstored)) => {
+                let detail = interrupt.to_string();
+                TaskResult::of(Outcome::Fault {
+                    reason: Fault::StoreDown { detail },
+                })
+            }
             Err(Trouble::Interrupted(interrupt @ Interrupt::Stopped)) => {
                 return self
                     .worker
@@ -246,6 +253,23 @@ impl Attempt<'_> {
             }
             () = self.interrupts.lost.cancelled() => Ok(Interrupt::Lost.to_string()),
         }
+    }
+}
+
+/// What came of it, if its console could be stored; whoever ended it still has the last word.
+fn if_stored(
+    outcome: Result<TaskResult, Trouble>,
+    stored: Result<(), Trouble>,
+) -> Result<TaskResult, Trouble> {
+    match (outcome, stored) {
+        (
+            Err(Trouble::Interrupted(
+                interrupt @ (Interrupt::Lost | Interrupt::Cancelled | Interrupt::Stopped),
+            )),
+            _,
+        ) => Err(interrupt.into()),
+        (_, Err(trouble)) => Err(trouble),
+        (outcome, Ok(())) => outcome,
     }
 }
 

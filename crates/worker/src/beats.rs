@@ -2,13 +2,15 @@
 //!
 //! Owns the one request by which all claims of this worker are renewed. Held open by the frontend
 //! until there is news, so a cancellation arrives at once; with nothing held there is no request.
+//! Every claim request is known here from before it is sent until its claim is held: a claim of this
+//! run that a beat does not mention, held or asked for, is one that nobody knows of.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use distci_client::{Client, ClientError};
-use distci_model::id::WorkerId;
+use distci_model::id::{RequestId, WorkerId};
 use distci_model::wire::{BeatReply, BeatRequest, Held, Standing};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -40,12 +42,21 @@ struct Shared {
 struct Claims {
     /// By ticket and attempt; the standing in the key is always the first.
     held: HashMap<Held, Listener>,
+    /// Requests that have brought no claim yet.
+    pending: HashSet<RequestId>,
 }
 
 #[derive(Debug)]
 struct Listener {
     standing: Standing,
     interrupts: Interrupts,
+}
+
+/// A claim request that is on its way, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    beats: Beats,
+    request: RequestId,
 }
 
 /// A claim that is being kept alive, until this is dropped.
@@ -56,37 +67,29 @@ pub(crate) struct Keeping {
 }
 
 impl Beats {
-    /// Keeps `held` alive from now on; what becomes of it goes to `interrupts`.
-    pub(crate) fn keep(&self, held: &Held, interrupts: &Interrupts) -> Keeping {
-        let listener = Listener {
-            standing: Standing::Held,
-            interrupts: interrupts.clone(),
-        };
-        self.claims().held.insert(held.clone(), listener);
-        self.shared.changed.notify_one();
-        Keeping {
-            beats: self.clone(),
-            held: held.clone(),
-        }
+    /// Says of a claim request that its answer is awaited.
+    pub(crate) fn expect(&self, request: RequestId) -> Pending {
+        self.claims().pending.insert(request.clone());
+        let beats = self.clone();
+        Pending { beats, request }
     }
 
     /// Beats for as long as it is polled.
     pub(crate) async fn beat(&self, worker: &WorkerId, client: &Client) {
         let mut heard = Instant::now();
         loop {
-            if self.claims().held.is_empty() {
+            if self.holds_nothing() {
                 self.shared.changed.notified().await;
                 heard = Instant::now();
             }
             sleep(SETTLING).await;
-            // First an answer at once, which also proves that we are heard; then those that are
-            // held, until there is another claim to tell of.
-            let first = self.request(worker, 0);
-            if first.held.is_empty() {
+            if self.holds_nothing() {
                 continue;
             }
-            let reply = client.beat(&first).await;
-            self.hear(&first, reply, &mut heard);
+            // First an answer at once, which also proves that we are heard; then those that are
+            // held, until there is another claim to tell of.
+            let answer = client.beat(|| self.request(worker, 0)).await;
+            self.hear(answer, &mut heard);
             tokio::select! {
                 () = self.beat_on(worker, client, &mut heard) => {}
                 () = self.shared.changed.notified() => {}
@@ -96,20 +99,21 @@ impl Beats {
 
     /// Beats for the claims that there are, until there is none.
     async fn beat_on(&self, worker: &WorkerId, client: &Client, heard: &mut Instant) {
-        loop {
+        while !self.holds_nothing() {
             let soonest = Instant::now() + SETTLING;
-            let request = self.request(worker, WAIT);
-            if request.held.is_empty() {
-                return;
-            }
-            let reply = client.beat(&request).await;
-            self.hear(&request, reply, heard);
+            let answer = client.beat(|| self.request(worker, WAIT)).await;
+            self.hear(answer, heard);
             // Long polls follow each other without a gap; whatever answers faster than that is
             // news, or a frontend that must not be stormed.
             sleep_until(soonest).await;
         }
     }
 
+    fn holds_nothing(&self) -> bool {
+        self.claims().held.is_empty()
+    }
+
+    /// What is held and what is asked for, at one moment.
     fn request(&self, worker: &WorkerId, wait: u64) -> BeatRequest {
         let claims = self.claims();
         let held = claims.held.iter();
@@ -121,30 +125,30 @@ impl Beats {
             worker: worker.name.clone(),
             session: worker.session.clone(),
             held: held.collect(),
-            pending: Vec::new(),
+            pending: claims.pending.iter().cloned().collect(),
             wait,
         }
     }
 
-    fn hear(
-        &self,
-        request: &BeatRequest,
-        reply: Result<BeatReply, ClientError>,
-        heard: &mut Instant,
-    ) {
-        match reply {
-            Ok(reply) => {
+    fn hear(&self, answer: Result<(BeatRequest, BeatReply), ClientError>, heard: &mut Instant) {
+        match answer {
+            Ok((request, reply)) => {
                 *heard = Instant::now();
                 for (held, standing) in request.held.iter().zip(reply.standings) {
                     self.note(held, standing);
                 }
+            }
+            Err(error @ ClientError::StoreDown { .. }) => {
+                tracing::warn!("our claims wait for the store, as everybody's do: {error}");
+                *heard = Instant::now();
             }
             Err(error) if heard.elapsed() < CUT_OFF => {
                 tracing::warn!("no frontend hears of our claims: {error}");
             }
             Err(error) => {
                 tracing::error!("cut off for too long, giving every claim up: {error}");
-                for held in &request.held {
+                let all: Vec<Held> = self.claims().held.keys().cloned().collect();
+                for held in &all {
                     self.note(held, Standing::Lost);
                 }
             }
@@ -175,6 +179,35 @@ impl Beats {
             .claims
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    /// The request, as it is sent each time.
+    pub(crate) fn request(&self) -> &RequestId {
+        &self.request
+    }
+
+    /// It brought a claim: keeps `held` alive from now on; what becomes of it goes to `interrupts`.
+    pub(crate) fn keep(self, held: &Held, interrupts: &Interrupts) -> Keeping {
+        let listener = Listener {
+            standing: Standing::Held,
+            interrupts: interrupts.clone(),
+        };
+        let beats = self.beats.clone();
+        // Only then is the request forgotten, by dropping it: at no time is neither known.
+        beats.claims().held.insert(held.clone(), listener);
+        beats.shared.changed.notify_one();
+        Keeping {
+            beats,
+            held: held.clone(),
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.beats.claims().pending.remove(&self.request);
     }
 }
 
@@ -218,38 +251,70 @@ mod tests {
         }
     }
 
+    fn request(random: u8) -> RequestId {
+        RequestId::in_session(&worker().session, [random; 12])
+    }
+
+    fn keep(beats: &Beats, interrupts: &Interrupts) -> Keeping {
+        beats.expect(request(0)).keep(&held(), interrupts)
+    }
+
     #[tokio::test]
     async fn what_became_of_a_claim_is_heard_and_repeated_to_the_frontend() {
         let (beats, interrupts) = (Beats::default(), Interrupts::default());
-        let keeping = beats.keep(&held(), &interrupts);
+        let keeping = keep(&beats, &interrupts);
         let worker = worker();
         let mut heard = Instant::now();
-        beats.hear(
-            &beats.request(&worker, 0),
-            Ok(reply(Standing::Cancel)),
-            &mut heard,
-        );
+        let first = beats.request(&worker, 0);
+        beats.hear(Ok((first, reply(Standing::Cancel))), &mut heard);
         assert!(interrupts.cancel.is_cancelled() && !interrupts.lost.is_cancelled());
         let next = beats.request(&worker, 0);
         assert_eq!(next.held[0].standing, Standing::Cancel);
-        beats.hear(&next, Ok(reply(Standing::Lost)), &mut heard);
+        beats.hear(Ok((next, reply(Standing::Lost))), &mut heard);
         assert!(interrupts.lost.is_cancelled());
         drop(keeping);
         assert!(beats.request(&worker, 0).held.is_empty());
     }
 
+    #[test]
+    fn a_request_is_mentioned_until_its_claim_is() {
+        let beats = Beats::default();
+        let (waiting, lucky) = (beats.expect(request(1)), beats.expect(request(2)));
+        assert_eq!(beats.request(&worker(), 0).pending.len(), 2);
+        let keeping = lucky.keep(&held(), &Interrupts::default());
+        let beat = beats.request(&worker(), 0);
+        assert_eq!((beat.held, beat.pending), (vec![held()], vec![request(1)]));
+        drop(waiting);
+        assert_eq!(beats.request(&worker(), 0).pending, []);
+        drop(keeping);
+        assert!(beats.holds_nothing());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_claim_survives_ten_minutes_without_news_and_no_longer() {
         let (beats, interrupts) = (Beats::default(), Interrupts::default());
-        let keeping = beats.keep(&held(), &interrupts);
-        let request = beats.request(&worker(), 0);
+        let keeping = keep(&beats, &interrupts);
         let mut heard = Instant::now();
         tokio::time::advance(CUT_OFF / 2).await;
-        beats.hear(&request, Err(ClientError::Unauthorized), &mut heard);
+        beats.hear(Err(ClientError::Unauthorized), &mut heard);
         assert!(!interrupts.lost.is_cancelled());
         tokio::time::advance(CUT_OFF / 2).await;
-        beats.hear(&request, Err(ClientError::Unauthorized), &mut heard);
+        beats.hear(Err(ClientError::Unauthorized), &mut heard);
         assert!(interrupts.lost.is_cancelled());
+        drop(keeping);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_store_is_down_no_claim_is_given_up() {
+        let (beats, interrupts) = (Beats::default(), Interrupts::default());
+        let keeping = keep(&beats, &interrupts);
+        let mut heard = Instant::now();
+        for _ in 0..6 {
+            tokio::time::advance(CUT_OFF).await;
+            let (tried, last) = (1, String::new());
+            beats.hear(Err(ClientError::StoreDown { tried, last }), &mut heard);
+        }
+        assert!(!interrupts.lost.is_cancelled());
         drop(keeping);
     }
 }

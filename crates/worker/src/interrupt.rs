@@ -1,4 +1,4 @@
-//! The ways in which somebody outside ends an attempt.
+//! The ways in which an attempt is ended from outside.
 
 use std::fmt;
 
@@ -6,13 +6,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::trouble::Trouble;
 
-/// Who ended the attempt.
+/// Why the attempt has to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interrupt {
     /// The claim is over: what we do no longer counts.
     Lost,
     /// Somebody cancelled the build.
     Cancelled,
+    /// Its console cannot be stored, so neither can what comes of it.
+    Unstored,
     /// This worker has to leave.
     Stopped,
 }
@@ -22,6 +24,7 @@ impl fmt::Display for Interrupt {
         f.write_str(match self {
             Self::Lost => "the claim is over",
             Self::Cancelled => "cancelled",
+            Self::Unstored => "the console cannot be stored",
             Self::Stopped => "the worker has to stop",
         })
     }
@@ -34,6 +37,8 @@ pub(crate) struct Interrupts {
     pub(crate) lost: CancellationToken,
     /// See [`Interrupt::Cancelled`].
     pub(crate) cancel: CancellationToken,
+    /// See [`Interrupt::Unstored`].
+    pub(crate) unstored: CancellationToken,
     /// See [`Interrupt::Stopped`].
     pub(crate) halt: CancellationToken,
 }
@@ -45,6 +50,7 @@ impl Interrupts {
             biased;
             () = self.lost.cancelled() => Interrupt::Lost,
             () = self.cancel.cancelled() => Interrupt::Cancelled,
+            () = self.unstored.cancelled() => Interrupt::Unstored,
             () = self.halt.cancelled() => Interrupt::Stopped,
         }
     }

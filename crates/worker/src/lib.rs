@@ -8,6 +8,7 @@ mod attempt;
 mod beats;
 mod console;
 mod control;
+mod disk;
 mod interrupt;
 mod isolation;
 mod kinds;

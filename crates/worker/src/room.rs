@@ -129,6 +129,11 @@ impl Room {
         self.path.join("files").join(name)
     }
 
+    /// Where the console waits while the store is away.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.path.join("console")
+    }
+
     /// Removes everything. Blocks.
     pub(crate) fn leave(self) {
         // A thread that was cut off in mid-work may still put a last file there.

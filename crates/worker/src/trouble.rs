@@ -45,9 +45,11 @@ impl From<ClientError> for Trouble {
             // What is written under a claim is refused only when the claim is over.
             ClientError::Conflict(_) => Self::Interrupted(Interrupt::Lost),
             ClientError::Local(error) => Self::local("request", &error),
-            ClientError::Unreachable { .. } => Self::Fault(Fault::StoreDown {
-                detail: error.to_string(),
-            }),
+            ClientError::Unreachable { .. } | ClientError::StoreDown { .. } => {
+                Self::Fault(Fault::StoreDown {
+                    detail: error.to_string(),
+                })
+            }
             ClientError::NotFound(_)
             | ClientError::Unauthorized
             | ClientError::NoToken { .. }

@@ -5,7 +5,6 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +14,13 @@ use distci_model::capability::{Capabilities, Capability, Kind, Label};
 use distci_model::id::{RequestId, WorkerId};
 use distci_model::wire::{Claim, ClaimRequest, Held, Standing, Work};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempt;
-use crate::beats::Beats;
+use crate::beats::{Beats, Keeping, Pending};
 use crate::control::control;
+use crate::disk::Disk;
 use crate::interrupt::Interrupts;
 use crate::isolation::{Isolation, Process};
 use crate::room::Rooms;
@@ -28,8 +28,9 @@ use crate::signals::hear_ignored;
 
 /// How long a claim request is held; below the most that a frontend allows.
 const CLAIM_WAIT: u64 = 25;
-/// How long no frontend may answer before an attempt is given up; the same as for its beats.
-const CUT_OFF: Duration = Duration::from_mins(10);
+/// How long the store may refuse what an attempt writes before the attempt is given up. Whether any
+/// frontend answers at all is watched by its beats.
+const UNSTORED: Duration = Duration::from_mins(15);
 /// Between two looks for a frontend, or for space on the disk.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Slots for build control. They are apart from the others, because a build must never wait for
@@ -39,10 +40,10 @@ const CONTROL_SLOTS: usize = 2;
 const GRACE: Duration = Duration::from_secs(5);
 /// How long it may take to end what still runs after that, and to give it back.
 const LAST_GRACE: Duration = Duration::from_secs(10);
-/// Below this much free space a task is likely to fill the disk: this part of the whole, within
-/// these bounds. Without the upper one a large disk would be called full with a terabyte free.
-const LEAST_PART: u64 = 20;
-const LEAST_FREE: RangeInclusive<u64> = 64 * 1024 * 1024..=4 * 1024 * 1024 * 1024;
+/// What it may take to find claims that nobody knows of and to give them back.
+const WITHDRAWAL: Duration = Duration::from_secs(2);
+/// A claim that was being made when its request was called off is known after so long.
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// What a worker is told.
 #[derive(Debug, Clone)]
@@ -84,15 +85,24 @@ pub enum Error {
     NothingToDo,
 }
 
+/// A claim in the hands of this worker.
+struct Taken {
+    held: Held,
+    work: Work,
+    interrupts: Interrupts,
+    _keeping: Keeping,
+}
+
 /// What all slots share.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) settings: Settings,
-    /// For what an attempt writes: as patient as its beats.
+    /// For what an attempt reads and writes: as patient as anybody has reason to be.
     pub(crate) patient: Client,
     /// For everything else.
     client: Client,
     pub(crate) rooms: Rooms,
+    pub(crate) disk: Disk,
     pub(crate) isolation: Box<dyn Isolation>,
     beats: Beats,
     /// No new claims.
@@ -159,8 +169,9 @@ impl Worker {
             supervisor: settings.supervisor.clone(),
         });
         Ok(Self {
+            disk: Disk::of(&settings.directory),
             settings,
-            patient: client.clone().with_deadline(CUT_OFF),
+            patient: client.clone().with_deadline(UNSTORED),
             client,
             rooms,
             isolation,
@@ -226,8 +237,8 @@ impl Worker {
             .iter()
             .any(|kind| *kind != Kind::BuildControl);
         let once = self.settings.once && !(control && tasks);
-        while let Some(claim) = self.claim(&capabilities).await? {
-            self.perform(claim).await;
+        while let Some(taken) = self.claim(&capabilities).await? {
+            self.perform(taken).await;
             if once {
                 break;
             }
@@ -236,31 +247,25 @@ impl Worker {
     }
 
     /// The next claim; `None` when there are to be no more.
-    async fn claim(&self, capabilities: &Capabilities) -> Result<Option<Claim>, Error> {
-        let mut request: Option<RequestId> = None;
+    async fn claim(&self, capabilities: &Capabilities) -> Result<Option<Taken>, Error> {
+        // One request until it brings a claim: an answer may have been lost after the claim was
+        // made, and then the same question finds it.
+        let pending = self.beats.expect(self.new_request().map_err(Error::Claim)?);
+        let wanted = self.wanted(&pending, capabilities.clone(), CLAIM_WAIT);
         loop {
-            let id = match request.take() {
-                Some(id) => id,
-                None => self.new_request().map_err(Error::Claim)?,
-            };
-            let wanted = ClaimRequest {
-                worker: self.settings.id.name.clone(),
-                capabilities: capabilities.clone(),
-                request: id.clone(),
-                wait: CLAIM_WAIT,
-            };
             let answer = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Ok(None),
+                () = self.stop.cancelled() => {
+                    self.withdraw(pending).await;
+                    return Ok(None);
+                }
                 answer = self.ask(&wanted) => answer,
             };
             match answer {
-                Ok(Some(claim)) => return Ok(Some(claim)),
+                Ok(Some(claim)) => return Ok(Some(self.take(claim, pending))),
                 Ok(None) => {}
                 Err(error) if error.is_passing() => {
                     tracing::warn!("no frontend to claim from: {error}");
-                    // The answer may have been lost after the claim was made: ask for the same.
-                    request = Some(id);
                 }
                 Err(error) => return Err(Error::Claim(error)),
             }
@@ -271,6 +276,15 @@ impl Worker {
         let mut random = [0; 12];
         getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(RequestId::in_session(&self.settings.id.session, random))
+    }
+
+    fn wanted(&self, pending: &Pending, capabilities: Capabilities, wait: u64) -> ClaimRequest {
+        ClaimRequest {
+            worker: self.settings.id.name.clone(),
+            capabilities,
+            request: pending.request().clone(),
+            wait,
+        }
     }
 
     async fn ask(&self, wanted: &ClaimRequest) -> Result<Option<Claim>, ClientError> {
@@ -284,7 +298,7 @@ impl Worker {
 
     /// Whether a task has room to work in.
     fn has_space(&self) -> bool {
-        let enough = self.has_space_for(0);
+        let enough = self.disk.has_space_for(0);
         if !enough {
             let directory = self.settings.directory.display();
             tracing::warn!("claiming nothing: the disk of {directory} is nearly full");
@@ -292,18 +306,8 @@ impl Worker {
         enough
     }
 
-    /// Whether the disk would not be nearly full with so many bytes more. What cannot be measured
-    /// is not held against it.
-    pub(crate) fn has_space_for(&self, bytes: u64) -> bool {
-        let Ok(disk) = nix::sys::statvfs::statvfs(&self.settings.directory) else {
-            return true;
-        };
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        let all = disk.blocks().saturating_mul(disk.fragment_size());
-        free >= least_free(all).saturating_add(bytes)
-    }
-
-    async fn perform(self: &Arc<Self>, claim: Claim) {
+    /// Keeps a claim from now on.
+    fn take(&self, claim: Claim, pending: Pending) -> Taken {
         let held = Held {
             ticket: claim.ticket,
             attempt: claim.attempt,
@@ -313,8 +317,43 @@ impl Worker {
             halt: self.halt.clone(),
             ..Interrupts::default()
         };
-        let keeping = self.beats.keep(&held, &interrupts);
-        match claim.work {
+        Taken {
+            _keeping: pending.keep(&held, &interrupts),
+            held,
+            work: claim.work,
+            interrupts,
+        }
+    }
+
+    /// Gives back the claim that a request may have brought when it was called off: with nobody to
+    /// know of it, its ticket would wait for its lease to end. Offers nothing, and so finds that
+    /// claim or none.
+    async fn withdraw(&self, pending: Pending) {
+        let wanted = self.wanted(&pending, Capabilities::default(), 0);
+        let withdrawing = async {
+            sleep(SETTLING).await;
+            if let Some(claim) = self.client.claim(&wanted).await? {
+                let taken = self.take(claim, pending);
+                tracing::info!(ticket = %taken.held.ticket, "giving back what came too late");
+                self.client.release(&taken.held).await?;
+            }
+            Ok::<_, ClientError>(())
+        };
+        match timeout(WITHDRAWAL, withdrawing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("a claim may be left to its lease: {error}"),
+            Err(_) => tracing::warn!("a claim may be left to its lease: no frontend answers"),
+        }
+    }
+
+    async fn perform(self: &Arc<Self>, taken: Taken) {
+        let Taken {
+            held,
+            work,
+            interrupts,
+            _keeping,
+        } = taken;
+        match work {
             Work::Control { order } => {
                 let done = control(&self.client, &held, *order, &interrupts).await;
                 if let Err(error) = done {
@@ -331,7 +370,6 @@ impl Worker {
                 attempt.run().await;
             }
         }
-        drop(keeping);
     }
 
     /// Ends only when what runs did not end in time.
@@ -340,23 +378,5 @@ impl Worker {
         sleep(GRACE).await;
         self.halt.cancel();
         sleep(LAST_GRACE).await;
-    }
-}
-
-/// How much of a disk with `all` bytes must be free.
-fn least_free(all: u64) -> u64 {
-    (all / LEAST_PART).clamp(*LEAST_FREE.start(), *LEAST_FREE.end())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_disk_has_to_be_emptier_than_a_task_needs() {
-        const GIB: u64 = 1024 * 1024 * 1024;
-        assert_eq!(least_free(0), GIB / 16);
-        assert_eq!(least_free(20 * GIB), GIB);
-        assert_eq!(least_free(20_000 * GIB), 4 * GIB);
     }
 }

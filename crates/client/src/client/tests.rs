@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use distci_model::config::JobConfig;
 use distci_model::id::{Attempt, BuildRef, TaskName};
-use distci_model::wire::{Held, JobView, Standing, TriggerRequest};
+use distci_model::outcome::{Outcome, TaskResult};
+use distci_model::wire::{
+    BeatRequest, CommitReply, CommitRequest, Held, JobView, Standing, TriggerRequest,
+};
 use futures::TryStreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -117,9 +120,14 @@ fn problem(status: &str, detail: &str) -> String {
 const BUILD: &str = r#"{"job":"hello","number":7}"#;
 
 fn client(fakes: &[&Fake]) -> Client {
-    let frontends = fakes.iter().map(|fake| fake.url()).collect();
     let token = "s3cret".parse().unwrap();
-    Client::new(frontends, Some(token)).unwrap()
+    let addresses: Vec<String> = fakes.iter().map(|fake| fake.url()).collect();
+    // In the order given, so that a test knows who is asked.
+    let order = (0..addresses.len()).collect();
+    Client::over(addresses, Some(token), |addresses| {
+        Frontends::in_order(addresses, order)
+    })
+    .unwrap()
 }
 
 async fn trigger(client: &Client) -> Result<BuildRef, ClientError> {
@@ -156,8 +164,100 @@ async fn a_dead_frontend_is_passed_over_and_not_asked_first_again() {
     let alive = Fake::start(&[&ok(BUILD), &ok(BUILD)]).await;
     let client = client(&[&dead, &alive]);
     trigger(&client).await.unwrap();
-    assert_eq!(client.shared.current.load(Ordering::Relaxed), 1);
+    assert_eq!(client.shared.frontends.choose(), 1);
     trigger(&client).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_silent_frontend_costs_seconds_and_is_then_passed_over() {
+    // A listener that nobody serves: the system accepts, and no answer ever comes.
+    let paused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let alive = Fake::start(&[&ok(BUILD), &ok(BUILD)]).await;
+    let order = |addresses| Frontends::in_order(addresses, vec![0, 1]);
+    let addresses = vec![
+        format!("http://{}", paused.local_addr().unwrap()),
+        alive.url(),
+    ];
+    let client = Client::over(addresses, None, order).unwrap();
+    trigger(&client).await.unwrap();
+    assert_eq!(client.shared.frontends.choose(), 1);
+    trigger(&client).await.unwrap();
+    assert_eq!(alive.asked().len(), 2);
+}
+
+#[test]
+fn a_frontend_may_think_longer_when_all_are_slow() {
+    let limits: Vec<u64> = (0..4).map(|round| think(round).as_secs()).collect();
+    assert_eq!(limits, [5, 10, 20, 20]);
+    assert_eq!(think(usize::MAX), LONGEST_THINK);
+}
+
+#[tokio::test]
+async fn a_beat_is_composed_anew_for_each_try() {
+    let broken = Fake::start(&[""]).await;
+    let reply = ok(r#"{"standings":["lost"]}"#);
+    let alive = Fake::start(&[&reply]).await;
+    let tries = std::sync::atomic::AtomicU64::new(0);
+    let compose = || beat(1 + tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let (heard, reply) = client(&[&broken, &alive]).beat(compose).await.unwrap();
+    assert_eq!((heard, reply.standings), (beat(2), vec![Standing::Lost]));
+}
+
+#[tokio::test]
+async fn a_frontend_that_tells_nobody_of_a_beat_is_passed_over() {
+    let reply = |unheard: u64| ok(&format!(r#"{{"standings":["held"],"unheard":{unheard}}}"#));
+    let (deaf, other) = (
+        Fake::start(&[&reply(10), &reply(11)]).await,
+        Fake::start(&[&reply(0)]).await,
+    );
+    let client = client(&[&deaf, &other]);
+    for _ in 0..3 {
+        client.beat(|| beat(0)).await.unwrap();
+    }
+    assert_eq!((deaf.asked().len(), other.asked().len()), (2, 1));
+}
+
+fn beat(wait: u64) -> BeatRequest {
+    BeatRequest {
+        worker: "w".parse().unwrap(),
+        session: "0123abcd".parse().unwrap(),
+        held: vec![held()],
+        pending: Vec::new(),
+        wait,
+    }
+}
+
+#[tokio::test]
+async fn what_is_gone_is_over_and_no_error() {
+    let gone = problem("410 Gone", "it was consumed");
+    let missing = problem("404 Not Found", "no such ticket");
+    let fake = Fake::start(&[&gone, &gone, &gone, &missing]).await;
+    let client = client(&[&fake]);
+    let result = TaskResult::of(Outcome::Success);
+    client.complete(&held(), &result).await.unwrap();
+    client.release(&held()).await.unwrap();
+    let decision = serde_json::json!({
+        "checkpoint": {"revision": 1, "tasks": [], "latest": "2026-01-01T00:00:00Z"},
+        "post": [], "cancel": [], "consume": [], "trigger": [], "next": {"next": "park"},
+    });
+    let request = CommitRequest {
+        mailbox: 0,
+        decision: serde_json::from_value(decision).unwrap(),
+    };
+    let reply = client.commit(&held(), &request).await.unwrap();
+    assert_eq!(reply, CommitReply::Over);
+    let error = client.release(&held()).await.unwrap_err();
+    assert!(matches!(error, ClientError::NotFound(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_no_missing_frontend() {
+    let body = r#"{"type":"urn:distci:store-down","title":"t","status":503,"detail":"no quorum"}"#;
+    let fake = Fake::start(&[&answer("503 Service Unavailable", "", body)]).await;
+    let client = client(&[&fake]).with_deadline(Duration::from_millis(1));
+    let error = trigger(&client).await.unwrap_err();
+    assert!(matches!(error, ClientError::StoreDown { .. }), "{error:?}");
+    assert!(error.is_passing());
 }
 
 #[tokio::test]

@@ -28,9 +28,9 @@ const SHORT_GRACE: Duration = Duration::from_secs(3);
 /// How long a supervisor may take to kill all that it guards. A script may have stopped it, and then
 /// it obeys nobody.
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(5);
-/// How long the rest of the output may take when all who could write are gone: as long as the store
+/// How long the rest of the output may take when all who could write are gone: longer than the store
 /// may be away.
-const REST_IN_THE_PIPE: Duration = Duration::from_mins(10);
+const REST_IN_THE_PIPE: Duration = Duration::from_mins(16);
 /// The same when the supervisor was killed.
 const REST_OF_NOBODY: Duration = Duration::from_secs(5);
 /// A pipe holds this much by default.
