@@ -158,7 +158,7 @@ impl Store {
             return self.again(key, &before.record).await;
         }
         let parks = !matches!(decision.next, Next::Again);
-        let archives = matches!(decision.next, Next::Archive { .. });
+        let is_last = matches!(decision.next, Next::Archive { .. });
         let Some(mailbox) = self.mailbox(&key.build).await? else {
             return Ok(Tried::Again);
         };
@@ -167,7 +167,7 @@ impl Store {
             return self.again(key, &before.record).await;
         }
         let mut transaction = Transaction::default();
-        if parks && !archives {
+        if parks && !is_last {
             transaction.check(keys::mailbox(&key.build), mailbox);
         }
         let mut after = Build {
