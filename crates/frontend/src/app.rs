@@ -8,6 +8,7 @@ use distci_model::Timestamp;
 use distci_model::id::{BuildKey, TicketKey};
 use distci_store::Store;
 use distci_store::coordination::Clock;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::barrier::Barrier;
@@ -27,6 +28,8 @@ pub(crate) struct App {
     pub(crate) peers: Arc<Peers>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) barrier: Barrier,
+    /// Whether the mirror shows what the store holds.
+    pub(crate) current: watch::Sender<bool>,
     pub(crate) metrics: Arc<Metrics>,
     /// Rings when a build may have changed.
     pub(crate) builds: Arc<Signals<BuildKey>>,
@@ -48,6 +51,7 @@ impl App {
             peers,
             pulse: Arc::default(),
             barrier: Barrier::default(),
+            current: watch::Sender::default(),
             leases: Arc::default(),
             metrics: Arc::default(),
             builds: Arc::default(),

@@ -32,6 +32,7 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
             tracing::error!(%error, "the index cannot be read; it is listed again soon");
         }
         let behind = applied.is_err();
+        app.current.send_replace(!behind);
         let news = tokio::select! {
             biased;
             () = stop.cancelled() => return,

@@ -158,6 +158,7 @@ impl Store {
             return self.again(key, &before.record).await;
         }
         let parks = !matches!(decision.next, Next::Again);
+        let is_last = matches!(decision.next, Next::Archive { .. });
         let Some(mailbox) = self.mailbox(&key.build).await? else {
             return Ok(Tried::Again);
         };
@@ -166,7 +167,7 @@ impl Store {
             return self.again(key, &before.record).await;
         }
         let mut transaction = Transaction::default();
-        if parks {
+        if parks && !is_last {
             transaction.check(keys::mailbox(&key.build), mailbox);
         }
         let mut after = Build {
@@ -185,6 +186,7 @@ impl Store {
                     build: after,
                     outcome: outcome.clone(),
                 };
+                transaction.delete_at(keys::mailbox(&key.build), mailbox);
                 self.archive(transaction, key, &before, archived).await
             }
             Next::Park | Next::Again => self.go_on(transaction, key, &before, after).await,
@@ -380,7 +382,6 @@ impl Store {
         if coordination.get(&flag).await?.is_some() {
             transaction.delete(flag);
         }
-        transaction.delete(keys::mailbox(&key.build));
         transaction.remove(key, before);
         let committed = transaction.commit(coordination).await?;
         Ok(if committed.is_some() {

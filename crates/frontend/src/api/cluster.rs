@@ -13,7 +13,7 @@ use distci_model::id::FrontendId;
 use distci_model::wire::{
     FrontendView, Page, Problem, QueueView, Version, WorkerClaim, WorkerView,
 };
-use distci_store::Card;
+use distci_store::{Card, StoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -28,7 +28,8 @@ pub(super) async fn livez() -> StatusCode {
     StatusCode::OK
 }
 
-/// Whether requests can be served: the store answers, and nobody asked to stop.
+/// Whether requests can be served: the store answers, this frontend has taken in what it holds, and
+/// nobody asked to stop.
 #[utoipa::path(get, path = "/readyz", tag = "health",
     responses((status = 200), (status = 503, body = Problem)))]
 pub(super) async fn readyz(State(app): State<App>) -> Result<StatusCode, ApiError> {
@@ -36,6 +37,10 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<StatusCode, ApiErro
         return Ok(StatusCode::SERVICE_UNAVAILABLE);
     }
     app.store.check().await?;
+    if !*app.current.borrow() {
+        let behind = "this frontend has not yet taken in what the store holds";
+        return Err(StoreError::Down(behind.into()).into());
+    }
     Ok(StatusCode::OK)
 }
 

@@ -42,6 +42,7 @@ async fn without_the_token_nothing_but_health_is_told() -> Result<()> {
             assert!(!told.contains(TOKEN), "the token is in the answer: {told}");
         }
     }
+    scene.app.current.subscribe().wait_for(|is| *is).await?;
     for path in ["/livez", "/readyz", "/version", "/api/openapi.json"] {
         let answer = scene.raw(Request::get(path).body(Body::empty())?).await?;
         assert_eq!(answer.status, StatusCode::OK, "{path}");
