@@ -83,6 +83,7 @@ macro_rules! contract {
             concurrent_creates_are_all_there
             store_time_never_goes_back
             a_working_store_is_connected
+            catching_up_changes_nothing
         }
     };
     (@each $open:path; $($law:ident)*) => {

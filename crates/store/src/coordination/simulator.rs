@@ -160,6 +160,12 @@ impl Coordination for Session {
         committed
     }
 
+    async fn catch_up(&self) -> Result<(), ReadError> {
+        self.delay().await;
+        let caught_up = lock(&self.world).catch_up(self.this.id);
+        caught_up.map_err(ReadError::Down)
+    }
+
     fn watch(&self, dir: &NodePath) -> Watch {
         self.this.watches.watch(dir)
     }

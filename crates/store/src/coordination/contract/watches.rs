@@ -208,3 +208,11 @@ pub(crate) async fn a_working_store_is_connected(store: Store<'_>) {
     let health = store.health();
     assert!(matches!(*health.borrow(), Health::Connected { .. }));
 }
+
+pub(crate) async fn catching_up_changes_nothing(store: Store<'_>) {
+    commit(store, [create("/a", "x")]).await;
+    let mut watch = store.watch(&NodePath::root());
+    store.catch_up().await.unwrap();
+    assert_eq!(Some(node("x", 0)), get(store, "/a").await);
+    assert!(queued(&mut watch).is_empty());
+}
