@@ -23,7 +23,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use zookeeper_client::{Client, CreateMode, MultiWriteError, MultiWriteResult};
 
 use self::feed::{Feed, Line};
@@ -39,6 +39,9 @@ pub use self::settings::{Identity, Settings, Tls};
 /// How long a request may be on its way. After that its caller is told that nobody knows: the
 /// session itself learns of a dead connection only after two fifths of its timeout.
 const REPLY: Duration = Duration::from_secs(5);
+
+/// The pause before a question is repeated.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// How often a commit is planned anew when others make and remove its parents at the same time.
 const ROUNDS: usize = 16;
@@ -96,8 +99,8 @@ impl ZooKeeper {
             if Instant::now() >= deadline {
                 return Err(ReadError::Down(Outage::Disconnected));
             }
-            // A loss that the feed has not heard of yet must not make this a busy loop.
-            tokio::task::yield_now().await;
+            // What fails on an open line must not make this a busy loop.
+            sleep(RETRY).await;
         }
     }
 

@@ -209,15 +209,11 @@ impl<'a> Plan<'a> {
                 (Kind::Guessed(guess), ..) => *guess,
                 (Kind::AsWritten(writer), ..) => versions[*writer],
                 (_, _, MultiWriteResult::SetData { stat }) => version(stat.version),
-                (Kind::Whole, Op::Check { version, .. }, _)
-                | (
-                    Kind::Whole,
-                    Op::Delete {
-                        expect: Expect::Exactly(version),
-                        ..
-                    },
-                    _,
-                ) => *version,
+                (_, Op::Check { version, .. }, _) => *version,
+                (_, Op::Delete { expect, .. }, _) => match expect {
+                    Expect::Exactly(version) => *version,
+                    Expect::Any => Version::FIRST,
+                },
                 _ => Version::FIRST,
             };
             versions.push(version);
