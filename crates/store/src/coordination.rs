@@ -20,6 +20,7 @@ mod path;
 pub mod simulator;
 pub mod tree;
 mod watch;
+pub mod zookeeper;
 
 pub use path::{InvalidPath, NodePath};
 pub use watch::Watch;
@@ -85,8 +86,8 @@ pub enum Expect {
 /// One step of a commit. It sees the effects of the steps before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Make a node that does not exist. Missing parents become durable nodes without data; a caller
-    /// may rely on that for at most two levels, because ZooKeeper has to make them one by one.
+    /// Make a node that does not exist. Missing parents become durable nodes without data, in the
+    /// same commit: a refused one makes none.
     Create {
         /// Where.
         path: NodePath,
@@ -180,9 +181,13 @@ pub enum Outage {
     /// The connection to the store is lost for the moment.
     #[error("store is out of reach")]
     Disconnected,
-    /// The session has ended; only a new one can go on.
-    #[error("session has ended")]
+    /// The store has shut this handle out for ever: its session ended and cannot be renewed, or its
+    /// credentials are refused.
+    #[error("store has shut this client out")]
     Fenced,
+    /// The store answers, but does not let this client do what was asked. A person must act.
+    #[error("store refuses the request")]
+    Refused(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// The disk gave an error after which it cannot be trusted. A person must act.
     #[error("store's disk is broken")]
     Broken(#[source] Arc<dyn std::error::Error + Send + Sync>),
@@ -255,9 +260,10 @@ pub enum Health {
         /// Grows with every return to health.
         epoch: u64,
     },
-    /// Not now; it comes back by itself.
+    /// Not now; it comes back by itself, with a new session if the old one ended meanwhile.
     Disconnected,
-    /// Never again through this handle.
+    /// Never again through this handle: its session ended and cannot be renewed, or its credentials
+    /// are refused.
     Fenced,
 }
 
@@ -286,7 +292,8 @@ pub trait Coordination: Send + Sync + fmt::Debug {
     /// Makes later reads of this handle show every commit that anybody was told of before this call.
     async fn catch_up(&self) -> Result<(), ReadError>;
 
-    /// News about everything strictly below `dir`, from before this call returns.
+    /// News about everything strictly below `dir`, from before this call returns: whatever is not
+    /// told is shown by every read that this handle makes after it.
     ///
     /// # Ordering
     ///

@@ -82,8 +82,8 @@ macro_rules! contract {
             concurrent_increments_lose_nothing
             concurrent_creates_are_all_there
             store_time_never_goes_back
-            who_has_caught_up_reads_on
             a_working_store_is_connected
+            catching_up_changes_nothing
         }
     };
     (@each $open:path; $($law:ident)*) => {

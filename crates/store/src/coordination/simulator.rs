@@ -162,7 +162,7 @@ impl Coordination for Session {
 
     async fn catch_up(&self) -> Result<(), ReadError> {
         self.delay().await;
-        let caught_up = lock(&self.world).catch_up_wholly(self.this.id);
+        let caught_up = lock(&self.world).catch_up(self.this.id);
         caught_up.map_err(ReadError::Down)
     }
 

@@ -1,4 +1,4 @@
-//! Watches of implementations that know their events in this process.
+//! Watches as every implementation hands them out.
 //!
 //! Owns the queues between a store that publishes and consumers that may be slow. Never blocks the
 //! publisher and never grows without bound. Invariant: a queue holds every event since its last
@@ -70,6 +70,15 @@ impl Watches {
         }
         registry.queues.push(Arc::downgrade(&queue));
         Watch { queue }
+    }
+
+    /// Whether nobody holds a watch any more.
+    pub(crate) fn are_abandoned(&self) -> bool {
+        let registry = lock(&self.registry);
+        registry
+            .queues
+            .iter()
+            .all(|queue| queue.strong_count() == 0)
     }
 
     /// Queues `events` for every watch that they concern.

@@ -209,9 +209,10 @@ pub(crate) async fn a_working_store_is_connected(store: Store<'_>) {
     assert!(matches!(*health.borrow(), Health::Connected { .. }));
 }
 
-pub(crate) async fn who_has_caught_up_reads_on(store: Store<'_>) {
-    store.catch_up().await.unwrap();
+pub(crate) async fn catching_up_changes_nothing(store: Store<'_>) {
     commit(store, [create("/a", "x")]).await;
+    let mut watch = store.watch(&NodePath::root());
     store.catch_up().await.unwrap();
     assert_eq!(Some(node("x", 0)), get(store, "/a").await);
+    assert!(queued(&mut watch).is_empty());
 }

@@ -170,9 +170,11 @@ impl Committer {
     fn report_outage(&self, outage: &Outage) {
         let health = match outage {
             Outage::Broken(_) => Health::Fenced,
-            Outage::Full | Outage::Closed | Outage::Disconnected | Outage::Fenced => {
-                Health::Disconnected
-            }
+            Outage::Full
+            | Outage::Closed
+            | Outage::Disconnected
+            | Outage::Fenced
+            | Outage::Refused(_) => Health::Disconnected,
         };
         if self.shared.health.send_replace(health) != health {
             let error: &dyn std::error::Error = outage;

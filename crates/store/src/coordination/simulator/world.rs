@@ -109,9 +109,15 @@ impl World {
         self.dice.roll(self.faults.delay)
     }
 
+    /// Lets a session see the newest state, whatever the odds of lag are.
+    pub(super) fn catch_up(&mut self, id: u64) -> Result<(), Outage> {
+        self.hear(id);
+        self.followers.get(&id).map(drop).ok_or(Outage::Fenced)
+    }
+
     pub(super) fn read<T>(&mut self, id: u64, look: impl FnOnce(&Tree) -> T) -> Result<T, Outage> {
         if !self.dice.roll(self.faults.lag) {
-            self.catch_up(id);
+            self.hear(id);
         }
         self.followers
             .get(&id)
@@ -142,7 +148,7 @@ impl World {
             self.spread();
             return Err(CommitError::Unknown);
         }
-        self.catch_up(id);
+        self.hear(id);
         self.spread();
         match accepted {
             Ok(versions) => Ok(Receipt {
@@ -190,18 +196,12 @@ impl World {
         let ids: Vec<_> = self.followers.keys().copied().collect();
         for id in ids {
             if !self.dice.roll(self.faults.lag) {
-                self.catch_up(id);
+                self.hear(id);
             }
         }
     }
 
-    pub(super) fn catch_up_wholly(&mut self, id: u64) -> Result<(), Outage> {
-        self.catch_up(id);
-        let known = self.followers.contains_key(&id);
-        known.then_some(()).ok_or(Outage::Fenced)
-    }
-
-    fn catch_up(&mut self, id: u64) {
+    fn hear(&mut self, id: u64) {
         let Some(follower) = self.followers.get_mut(&id) else {
             return;
         };
