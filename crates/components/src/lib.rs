@@ -1,4 +1,29 @@
 //! Real ZooKeeper and Ceph servers, started from the system's packages in a folder of one's choice.
 //!
-//! Owns the processes that it starts and nothing else on the machine. Never part of the product:
-//! tests, benchmarks and chores use it.
+//! Owns the processes that it starts and nothing else on the machine: a process is ours only while
+//! its command line is the one recorded in its folder. Never part of the product: tests, benchmarks
+//! and chores use it.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use distci_components::{ZooKeeper, ZooKeeperPlan};
+//! let plan = ZooKeeperPlan { servers: 3, ..ZooKeeperPlan::default() };
+//! let ensemble = ZooKeeper::start("/tmp/ensemble".as_ref(), &plan)?;
+//! ensemble.kill(ensemble.leader()?)?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod ceph;
+mod daemons;
+mod packages;
+mod patience;
+mod ports;
+pub mod shared;
+mod zookeeper;
+
+pub use crate::ceph::{Ceph, CephPlan, ObjectStore, S3Access};
+pub use crate::daemons::{Daemon, Daemons};
+pub use crate::packages::{CEPH_PACKAGES, Package, ZOOKEEPER_PACKAGES, missing};
+pub use crate::ports::take as take_ports;
+pub use crate::zookeeper::{Mode, ZooKeeper, ZooKeeperPlan};
