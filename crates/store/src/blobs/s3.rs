@@ -21,6 +21,8 @@ mod check;
 mod gateways;
 mod reading;
 #[cfg(test)]
+mod scratch;
+#[cfg(test)]
 mod tests;
 mod upload;
 
@@ -28,6 +30,8 @@ pub(super) use answer::Answer;
 use check::Subject;
 pub use check::{S3Trouble, Step};
 use gateways::Gateways;
+#[cfg(test)]
+pub(super) use scratch::Scratch;
 
 /// Where a bucket is, and with what it opens.
 #[derive(Clone)]
