@@ -42,8 +42,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const LAST_GRACE: Duration = Duration::from_secs(10);
 /// What it may take to find claims that nobody knows of and to give them back.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
-/// A claim that was being made when its request was called off is known after so long.
-const SETTLING: Duration = Duration::from_millis(100);
+/// A claim that was being made when its request was called off is known after so long, mostly.
+const SETTLING: Duration = Duration::from_millis(20);
 
 /// What a worker is told.
 #[derive(Debug, Clone)]
