@@ -3,6 +3,7 @@
 //! Owns the connections. Asks the frontend that answered last; after trouble, the next one. Every
 //! wait has a limit, so a frontend that is paused or cut off costs seconds and then is passed over.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,24 @@ const IDLE_CONNECTIONS: usize = 4;
 pub struct Client {
     shared: Arc<Shared>,
     deadline: Duration,
+    hope: Option<Hope>,
     notice: Option<Notice>,
+}
+
+/// Whether a call that came to its deadline shall have it once more.
+#[derive(Clone)]
+pub(crate) struct Hope(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Hope {
+    pub(crate) fn is_left(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Hope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hope")
+    }
 }
 
 /// One try of a call: which frontend, and how many times all were tried before.
@@ -97,6 +115,7 @@ impl Client {
         Ok(Self {
             shared: Arc::new(shared),
             deadline: DEADLINE,
+            hope: None,
             notice: None,
         })
     }
@@ -105,6 +124,14 @@ impl Client {
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// The same client that begins its deadline anew whenever it is over and `is_left` says so: for
+    /// callers that know more of why nobody answers.
+    #[must_use]
+    pub fn with_hope(self, is_left: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        let hope = Some(Hope(Arc::new(is_left)));
+        Self { hope, ..self }
     }
 
     /// The same client that says so when a call has to wait for a frontend.
@@ -148,6 +175,7 @@ impl Client {
         let patience = Patience {
             frontends: self.frontends().len(),
             deadline: self.deadline,
+            hope: self.hope.as_ref(),
             notice: self.notice,
         };
         retry(patience, one).await

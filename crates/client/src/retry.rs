@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::client::Hope;
 use crate::frontends::random;
 use crate::{ClientError, Notice};
 
@@ -48,11 +49,13 @@ impl From<ClientError> for Trouble {
 
 /// How long to try, and whom to tell.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct Patience<'a> {
     /// How many there are: of so many tries in a row, each is expected to ask another.
     pub(crate) frontends: usize,
     /// How long none of them may answer.
     pub(crate) deadline: Duration,
+    /// Whether to begin the deadline anew when it is over.
+    pub(crate) hope: Option<&'a Hope>,
     /// Hears of the first failure of all of them.
     pub(crate) notice: Option<Notice>,
 }
@@ -62,7 +65,7 @@ pub(crate) struct Patience {
 /// # Errors
 /// The first final trouble. When the deadline is over, [`ClientError::StoreDown`] if any frontend
 /// said so, or else [`ClientError::Unreachable`].
-pub(crate) async fn retry<T, F, A>(patience: Patience, attempt: F) -> Result<T, ClientError>
+pub(crate) async fn retry<T, F, A>(patience: Patience<'_>, attempt: F) -> Result<T, ClientError>
 where
     F: Fn(usize) -> A,
     A: Future<Output = Result<T, Trouble>>,
@@ -83,7 +86,11 @@ where
         let asked = passing.after.unwrap_or_default();
         let pause = rounds.map_or(Duration::ZERO, |rounds| pause(rounds, random()).max(asked));
         tracing::debug!(tried, ?pause, "no answer: {last}");
-        if failed_since.get_or_insert_with(Instant::now).elapsed() + pause >= patience.deadline {
+        let over =
+            failed_since.get_or_insert_with(Instant::now).elapsed() + pause >= patience.deadline;
+        if over && patience.hope.is_some_and(Hope::is_left) {
+            failed_since = None;
+        } else if over {
             return Err(if store_down {
                 ClientError::StoreDown { tried, last }
             } else {
@@ -126,10 +133,11 @@ mod tests {
         .into()
     }
 
-    fn patience(frontends: usize, deadline: Duration) -> Patience {
+    fn patience(frontends: usize, deadline: Duration) -> Patience<'static> {
         Patience {
             frontends,
             deadline,
+            hope: None,
             notice: None,
         }
     }

@@ -6,6 +6,7 @@
 //! run that a beat does not mention, held or asked for, is one that nobody knows of.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ struct Shared {
     claims: Mutex<Claims>,
     /// Rung when claims come, and when the last one goes.
     changed: Notify,
+    /// Whether the latest beat had no answer.
+    unheard: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +75,11 @@ impl Beats {
         self.claims().pending.insert(request.clone());
         let beats = self.clone();
         Pending { beats, request }
+    }
+
+    /// Whether our claims are renewed, as far as we know.
+    pub(crate) fn are_heard(&self) -> bool {
+        !self.shared.unheard.load(Ordering::Relaxed)
     }
 
     /// Beats for as long as it is polled.
@@ -131,6 +139,9 @@ impl Beats {
     }
 
     fn hear(&self, answer: Result<(BeatRequest, BeatReply), ClientError>, heard: &mut Instant) {
+        self.shared
+            .unheard
+            .store(answer.is_err(), Ordering::Relaxed);
         match answer {
             Ok((request, reply)) => {
                 *heard = Instant::now();
@@ -315,6 +326,10 @@ mod tests {
             beats.hear(Err(ClientError::StoreDown { tried, last }), &mut heard);
         }
         assert!(!interrupts.lost.is_cancelled());
+        assert!(!beats.are_heard());
+        let request = beats.request(&worker(), 0);
+        beats.hear(Ok((request, reply(Standing::Held))), &mut heard);
+        assert!(beats.are_heard());
         drop(keeping);
     }
 }

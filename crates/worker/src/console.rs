@@ -269,15 +269,22 @@ fn store(transit: Option<&Transit>) -> Store {
 }
 
 /// Appends `bytes` to a console of `sent` bytes. Gives its new length.
+///
+/// # Errors
+/// [`ClientError::ConsoleAt`] if the console lacks what was acknowledged, or holds what we never
+/// sent: whatever followed would stand in the wrong place.
 async fn send(append: Append, mut sent: u64, mut bytes: Bytes) -> Result<u64, ClientError> {
     let end = sent.saturating_add(bytes.len() as u64);
-    while !bytes.is_empty() {
+    while sent < end {
         let length = match append(sent, bytes.clone()).await {
             // A part was stored by a try whose answer was lost.
-            Err(ClientError::ConsoleAt { length }) if sent < length && length <= end => length,
-            length => length?,
+            Ok(length) | Err(ClientError::ConsoleAt { length }) => length,
+            Err(error) => return Err(error),
         };
-        let stored = usize::try_from(length.saturating_sub(sent)).unwrap_or(usize::MAX);
+        if length <= sent || length > end {
+            return Err(ClientError::ConsoleAt { length });
+        }
+        let stored = usize::try_from(length - sent).unwrap_or(usize::MAX);
         bytes = bytes.slice(stored.min(bytes.len())..);
         sent = length;
     }
@@ -405,7 +412,8 @@ mod tests {
         let spool = spool(directory.path(), MOST_SPOOLED);
         let text = Text::new(Mask::default(), u64::MAX);
         let (console, shipping) = Console::over(append, text, &Interrupts::default(), spool);
-        let said: String = (0..500_000).map(|line| format!("line {line}\n")).collect();
+        let lines: Vec<String> = (0..500_000).map(|line| line.to_string()).collect();
+        let said = lines.join("\n");
         let begun = Instant::now();
         console.write(said.as_bytes()).await;
         assert!(begun.elapsed() < Duration::from_mins(1));

@@ -28,8 +28,8 @@ use crate::signals::hear_ignored;
 
 /// How long a claim request is held; below the most that a frontend allows.
 const CLAIM_WAIT: u64 = 25;
-/// How long the store may refuse what an attempt writes before the attempt is given up. Whether any
-/// frontend answers at all is watched by its beats.
+/// How long the store may refuse what an attempt writes, while its claim is renewed, before the
+/// attempt is given up. How long it may go on when not even beats are heard is for these to say.
 const UNSTORED: Duration = Duration::from_mins(15);
 /// Between two looks for a frontend, or for space on the disk.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -42,8 +42,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const LAST_GRACE: Duration = Duration::from_secs(10);
 /// What it may take to find claims that nobody knows of and to give them back.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
-/// A claim that was being made when its request was called off is known after so long.
-const SETTLING: Duration = Duration::from_millis(100);
+/// A claim that was being made when its request was called off is known after so long, mostly.
+const SETTLING: Duration = Duration::from_millis(20);
 
 /// What a worker is told.
 #[derive(Debug, Clone)]
@@ -97,7 +97,7 @@ struct Taken {
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) settings: Settings,
-    /// For what an attempt reads and writes: as patient as anybody has reason to be.
+    /// For what an attempt reads and writes: patient, and more so while nobody could take its claim.
     pub(crate) patient: Client,
     /// For everything else.
     client: Client,
@@ -168,14 +168,19 @@ impl Worker {
         let isolation = Box::new(Process {
             supervisor: settings.supervisor.clone(),
         });
+        let beats = Beats::default();
+        let hears = beats.clone();
         Ok(Self {
             disk: Disk::of(&settings.directory),
             settings,
-            patient: client.clone().with_deadline(UNSTORED),
+            patient: client
+                .clone()
+                .with_deadline(UNSTORED)
+                .with_hope(move || !hears.are_heard()),
             client,
             rooms,
             isolation,
-            beats: Beats::default(),
+            beats,
             stop,
             halt: CancellationToken::new(),
         })

@@ -9,6 +9,10 @@
 
 #[path = "worker/checkout.rs"]
 mod checkout;
+#[path = "worker/cluster.rs"]
+mod cluster;
+#[path = "worker/door.rs"]
+mod door;
 #[path = "worker/frontend.rs"]
 mod frontend;
 
@@ -47,7 +51,18 @@ impl Scene {
     }
 
     async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let (frontend, folder) = (Frontend::start().await, tempfile::tempdir().unwrap());
+        let frontend = Frontend::start().await;
+        let addresses = vec![frontend.address.clone()];
+        Self::before(frontend, addresses, change)
+    }
+
+    /// A worker that knows the frontend by these addresses.
+    fn before(
+        frontend: Frontend,
+        addresses: Vec<String>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings {
             id: "w1 0123abcd".parse().unwrap(),
             kinds: Kind::ALL[1..].to_vec(),
@@ -59,7 +74,7 @@ impl Scene {
             git_credentials: None,
         };
         change(&mut settings);
-        let client = Client::new(vec![frontend.address.clone()], None).unwrap();
+        let client = Client::new(addresses, None).unwrap();
         let (stop, mut worker) = (CancellationToken::new(), JoinSet::new());
         worker.spawn(distci_worker::run(settings, client, stop.clone()));
         Self {
@@ -108,6 +123,8 @@ impl Scene {
         let names = attempts.map(|entry| entry.unwrap().file_name());
         let left: Vec<_> = names.filter(|name| name != "door").collect();
         assert!(left.is_empty(), "{left:?}");
+        let orphans = &self.frontend.stored().orphans;
+        assert!(orphans.is_empty(), "nobody knew of {orphans:?}");
     }
 }
 

@@ -332,6 +332,21 @@ async fn nobody_there_is_said_with_the_address_and_the_reason() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_deadline_begins_anew_while_there_is_hope() {
+    let fake = Fake::start(&[]).await;
+    let asked = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&asked);
+    let client = client(&[&fake]).with_hope(move || {
+        *count.lock().unwrap() += 1;
+        *count.lock().unwrap() < 3
+    });
+    let begun = tokio::time::Instant::now();
+    assert!(trigger(&client).await.unwrap_err().is_passing());
+    assert_eq!(*asked.lock().unwrap(), 3);
+    assert!(begun.elapsed() > DEADLINE * 2);
+}
+
 #[tokio::test]
 async fn an_upload_that_broke_is_sent_again_from_its_file() {
     let directory = std::env::temp_dir().join(format!("distci-client-{}", std::process::id()));

@@ -108,8 +108,9 @@ mod tests {
 
     /// A piece that is unlike the others.
     fn piece(number: usize) -> Bytes {
-        let number = u8::try_from(number % 251).unwrap();
-        (0..LARGE).map(|byte| number ^ (byte % 241) as u8).collect()
+        let small = |number: usize| u8::try_from(number % 251).unwrap();
+        let bytes = (0..LARGE).map(|byte| small(number) ^ small(byte));
+        bytes.collect()
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! A frontend that hands out what a test wants done and remembers what it is told.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use axum::extract::State;
 use axum::http::{Method, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use distci_model::config::Action;
-use distci_model::id::{Attempt, BuildKey, JobId, TaskName, TicketId, TicketKey};
+use distci_model::id::{Attempt, BuildKey, JobId, RequestId, TaskName, TicketId, TicketKey};
 use distci_model::order::{LayerInput, TaskOrder};
 use distci_model::outcome::{LayerRef, TaskResult};
 use distci_model::wire::{
-    ArtifactManifest, ArtifactView, BeatReply, BeatRequest, CONSOLE_LENGTH_HEADER, Claim, Held,
-    Standing, Uploaded, Work,
+    ArtifactManifest, ArtifactView, BeatReply, BeatRequest, CONSOLE_LENGTH_HEADER, Claim,
+    ClaimRequest, Held, Standing, Uploaded, Work,
 };
 use serde_json::json;
 use tokio::sync::Notify;
@@ -41,6 +41,18 @@ pub(crate) struct Stored {
     pub(crate) summaries: HashMap<TicketKey, Bytes>,
     pub(crate) commits: Vec<serde_json::Value>,
     pub(crate) beats: usize,
+    /// What each claim request brought, until the claim is over.
+    made: HashMap<RequestId, Claim>,
+    /// Claims that the latest beat did not mention, and those that two in a row did not.
+    unmentioned: HashSet<TicketKey>,
+    pub(crate) orphans: Vec<TicketKey>,
+    /// Makes the next claims and does not answer; the latest of them.
+    pub(crate) mute: bool,
+    pub(crate) muted: Option<TicketKey>,
+    /// Takes no bytes.
+    pub(crate) down: bool,
+    /// Somebody else's by now.
+    pub(crate) over: HashSet<TicketKey>,
 }
 
 #[derive(Default)]
@@ -176,7 +188,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     let segments: Vec<&str> = path.split('/').collect();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     let reply = match (head.method, segments.as_slice()) {
-        (Method::POST, ["claims"]) => claim(&shared).await,
+        (Method::POST, ["claims"]) => claim(&shared, &body).await,
         (Method::POST, ["beats"]) => beat(&shared, &body).await,
         (Method::POST, ["tickets", ticket, _, "console"]) => append(
             &shared,
@@ -195,26 +207,83 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     reply
 }
 
-async fn claim(shared: &Shared) -> Reply {
+async fn claim(shared: &Shared, body: &[u8]) -> Reply {
+    let request: ClaimRequest = serde_json::from_slice(body).unwrap();
     let take = async {
         loop {
             let news = shared.news.notified();
-            let claim = shared.stored.lock().unwrap().claims.pop_front();
-            match claim {
-                Some(claim) => return claim,
-                None => news.await,
+            if let Some(claim) = shared.stored.lock().unwrap().claim(&request) {
+                return claim;
             }
+            news.await;
         }
     };
-    match tokio::time::timeout(Duration::from_secs(20), take).await {
-        Ok(claim) => axum::Json(claim).into_response(),
-        Err(_) => StatusCode::NO_CONTENT.into_response(),
+    let claim = tokio::time::timeout(Duration::from_secs(request.wait), take).await;
+    let Ok(claim) = claim else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    let mute = {
+        let mut stored = shared.stored.lock().unwrap();
+        stored.muted = stored.mute.then(|| claim.ticket.clone());
+        stored.mute
+    };
+    if mute {
+        shared.news.notify_waiters();
+        std::future::pending::<()>().await;
     }
+    axum::Json(claim).into_response()
+}
+
+impl Stored {
+    /// The claim that the request made, or one that it makes now.
+    fn claim(&mut self, request: &ClaimRequest) -> Option<Claim> {
+        if let Some(claim) = self.made.get(&request.request) {
+            return Some(claim.clone());
+        }
+        if request.capabilities.is_empty() {
+            return None;
+        }
+        let claim = self.claims.pop_front()?;
+        self.made.insert(request.request.clone(), claim.clone());
+        Some(claim)
+    }
+
+    fn end(&mut self, ticket: &TicketKey) {
+        self.made.retain(|_, claim| claim.ticket != *ticket);
+    }
+
+    /// Looks for claims of which the worker does not know.
+    fn look_for_orphans(&mut self, beat: &BeatRequest) {
+        let is_known = |(request, claim): &(&RequestId, &Claim)| {
+            beat.pending.contains(request)
+                || beat.held.iter().any(|held| held.ticket == claim.ticket)
+                || self.standings.get(&claim.ticket) == Some(&Standing::Lost)
+                || self.over.contains(&claim.ticket)
+        };
+        let unknown = self.made.iter().filter(|made| !is_known(made));
+        let unknown: HashSet<TicketKey> = unknown.map(|(_, claim)| claim.ticket.clone()).collect();
+        let again = unknown.intersection(&self.unmentioned).cloned();
+        self.orphans.extend(again);
+        self.unmentioned = unknown;
+    }
+}
+
+/// What a frontend says that cannot do what was asked.
+fn refusal(status: StatusCode, code: &str) -> Reply {
+    let problem = json!({
+        "type": format!("urn:distci:{code}"), "title": code, "status": status.as_u16(),
+        "detail": code,
+    });
+    (status, axum::Json(problem)).into_response()
 }
 
 async fn beat(shared: &Shared, body: &[u8]) -> Reply {
     let request: BeatRequest = serde_json::from_slice(body).unwrap();
-    shared.stored.lock().unwrap().beats += 1;
+    {
+        let mut stored = shared.stored.lock().unwrap();
+        stored.beats += 1;
+        stored.look_for_orphans(&request);
+    }
     let look = |held: &Held| {
         let stored = shared.stored.lock().unwrap();
         stored
@@ -252,8 +321,17 @@ async fn beat(shared: &Shared, body: &[u8]) -> Reply {
 fn append(shared: &Shared, ticket: &TicketKey, query: &str, body: &[u8]) -> Reply {
     let offset: usize = query.strip_prefix("offset=").unwrap().parse().unwrap();
     let mut stored = shared.stored.lock().unwrap();
+    if stored.over.contains(ticket) {
+        return refusal(StatusCode::CONFLICT, "attempt-over");
+    }
+    if stored.down {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "store-down");
+    }
     let console = stored.consoles.entry(ticket.clone()).or_default();
-    assert_eq!(console.len(), offset, "console bytes were lost or doubled");
+    if console.len() != offset {
+        let length = console.len().to_string();
+        return ([(CONSOLE_LENGTH_HEADER, length)], StatusCode::CONFLICT).into_response();
+    }
     console.extend_from_slice(body);
     let length = console.len().to_string();
     ([(CONSOLE_LENGTH_HEADER, length)], StatusCode::OK).into_response()
@@ -267,6 +345,9 @@ fn act(
     body: Bytes,
 ) -> Reply {
     let mut stored = shared.stored.lock().unwrap();
+    if stored.down && method == Method::PUT {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "store-down");
+    }
     let uploaded = axum::Json(Uploaded {
         bytes: body.len() as u64,
     })
@@ -274,12 +355,15 @@ fn act(
     match (method, rest) {
         (Method::POST, ["complete"]) => {
             let result = serde_json::from_slice(&body).unwrap();
+            stored.end(&ticket);
             stored.reports.insert(ticket, Report::Complete(result));
         }
         (Method::POST, ["release"]) => {
+            stored.end(&ticket);
             stored.reports.insert(ticket, Report::Released);
         }
         (Method::POST, ["commit"]) => {
+            stored.end(&ticket);
             stored.commits.push(serde_json::from_slice(&body).unwrap());
             return axum::Json(json!({"committed": "over"})).into_response();
         }
