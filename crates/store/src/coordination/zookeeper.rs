@@ -145,7 +145,11 @@ impl ZooKeeper {
         plan: &Plan<'_>,
         results: &[MultiWriteResult],
     ) -> Result<Receipt, CommitError> {
-        let store_time = self.feed.note_time(results.iter().filter_map(time));
+        let mut told = results.iter().filter_map(time).max();
+        if let Some(path) = plan.created().filter(|_| told.is_none()) {
+            told = time_of(&line.client, path).await;
+        }
+        let store_time = self.feed.note_time(told);
         // The connection was lost meanwhile, and with it perhaps events: the gap comes first.
         if !self.feed.is_open(line) && !self.feed.reopens(line, REPLY).await {
             return Err(CommitError::Unknown);
@@ -232,6 +236,13 @@ impl fmt::Debug for ZooKeeper {
 /// The same 32 bits, which ZooKeeper counts with a sign.
 const fn version(signed: i32) -> Version {
     Version(signed.cast_unsigned())
+}
+
+/// When a node was made. Servers before 3.9 do not say so when it was made in a multi
+/// (ZOOKEEPER-4667), so it takes a read. Without an answer the time is only older than it could be.
+async fn time_of(client: &Client, path: &NodePath) -> Option<i64> {
+    let stat = timeout(REPLY, client.check_stat(path.as_str())).await;
+    Some(stat.ok()?.ok()??.ctime)
 }
 
 /// When the leader accepted a step, in milliseconds, if its result tells.

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use zookeeper_client::{
@@ -176,16 +177,20 @@ async fn dial(connector: Connector, settings: &Settings) -> Result<Client, Error
 }
 
 async fn unreachable(servers: Vec<String>) -> OpenError {
-    let probe = async |server: String| match timeout(PROBE, TcpStream::connect(&server)).await {
+    let servers = join_all(servers.into_iter().map(probe)).await;
+    OpenError::Unreachable { servers }
+}
+
+/// What a server that gave no session does when it is only called.
+async fn probe(server: String) -> String {
+    match timeout(PROBE, TcpStream::connect(&server)).await {
         Ok(Ok(_)) => format!(
             "{server} accepts connections but gives no session (it may have no quorum, or one of \
              us uses TLS and the other does not, or a certificate is refused)"
         ),
         Ok(Err(error)) => format!("{server}: {error}"),
         Err(_) => format!("{server} does not answer"),
-    };
-    let servers = futures::future::join_all(servers.into_iter().map(probe)).await;
-    OpenError::Unreachable { servers }
+    }
 }
 
 async fn prepare(
