@@ -56,8 +56,8 @@ pub(crate) struct Up {
 pub(crate) fn run(machine: &Machine, deed: Deed) -> Result<()> {
     match deed {
         Deed::Up(up) => self::up(machine, &up),
-        Deed::Down(place) => down(&place.dir_or(machine, "cluster")),
-        Deed::Status(place) => status(&place.dir_or(machine, "cluster")),
+        Deed::Down(place) => down(machine, &place.dir_or(machine, "cluster")),
+        Deed::Status(place) => status(machine, &place.dir_or(machine, "cluster")),
     }
 }
 
@@ -74,7 +74,7 @@ fn up(machine: &Machine, up: &Up) -> Result<()> {
         port: up.port,
     };
     let (zookeeper, s3) = components::up(&dir, &plan)?;
-    let program = Program::in_folder(&dir)?;
+    let program = Program::in_folder(machine, &dir)?;
     step("frontends", || {
         program.start_frontends(up, &binary, &zookeeper, &s3)
     })?;
@@ -85,9 +85,9 @@ fn up(machine: &Machine, up: &Up) -> Result<()> {
     program.print_usage(&binary)
 }
 
-fn down(dir: &Path) -> Result<()> {
+fn down(machine: &Machine, dir: &Path) -> Result<()> {
     if program_in(dir).is_dir() {
-        let program = Program::in_folder(dir)?;
+        let program = Program::in_folder(machine, dir)?;
         // Workers give their tasks back as long as there are frontends to take them.
         for kind in ["worker-", "frontend-"] {
             let running = program.running(kind)?;
@@ -98,12 +98,12 @@ fn down(dir: &Path) -> Result<()> {
     components::down(dir)
 }
 
-fn status(dir: &Path) -> Result<()> {
+fn status(machine: &Machine, dir: &Path) -> Result<()> {
     if !program_in(dir).is_dir() {
         println!("There is no cluster in {}.", dir.display());
         return Ok(());
     }
-    print_all(dir, &Program::in_folder(dir)?)
+    print_all(dir, &Program::in_folder(machine, dir)?)
 }
 
 fn print_all(dir: &Path, program: &Program) -> Result<()> {
@@ -136,16 +136,18 @@ fn build(machine: &Machine) -> Result<PathBuf> {
 /// The processes of the program in a cluster's folder.
 struct Program {
     daemons: Daemons,
+    root: PathBuf,
 }
 
 impl Program {
-    fn in_folder(dir: &Path) -> Result<Self> {
+    fn in_folder(machine: &Machine, dir: &Path) -> Result<Self> {
         let dir = program_in(dir);
         // It holds the token and the key of the objects.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.with_context(|| dir.display().to_string())?;
         let daemons = Daemons::in_folder(&dir)?;
-        Ok(Self { daemons })
+        let root = machine.root.clone();
+        Ok(Self { daemons, root })
     }
 
     /// Those that run, of the names that start so.
@@ -212,15 +214,15 @@ impl Program {
         }
         // A wrong argument ends a worker at once.
         sleep(Duration::from_millis(500));
-        self.daemons
-            .all()?
-            .iter()
-            .try_for_each(Daemon::require_running)
+        (1..=workers)
+            .map(|number| self.daemons.get(&format!("worker-{number}")))
+            .try_for_each(|worker| worker.require_running())
     }
 
     /// Always by its present command: the program may have moved since the last time.
     fn start(&self, name: &str, binary: &Path, words: &[&str]) -> Result<()> {
-        let daemon = self.daemons.get(name);
+        // A repository "." of an example is this work tree.
+        let daemon = self.daemons.get(name).working_in(&self.root);
         if daemon.pid().is_some() {
             return Ok(());
         }

@@ -37,6 +37,7 @@ pub struct Daemons {
 pub struct Daemon {
     name: String,
     dir: PathBuf,
+    workplace: PathBuf,
 }
 
 impl Daemons {
@@ -60,6 +61,7 @@ impl Daemons {
         Daemon {
             name: name.to_owned(),
             dir: self.dir.clone(),
+            workplace: self.dir.clone(),
         }
     }
 
@@ -116,6 +118,13 @@ impl Daemon {
         self.dir.join("log").join(format!("{}.log", self.name))
     }
 
+    /// Lets the next start happen in another folder than its own.
+    #[must_use]
+    pub fn working_in(mut self, dir: &Path) -> Self {
+        dir.clone_into(&mut self.workplace);
+        self
+    }
+
     /// The pid while it runs, paused or not.
     pub fn pid(&self) -> Option<u32> {
         let pid = fs::read_to_string(self.file("pid"))
@@ -166,7 +175,7 @@ impl Daemon {
             .args(["-c", LAUNCH])
             .arg(self.file("pid"))
             .args(words.split_terminator('\0'))
-            .current_dir(&self.dir)
+            .current_dir(&self.workplace)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

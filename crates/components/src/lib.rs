@@ -1,8 +1,9 @@
 //! Real ZooKeeper and Ceph servers, started from the system's packages in a folder of one's choice.
 //!
 //! Owns the processes that it starts and nothing else on the machine: a process is ours only while
-//! its command line is the one recorded in its folder. Never part of the product: tests, benchmarks
-//! and chores use it.
+//! its command line is the one recorded in its folder. A value stops its servers when it is dropped;
+//! whoever is killed leaves them running, and `open` on the folder finds them. Never part of the
+//! product: tests, benchmarks and chores use it.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {

@@ -158,6 +158,8 @@ osd fast shutdown = false
 ";
 
 const GATEWAY: &str = "rgw thread pool size = 64
+# A line for every request would fill the memory in which a folder may lie.
+debug rgw = 0
 rgw num control oids = 2
 rgw rados pool pg num min = 8
 # Deleted objects stay for two hours by default, and here they stay in memory.
