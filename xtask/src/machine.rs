@@ -14,6 +14,8 @@ use anyhow::{Context, Result};
 pub(crate) struct Machine {
     /// The root of the work tree.
     pub(crate) root: PathBuf,
+    /// The project's part of the user's cache folder.
+    pub(crate) cache: PathBuf,
     /// Where `cargo install` puts the tools of the gate.
     pub(crate) tools: PathBuf,
     path: OsString,
@@ -28,11 +30,17 @@ impl Machine {
             .parent()
             .context("xtask lies in no work tree")?
             .to_owned();
-        let tools = cache()?.join("distci/tools");
+        let cache = cache()?.join("distci");
+        let tools = cache.join("tools");
         let inherited = env::var_os("PATH").unwrap_or_default();
         let directories = std::iter::once(tools.join("bin")).chain(env::split_paths(&inherited));
         let path = env::join_paths(directories).context("the tools' folder cannot be on a PATH")?;
-        Ok(Self { root, tools, path })
+        Ok(Self {
+            root,
+            cache,
+            tools,
+            path,
+        })
     }
 
     /// A command, spelt as one types it, that starts in the work tree and finds our tools first.

@@ -10,6 +10,8 @@
 )]
 
 mod bench;
+mod cluster;
+mod components;
 mod deny;
 mod machine;
 mod reasons;
@@ -40,6 +42,12 @@ enum Chore {
         /// Only figures whose names contain one of these words.
         words: Vec<String>,
     },
+    /// Run real ZooKeeper and Ceph servers in a folder, for trials.
+    #[command(subcommand)]
+    Components(components::Deed),
+    /// Run a whole cluster on this machine: servers, frontends, workers.
+    #[command(subcommand)]
+    Cluster(cluster::Deed),
     /// Install what the gate needs and this machine lacks.
     Setup,
     /// Run the whole gate: everything that must hold before a change lands.
@@ -50,6 +58,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = Machine::here().and_then(|machine| match arguments.chore {
         Chore::Bench { words } => bench::run(&words),
+        Chore::Components(deed) => components::run(&machine, deed).map(|()| ExitCode::SUCCESS),
+        Chore::Cluster(deed) => cluster::run(&machine, deed).map(|()| ExitCode::SUCCESS),
         Chore::Setup => setup::run(&machine).map(|()| ExitCode::SUCCESS),
         Chore::Test => Ok(test::run(&machine)),
     });

@@ -4,19 +4,21 @@
 //! pinned version is. A machine that has everything is not touched and not asked for the network.
 
 use anyhow::{Result, bail};
+use distci_components::{CEPH_PACKAGES, ZOOKEEPER_PACKAGES, missing as missing_packages};
 
 use crate::machine::Machine;
 use crate::step::{run_quietly, step};
 use crate::tool::TOOLS;
 
 /// A command that the gate or the tests call, and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 6] = [
+const COMMANDS: [(&str, &str); 7] = [
     ("git", "git"),
     ("cc", "gcc"),
     ("bash", "bash"),
     ("python3", "python3"),
     ("make", "make"),
     ("mount", "mount"),
+    ("ip", "iproute2"),
 ];
 
 /// Brings the machine to where the gate can run.
@@ -32,11 +34,18 @@ pub(crate) fn run(machine: &Machine) -> Result<()> {
 }
 
 fn install_packages(machine: &Machine) -> Result<()> {
-    let missing: Vec<_> = COMMANDS
+    let mut missing: Vec<_> = COMMANDS
         .iter()
         .filter(|(command, _)| !machine.has(command))
         .map(|&(_, p)| p)
         .collect();
+    // The servers that the tests run on. Their packages are told by more than a command.
+    let servers = [&ZOOKEEPER_PACKAGES[..], &CEPH_PACKAGES].concat();
+    missing.extend(
+        missing_packages(&servers)
+            .iter()
+            .map(|package| package.name),
+    );
     if missing.is_empty() {
         return Ok(());
     }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
+use distci_components::shared::{self, Ending};
 
 use crate::machine::Machine;
 use crate::step::{attempt, run_loudly, run_quietly, seconds, step, text_of};
@@ -30,6 +31,7 @@ pub(crate) fn run(machine: &Machine) -> ExitCode {
     let begun = Instant::now();
     let mut findings = Findings::default();
     let verdict = gate(machine, &mut findings);
+    findings.remarks.extend(end_shared_servers());
     // Repeated here because a remark made minutes ago has scrolled away.
     for remark in &findings.remarks {
         println!("!!! {remark}");
@@ -69,6 +71,19 @@ fn gate(machine: &Machine, findings: &mut Findings) -> Result<()> {
     step("documentation tests", || {
         run_doc_tests(machine, &mut findings.tally)
     })
+}
+
+/// Ends the servers that the tests shared; says so if that is not what happened.
+fn end_shared_servers() -> Option<String> {
+    match shared::stop() {
+        Ok(Ending::NothingRan) => None,
+        Ok(Ending::Stopped) => {
+            println!("The tests' shared servers are stopped.");
+            None
+        }
+        Ok(Ending::InUse) => Some("the tests' shared servers run on: others use them".to_owned()),
+        Err(error) => Some(format!("the tests' shared servers: {error:#}")),
+    }
 }
 
 fn check_sources(machine: &Machine) -> Result<()> {

@@ -89,7 +89,27 @@ impl Ceph {
             .create_bucket()
             .with_context(|| ceph.log_tail("rgw.1"))?;
         ceph.check()?;
+        ceph.daemons.mark_complete()?;
         Ok(ceph)
+    }
+
+    /// Opens the cluster of a folder and starts what does not run; or makes a new one, where there
+    /// is none or its start was interrupted. Errors: it has another number of stores or gateways.
+    pub fn ensure(dir: &Path, plan: &CephPlan) -> Result<Self> {
+        if !Daemons::is_complete(dir) {
+            Daemons::remove(dir)?;
+            return Self::start(dir, plan);
+        }
+        let found = Self::open(dir)?;
+        let names = found.names()?;
+        let stores = names.iter().filter(|name| name.starts_with("osd.")).count();
+        let gateways = found.s3.endpoints.len();
+        if (stores, gateways) != (plan.osds, plan.gateways) {
+            let dir = dir.display();
+            bail!("{dir} holds a Ceph of {stores} stores and {gateways} gateways");
+        }
+        found.restart_all()?;
+        Ok(found)
     }
 
     /// Finds the cluster of a folder again, running or not. Dropping the value leaves it alone.

@@ -16,6 +16,8 @@ use nix::unistd::Pid;
 
 use crate::patience::{LONG, wait_for};
 
+const COMPLETE: &str = "complete";
+
 /// How long a daemon may take to end by itself before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -71,6 +73,26 @@ impl Daemons {
         }
         names.sort();
         Ok(names.iter().map(|name| self.get(name)).collect())
+    }
+
+    /// Notes that everything was set up: a start that was interrupted lacks the note.
+    pub fn mark_complete(&self) -> Result<()> {
+        let note = self.dir.join(COMPLETE);
+        fs::write(&note, "").with_context(|| note.display().to_string())
+    }
+
+    /// Whether everything in a folder was once set up, running now or not.
+    pub fn is_complete(dir: &Path) -> bool {
+        dir.join(COMPLETE).exists()
+    }
+
+    /// Kills what runs in a folder and removes the folder. One without daemons is left alone.
+    pub fn remove(dir: &Path) -> Result<()> {
+        if dir.join("run").is_dir() {
+            Self::in_folder(dir)?.kill_all()?;
+            fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))?;
+        }
+        Ok(())
     }
 
     /// Kills whatever runs here, paused ones too, and waits until it is gone.

@@ -25,4 +25,5 @@ mod zookeeper;
 pub use crate::ceph::{Ceph, CephPlan, ObjectStore, S3Access};
 pub use crate::daemons::{Daemon, Daemons};
 pub use crate::packages::{CEPH_PACKAGES, Package, ZOOKEEPER_PACKAGES, missing};
+pub use crate::ports::take as take_ports;
 pub use crate::zookeeper::{Mode, ZooKeeper, ZooKeeperPlan};

@@ -13,7 +13,7 @@ const FREE: std::ops::Range<u16> = 10_240..32_768;
 /// `count` ports: from `base` on if given, else free ones from anywhere.
 ///
 /// Errors: a port from `base` on is taken, which would make another's server look like ours.
-pub(crate) fn take(base: Option<u16>, count: usize) -> Result<Vec<u16>> {
+pub fn take(base: Option<u16>, count: usize) -> Result<Vec<u16>> {
     let Some(base) = base else {
         return free(count);
     };

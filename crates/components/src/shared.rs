@@ -18,7 +18,7 @@ use crate::daemons::{Daemon, Daemons};
 use crate::zookeeper::{ZooKeeper, ZooKeeperPlan};
 
 /// The layout of the folder: a change of it takes a folder of its own.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 const MEMORY: &str = "/dev/shm";
 /// What must be free in memory for a folder there; logs of ZooKeeper are most of it.
 const ROOM: u64 = 1 << 30;
@@ -89,7 +89,7 @@ impl Shared {
             found.wait_until_serving().context(ADVICE)?;
             return Ok(found.connect());
         }
-        clear(&dir)?;
+        Daemons::remove(&dir)?;
         let started = ZooKeeper::start(
             &dir,
             &ZooKeeperPlan {
@@ -97,7 +97,6 @@ impl Shared {
                 ..ZooKeeperPlan::default()
             },
         )?;
-        mark_started(&dir)?;
         let connect = started.connect();
         started.leave();
         Ok(connect)
@@ -112,7 +111,7 @@ impl Shared {
             found.check().context(ADVICE)?;
             return Ok(found.s3().clone());
         }
-        clear(&dir)?;
+        Daemons::remove(&dir)?;
         let started = Ceph::start(
             &dir,
             &CephPlan {
@@ -120,7 +119,6 @@ impl Shared {
                 ..CephPlan::default()
             },
         )?;
-        mark_started(&dir)?;
         let s3 = started.s3().clone();
         started.leave();
         Ok(s3)
@@ -156,7 +154,7 @@ impl Shared {
             let dir = self.folder.join(part);
             if dir.is_dir() {
                 ending = Ending::Stopped;
-                clear(&dir)?;
+                Daemons::remove(&dir)?;
             }
         }
         Ok(ending)
@@ -206,25 +204,11 @@ const ADVICE: &str = "the shared servers run but do not serve; \
 
 /// Whether a start here was finished and all its daemons live.
 fn is_running(dir: &Path) -> Result<bool> {
-    if !dir.join("started").exists() {
+    if !Daemons::is_complete(dir) {
         return Ok(false);
     }
     let daemons = Daemons::in_folder(dir)?.all()?;
     Ok(daemons.iter().all(|daemon| daemon.pid().is_some()))
-}
-
-/// Notes that a start was finished: one that was interrupted is begun anew.
-fn mark_started(dir: &Path) -> Result<()> {
-    fs::write(dir.join("started"), "").with_context(|| dir.display().to_string())
-}
-
-/// Ends whatever runs in a folder and removes the folder.
-fn clear(dir: &Path) -> Result<()> {
-    if dir.is_dir() {
-        Daemons::in_folder(dir)?.kill_all()?;
-        fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))?;
-    }
-    Ok(())
 }
 
 /// The user's folder: in memory where there is room, or else among the temporary files. One that
@@ -277,7 +261,7 @@ mod tests {
         let shared = Shared::in_folder(dir.path().to_owned());
         let (_, pid) = server(&shared);
         // As the start leaves it when its process is killed before the end.
-        fs::remove_file(dir.path().join(SINGLE).join("started")).unwrap();
+        fs::remove_file(dir.path().join(SINGLE).join("complete")).unwrap();
         assert_ne!(server(&shared).1, pid);
         assert_eq!(shared.daemons().unwrap().len(), 1, "the first was ended");
         shared.stop().unwrap();

@@ -1,6 +1,6 @@
 //! A ZooKeeper of one server or several, each a small JVM.
 //!
-//! Owns `server-I` folders with a `zoo.cfg` and the data. Servers count from 0.
+//! Owns `zookeeper-I` folders with a `zoo.cfg` and the data. Servers count from 0.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -51,7 +51,7 @@ const JVM: [&str; 14] = [
 pub struct ZooKeeperPlan {
     /// One, or an odd number for an ensemble.
     pub servers: usize,
-    /// The first of the ports, three a server; none: free ones.
+    /// The first of the ports: those for clients, then two more a server; none: free ones.
     pub base_port: Option<u16>,
     /// The tick in milliseconds. A silent leader is noticed after five.
     pub tick_ms: u32,
@@ -88,14 +88,6 @@ pub enum Mode {
     Follower,
 }
 
-/// The ports of one server.
-#[derive(Clone, Copy, Debug)]
-struct Ports {
-    client: u16,
-    quorum: u16,
-    election: u16,
-}
-
 /// Running servers. Dropping the value kills them, unless it came from [`ZooKeeper::open`].
 #[derive(Debug)]
 pub struct ZooKeeper {
@@ -112,30 +104,39 @@ impl ZooKeeper {
         if !daemons.all()?.is_empty() {
             bail!("{} holds a ZooKeeper already", daemons.dir().display());
         }
-        let ports: Vec<_> = ports::take(plan.base_port, 3 * plan.servers)?
-            .chunks_exact(3)
-            .filter_map(|three| match *three {
-                [client, quorum, election] => Some(Ports {
-                    client,
-                    quorum,
-                    election,
-                }),
-                _ => None,
-            })
-            .collect();
-        let clients = ports.iter().map(|ports| ports.client).collect();
+        let ports = ports::take(plan.base_port, 3 * plan.servers)?;
+        let (clients, peers) = ports.split_at(plan.servers);
+        let (quorum, election) = peers.split_at(plan.servers);
+        let peers: Vec<_> = quorum.iter().zip(election).collect();
         // Made before the first start: an error on the way takes the started ones with it.
         let servers = Self {
             daemons,
-            ports: clients,
+            ports: clients.to_vec(),
             owned: true,
         };
-        for index in 0..ports.len() {
-            let config = servers.configure(index, plan, &ports)?;
+        for index in 0..clients.len() {
+            let config = servers.configure(index, plan, &peers)?;
             servers.daemon(index)?.start(&command(plan, config))?;
         }
         servers.wait_until_serving()?;
+        servers.daemons.mark_complete()?;
         Ok(servers)
+    }
+
+    /// Opens the servers of a folder and starts those that do not run; or makes new ones, where
+    /// there are none or their start was interrupted. Errors: there is another number of them.
+    pub fn ensure(dir: &Path, plan: &ZooKeeperPlan) -> Result<Self> {
+        if !Daemons::is_complete(dir) {
+            Daemons::remove(dir)?;
+            return Self::start(dir, plan);
+        }
+        let found = Self::open(dir)?;
+        if found.servers() != plan.servers {
+            let (dir, servers) = (dir.display(), found.servers());
+            bail!("{dir} holds a ZooKeeper of {servers}, not {}", plan.servers);
+        }
+        found.restart_all()?;
+        Ok(found)
     }
 
     /// Finds the servers of a folder again, running or not. Dropping the value leaves them alone.
@@ -292,7 +293,12 @@ impl ZooKeeper {
     }
 
     /// Writes the folder of a server, and returns the path of its configuration.
-    fn configure(&self, index: usize, plan: &ZooKeeperPlan, ports: &[Ports]) -> Result<String> {
+    fn configure(
+        &self,
+        index: usize,
+        plan: &ZooKeeperPlan,
+        peers: &[(&u16, &u16)],
+    ) -> Result<String> {
         let dir = self.dir().join(name(index));
         let data = dir.join("data");
         fs::create_dir_all(&data)?;
@@ -307,11 +313,8 @@ impl ZooKeeper {
             data.display(),
             self.port(index)?,
         );
-        if ports.len() > 1 {
-            for (id, ports) in (1..).zip(ports) {
-                let Ports {
-                    quorum, election, ..
-                } = ports;
+        if peers.len() > 1 {
+            for (id, (quorum, election)) in (1..).zip(peers) {
                 writeln!(config, "server.{id}=127.0.0.1:{quorum}:{election}")?;
             }
         }
@@ -333,7 +336,7 @@ impl Drop for ZooKeeper {
 }
 
 fn name(server: usize) -> String {
-    format!("server-{server}")
+    format!("zookeeper-{server}")
 }
 
 fn command(plan: &ZooKeeperPlan, config: String) -> Vec<String> {

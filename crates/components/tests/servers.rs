@@ -108,6 +108,15 @@ fn what_was_left_is_found_again() {
     assert_eq!(found.pid(0).unwrap(), pid, "an opened value does not own");
     found.stop().unwrap();
     assert!(ZooKeeper::open(dir.path()).unwrap().pid(0).is_err());
+
+    let again = ZooKeeper::ensure(dir.path(), &ZooKeeperPlan::default()).unwrap();
+    assert_eq!(again.mode(0).unwrap(), Mode::Standalone);
+    let more = ZooKeeperPlan {
+        servers: 3,
+        ..ZooKeeperPlan::default()
+    };
+    assert!(ZooKeeper::ensure(dir.path(), &more).is_err());
+    again.stop().unwrap();
 }
 
 #[test]
@@ -182,8 +191,11 @@ fn ceph_survives_one_gateway_and_a_stop() {
     ceph.stop().unwrap();
     assert_eq!(processes_naming(dir.path()).unwrap(), Vec::<String>::new());
 
-    let ceph = Ceph::open(dir.path()).unwrap();
-    ceph.restart_all().unwrap();
+    let plan = CephPlan {
+        gateways: 2,
+        ..CephPlan::default()
+    };
+    let ceph = Ceph::ensure(dir.path(), &plan).unwrap();
     ceph.stop().unwrap();
 }
 

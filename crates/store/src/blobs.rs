@@ -9,13 +9,17 @@ use std::io::{self, ErrorKind, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::future::{TryFutureExt, ready};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
+use http::StatusCode;
 use object_store::memory::InMemory;
 use object_store::{
-    GetOptions, GetRange, GetResult, GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt,
+    GetOptions, GetRange, GetResult, GetResultPayload, MultipartUpload, ObjectStore,
+    ObjectStoreExt, PutMode,
 };
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
@@ -24,12 +28,16 @@ use tokio_util::io::ReaderStream;
 mod contract;
 mod directory;
 mod key;
+mod s3;
 
 pub use key::{BlobKey, InvalidBlobKey};
+pub use s3::{Deed, S3Settings, S3Trouble, SignedUrl, Step};
 
-/// What a stream is cut into: the least that S3 takes as one part of many, and all that one upload
-/// holds in memory.
-const PART_BYTES: usize = 5 << 20;
+/// What a stream is cut into. S3 takes 10 000 parts, so the largest blob, of 64 GiB, needs no less.
+const PART_BYTES: usize = 8 << 20;
+
+/// Parts that one upload holds in memory: being filled, or on their way.
+const PARTS_AT_ONCE: usize = 4;
 
 /// What is read from a file at a time; each read costs a switch to another thread.
 const READ_BYTES: usize = 256 << 10;
@@ -38,6 +46,8 @@ const READ_BYTES: usize = 256 << 10;
 #[derive(Debug, Clone)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
+    /// The same store, if it is more than a store of blobs.
+    s3: Option<Arc<s3::S3>>,
 }
 
 /// What a streamed write has stored.
@@ -65,6 +75,17 @@ pub enum BlobError {
     /// The stream of bytes to store broke off; its sender may begin again.
     #[error("incoming stream broke off")]
     Interrupted(#[source] io::Error),
+    /// The key holds another blob, which stays. Keys are written once, so this is a bug, or
+    /// somebody else writes into this store: report it.
+    #[error("{key} holds {theirs} bytes already, which are not the {ours} bytes to be stored")]
+    Taken {
+        /// The key.
+        key: BlobKey,
+        /// The size of what was to be stored.
+        ours: u64,
+        /// The size of what is there.
+        theirs: u64,
+    },
     /// The store does not answer as it should. The same call may be repeated later: keys are
     /// write-once, so a repeated write stores the same bytes.
     #[error("blob store is down")]
@@ -77,6 +98,21 @@ impl Blobs {
     pub fn directory(dir: &Path) -> Result<Self, BlobError> {
         Ok(Self {
             store: Arc::new(directory::open(dir)?),
+            s3: None,
+        })
+    }
+
+    /// Blobs in a bucket. Connects to nobody yet; [`check`](Self::check) says whether it can be
+    /// used. Every call is tried at all gateways for about 12 s before it is
+    /// [`BlobError::Down`].
+    ///
+    /// # Errors
+    /// [`S3Trouble::Settings`].
+    pub fn s3(settings: &S3Settings) -> Result<Self, S3Trouble> {
+        let s3 = s3::S3::open(settings)?;
+        Ok(Self {
+            store: s3.store(),
+            s3: Some(Arc::new(s3)),
         })
     }
 
@@ -84,6 +120,34 @@ impl Blobs {
     pub fn memory() -> Self {
         Self {
             store: Arc::new(InMemory::new()),
+            s3: None,
+        }
+    }
+
+    /// Looks whether the store can be written, read and deleted from. Takes 10 s for a gateway
+    /// that hangs.
+    ///
+    /// # Errors
+    /// What is wrong, in words for whoever has configured it. A gateway that does not answer is no
+    /// error while another does.
+    pub async fn check(&self) -> Result<(), S3Trouble> {
+        match &self.s3 {
+            Some(s3) => s3.check().await,
+            None => Ok(()),
+        }
+    }
+
+    /// An address by which whoever has it may do one thing to one blob without asking us, if the
+    /// store has such addresses and they are switched on.
+    pub async fn signed(
+        &self,
+        key: &BlobKey,
+        deed: Deed,
+        ttl: Duration,
+    ) -> Result<Option<SignedUrl>, BlobError> {
+        match &self.s3 {
+            Some(s3) => s3.signed(key, deed, ttl).await,
+            None => Ok(None),
         }
     }
 
@@ -96,6 +160,36 @@ impl Blobs {
     pub async fn put(&self, key: &BlobKey, bytes: Bytes) -> Result<(), BlobError> {
         self.store.put(&key.location()?, bytes.into()).await?;
         Ok(())
+    }
+
+    /// Stores a small blob under a key that nobody has written yet: a tripwire for bugs and foreign
+    /// writers, nothing to be correct by.
+    ///
+    /// # Errors
+    /// [`BlobError::Taken`] if the key holds a blob of another size.
+    ///
+    /// # Idempotence
+    ///
+    /// As [`put`](Self::put): a blob of the same size is taken for an earlier try of this call.
+    pub async fn put_new(&self, key: &BlobKey, bytes: Bytes) -> Result<(), BlobError> {
+        let (location, ours) = (key.location()?, bytes.len() as u64);
+        let put = self
+            .store
+            .put_opts(&location, bytes.clone().into(), PutMode::Create.into());
+        let Err(error) = put.await else {
+            return Ok(());
+        };
+        // Whatever went wrong, an earlier try may have stored the blob: what is there tells.
+        match self.head(key).await {
+            Ok(Some(theirs)) if theirs == ours => Ok(()),
+            Ok(Some(theirs)) => Err(BlobError::Taken {
+                key: key.clone(),
+                ours,
+                theirs,
+            }),
+            Ok(None) if knows_no_create(&error) => self.put(key, bytes).await,
+            Ok(None) | Err(_) => Err(error.into()),
+        }
     }
 
     /// Stores what `stream` brings, at most `limit` bytes, without ever holding all of it.
@@ -208,7 +302,7 @@ impl Blobs {
         };
         let listed = self.store.list(Some(&prefix.location()?));
         let mut blobs: Vec<_> = listed
-            .try_filter_map(|meta| std::future::ready(Ok(named(meta))))
+            .try_filter_map(|meta| ready(Ok(named(meta))))
             .try_collect()
             .await?;
         blobs.sort_unstable();
@@ -290,16 +384,20 @@ impl<S: Stream<Item = Result<Bytes, io::Error>> + Unpin> Parts<S> {
     }
 }
 
-async fn fill<S: Stream<Item = Result<Bytes, io::Error>> + Unpin>(
+async fn fill<S: Stream<Item = Result<Bytes, io::Error>> + Send + Unpin>(
     upload: &mut dyn MultipartUpload,
     first: Bytes,
     parts: &mut Parts<S>,
 ) -> Result<(), BlobError> {
-    let mut part = first;
-    while !part.is_empty() {
-        upload.put_part(part.into()).await?;
-        part = parts.next().await?;
-    }
+    let rest = stream::try_unfold(parts, |parts| async move {
+        let part = parts.next().await?;
+        Ok::<_, BlobError>((!part.is_empty()).then_some((part, parts)))
+    });
+    let parts = stream::iter([Ok(first)]).chain(rest);
+    let sent = parts
+        .map_ok(|part| upload.put_part(part.into()).map_err(BlobError::from))
+        .try_buffered(PARTS_AT_ONCE);
+    sent.try_for_each(|()| ready(Ok(()))).await?;
     upload.complete().await?;
     Ok(())
 }
@@ -330,6 +428,13 @@ fn found<T>(answer: Result<T, object_store::Error>) -> Result<Option<T>, BlobErr
     }
 }
 
+/// Whether the store cannot create a blob only where there is none.
+fn knows_no_create(error: &object_store::Error) -> bool {
+    let status = s3::Answer::of(error).map(|answer| answer.status);
+    matches!(error, object_store::Error::NotImplemented { .. })
+        || status == Some(StatusCode::NOT_IMPLEMENTED)
+}
+
 impl From<object_store::Error> for BlobError {
     fn from(error: object_store::Error) -> Self {
         if is_full(&error) {
@@ -356,5 +461,6 @@ fn is_full(error: &(dyn Error + 'static)) -> bool {
         let error = error.downcast_ref::<io::Error>();
         error.is_some_and(|e| matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
     };
-    std::iter::successors(Some(error), |&error| error.source()).any(full)
+    s3::Answer::of(error).is_some_and(s3::Answer::is_full)
+        || std::iter::successors(Some(error), |&error| error.source()).any(full)
 }

@@ -144,7 +144,9 @@ impl Store {
                 length: index.length,
             });
         }
-        self.blobs.put(&blobs.console_chunk(offset), bytes).await?;
+        self.blobs
+            .put_new(&blobs.console_chunk(offset), bytes)
+            .await?;
         index.add(size);
         Ok(index.length)
     }

@@ -251,6 +251,48 @@ async fn writers_of_one_key_do_not_mix(blobs: Blobs) {
     assert_eq!(vec!["b"], names(&blobs, "a").await);
 }
 
+async fn a_new_blob_takes_a_free_key_and_bears_repetition(blobs: Blobs) {
+    let (key, bytes) = (key("a/b"), noise(1000));
+    for _ in 0..2 {
+        blobs.put_new(&key, bytes.clone()).await.unwrap();
+        assert_eq!(Some(bytes.clone()), blobs.get(&key, 1000).await.unwrap());
+    }
+}
+
+async fn a_new_blob_never_replaces_another(blobs: Blobs) {
+    let (key, bytes) = (key("a/b"), noise(1000));
+    blobs.put(&key, bytes.clone()).await.unwrap();
+    let refused = blobs.put_new(&key, noise(999)).await;
+    let Err(BlobError::Taken {
+        key: told,
+        ours,
+        theirs,
+    }) = refused
+    else {
+        panic!("another blob was replaced: {refused:?}");
+    };
+    assert_eq!((&key, 999, 1000), (&told, ours, theirs));
+    assert_eq!(Some(bytes), blobs.get(&key, 1000).await.unwrap());
+}
+
+async fn of_many_writers_of_a_new_blob_one_wins(blobs: Blobs) {
+    let key = key("a/b");
+    let put = |size| blobs.put_new(&key, noise(size));
+    let stored: Vec<_> = futures::future::join_all((1..=16).map(|i| put(i * 1000))).await;
+    let won: Vec<_> = (1..=16_usize)
+        .zip(stored)
+        .filter_map(|(i, stored)| match stored {
+            Ok(()) => Some(i * 1000),
+            Err(BlobError::Taken { .. }) => None,
+            Err(error) => panic!("{error:?}"),
+        })
+        .collect();
+    let [size] = won[..] else {
+        panic!("{won:?} have won");
+    };
+    assert_eq!(Some(noise(size)), blobs.get(&key, 16_000).await.unwrap());
+}
+
 macro_rules! contract {
     ($($law:ident)*) => {
         mod directory {
@@ -264,6 +306,14 @@ macro_rules! contract {
             $(#[tokio::test]
             async fn $law() {
                 super::$law(super::Blobs::memory()).await;
+            })*
+        }
+        mod s3 {
+            $(#[tokio::test]
+            async fn $law() {
+                let scratch = super::super::s3::Scratch::shared();
+                super::$law(scratch.blobs()).await;
+                scratch.clear().await;
             })*
         }
     };
@@ -285,6 +335,9 @@ contract! {
     a_deleted_prefix_takes_everything_below_and_nothing_else
     any_joined_name_is_a_blob_of_its_own
     writers_of_one_key_do_not_mix
+    a_new_blob_takes_a_free_key_and_bears_repetition
+    a_new_blob_never_replaces_another
+    of_many_writers_of_a_new_blob_one_wins
 }
 
 #[tokio::test]
