@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::Router;
 use axum::serve::ListenerExt;
 use distci_model::id::WorkerId;
 use distci_store::coordination::Clock;
@@ -23,8 +24,8 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// How to run a frontend.
 pub struct Settings {
-    /// Where to listen; port 0 for any free one.
-    pub listen: SocketAddr,
+    /// Where to listen, at least one address; port 0 for any free one.
+    pub listen: Vec<SocketAddr>,
     /// The bearer token that opens the API.
     pub token: String,
     /// The wall clock.
@@ -51,7 +52,7 @@ pub enum StartError {
 
 /// A running frontend.
 pub struct Frontend {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     tasks: JoinSet<io::Result<()>>,
 }
 
@@ -65,24 +66,15 @@ impl Frontend {
         store: Store,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
-        let listen = settings.listen;
-        let unheard = |source| StartError::Listen {
-            address: listen,
-            source,
-        };
-        let listener = TcpListener::bind(listen).await.map_err(unheard)?;
-        let address = listener.local_addr().map_err(unheard)?;
+        let mut listeners = Vec::with_capacity(settings.listen.len());
+        for address in settings.listen {
+            listeners.push(listen(address).await?);
+        }
         let app = App::new(store, settings.clock, stop.clone());
         if let Some(worker) = settings.dead_worker {
             bury(&app, &worker).await?;
         }
         let router = api::router(app.clone(), &settings.token);
-        // Answers are small and awaited: nothing is gained by collecting them.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "a connection keeps its delay");
-            }
-        });
         let mut tasks = JoinSet::new();
         let (follow, expire) = (app.clone(), app);
         let token = stop.clone();
@@ -95,21 +87,18 @@ impl Frontend {
             mirror::expire(expire, token).await;
             Ok(())
         });
-        let serve = axum::serve(listener, router);
-        tasks.spawn(async move {
-            let serve = serve.with_graceful_shutdown(stop.clone().cancelled_owned());
-            tokio::select! {
-                served = serve.into_future() => served,
-                () = overstayed(stop) => Ok(()),
-            }
-        });
-        tracing::info!(%address, "frontend listens");
-        Ok(Self { address, tasks })
+        let mut addresses = Vec::with_capacity(listeners.len());
+        for (address, listener) in listeners {
+            tasks.spawn(serve(listener, router.clone(), stop.clone()));
+            tracing::info!(%address, "frontend listens");
+            addresses.push(address);
+        }
+        Ok(Self { addresses, tasks })
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where it listens, in the order of the settings.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Waits until it has stopped.
@@ -121,6 +110,28 @@ impl Frontend {
             ended.map_err(io::Error::other)??;
         }
         Ok(())
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let unheard = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(unheard)?;
+    Ok((listener.local_addr().map_err(unheard)?, listener))
+}
+
+/// Answers whoever comes, until `stop` and a grace.
+async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+    // Answers are small and awaited: nothing is gained by collecting them.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let serve = axum::serve(listener, router);
+    let serve = serve.with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        served = serve.into_future() => served,
+        () = overstayed(stop) => Ok(()),
     }
 }
 

@@ -30,6 +30,23 @@ pub fn shards() -> impl Iterator<Item = String> {
     (0..SHARDS).map(|shard| format!("{shard:02x}"))
 }
 
+/// What the store says of itself.
+pub fn meta() -> NodePath {
+    dir("meta")
+}
+
+/// The trees whose directories are the shards.
+pub fn sharded_trees() -> [NodePath; 4] {
+    [jobs(), builds(), queue(), claims()]
+}
+
+/// All trees.
+pub fn trees() -> Vec<NodePath> {
+    let mut trees = sharded_trees().to_vec();
+    trees.push(classes());
+    trees
+}
+
 /// Where all jobs are.
 pub fn jobs() -> NodePath {
     dir("j")
@@ -74,9 +91,14 @@ pub fn anchor(key: &TicketKey) -> NodePath {
     }
 }
 
+/// Where all classes are.
+pub fn classes() -> NodePath {
+    dir("cls")
+}
+
 /// The requirements of a class in clear.
 pub fn class(class: &ClassId) -> NodePath {
-    dir("cls").join(class.as_str())
+    classes().join(class.as_str())
 }
 
 /// The queue index.
