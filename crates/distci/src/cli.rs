@@ -38,7 +38,7 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Run everything in one process: store, frontend and workers
     Standalone(Standalone),
-    /// Run a frontend over the store in the data folder
+    /// Run a frontend over the store of a cluster, or over the one in the data folder
     Frontend(Frontend),
     /// Run a worker
     Worker(Worker),
@@ -124,9 +124,19 @@ pub(crate) struct Standalone {
 /// `frontend`
 #[derive(Debug, Args)]
 pub(crate) struct Frontend {
-    /// Address to listen on
-    #[arg(long, default_value = "127.0.0.1:7171", value_name = "ADDRESS")]
-    pub(crate) listen: SocketAddr,
+    /// Configuration: the cluster's ZooKeeper and S3, addresses, the token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address to listen on; may be repeated, and counts more than the configuration [default:
+    /// 127.0.0.1:7171]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Look whether everything that the configuration names can be used, say so, and leave
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Print a configuration with everything that can be said, and leave
+    #[arg(long, exclusive = true)]
+    pub(crate) config_sample: bool,
 }
 
 /// `worker`

@@ -5,6 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 
 use anyhow::Result;
 use distci_client::{Client, new_request_id};
@@ -12,6 +13,7 @@ use distci_model::build::Downstream;
 use distci_model::config::JobConfig;
 use distci_model::id::BuildRef;
 use distci_model::wire::{BuildView, TriggerRequest};
+use distci_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Exec;
@@ -96,8 +98,8 @@ fn plan(files: &[JobFile], arguments: &Exec, out: &mut Out) -> Result<Plan> {
 
 async fn start(room: &Room, arguments: &Exec, plan: &Plan) -> Result<Local> {
     let place = Place {
-        directory: room.path(),
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        store: Store::embedded(room.path(), Arc::new(now))?,
+        listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
         token: new_token()?,
         dead_worker: None,
     };

@@ -114,6 +114,11 @@ impl Ended {
         Self::with(Exit::Failed, message)
     }
 
+    /// An error of whoever runs DistCI.
+    pub(crate) fn unusable(message: impl Into<String>) -> anyhow::Error {
+        Self::with(Exit::Infrastructure, message)
+    }
+
     /// An error about something that is not there.
     pub(crate) fn not_found(message: impl Into<String>) -> anyhow::Error {
         Self::with(Exit::NotFound, message)

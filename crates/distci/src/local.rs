@@ -4,7 +4,6 @@
 //! before the store that it writes to. A part that ends by itself is an error, never silence.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,11 +40,11 @@ struct Part {
 }
 
 /// Where a frontend runs, and for whom.
-pub(crate) struct Place<'a> {
-    /// The folder of the store.
-    pub(crate) directory: &'a Path,
-    /// The address to listen on.
-    pub(crate) listen: SocketAddr,
+pub(crate) struct Place {
+    /// The store.
+    pub(crate) store: Store,
+    /// The addresses to listen on.
+    pub(crate) listen: Vec<SocketAddr>,
     /// What opens it.
     pub(crate) token: Token,
     /// The worker that ran here before, and is dead.
@@ -53,9 +52,10 @@ pub(crate) struct Place<'a> {
 }
 
 impl Local {
-    /// Opens the store and starts a frontend over it.
-    pub(crate) async fn start(place: Place<'_>) -> Result<Self> {
-        let store = Store::embedded(place.directory, Arc::new(now))?;
+    /// Prepares the store and starts a frontend over it.
+    pub(crate) async fn start(place: Place) -> Result<Self> {
+        let store = place.store;
+        store.prepare(now()).await?;
         let mut frontend = Part::new("frontend");
         let settings = distci_frontend::Settings {
             listen: place.listen,
@@ -64,7 +64,8 @@ impl Local {
             dead_worker: place.dead_worker,
         };
         let started = Frontend::start(settings, store.clone(), frontend.stop.clone()).await?;
-        let address = started.address();
+        let address = started.addresses().first().copied();
+        let address = address.context("there is no address to listen on")?;
         frontend
             .running
             .spawn(async move { Ok(started.join().await?) });

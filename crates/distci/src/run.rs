@@ -86,7 +86,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
     match cli.command {
         Command::Exec(arguments) => crate::exec::run(connection, arguments, out).await,
         Command::Standalone(arguments) => crate::standalone::run(connection, arguments).await,
-        Command::Frontend(arguments) => crate::frontend::run(connection, arguments).await,
+        Command::Frontend(arguments) => crate::frontend::run(connection, arguments, out).await,
         Command::Worker(arguments) => crate::worker::run(connection, arguments).await,
         Command::Jobs(arguments) => crate::jobs::run(connection, &arguments, out).await,
         Command::Job(deed) => crate::job::run(connection, deed, out).await,

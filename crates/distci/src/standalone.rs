@@ -3,8 +3,6 @@
 //! Owns the identity of its worker on disk: when a killed standalone is started again, the claims of
 //! the worker that died with it need not wait for their lease.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
 use distci_model::id::WorkerId;
 
@@ -15,15 +13,15 @@ use crate::frontend::{Service, home};
 use crate::worker;
 
 pub(crate) async fn run(connection: &Connection, arguments: Standalone) -> Result<Exit> {
-    let file = home(connection)?.path().join("worker-id");
+    let home = home(connection)?;
+    let (directory, file) = (home.path().join("worker"), home.path().join("worker-id"));
     let before: Option<WorkerId> = std::fs::read_to_string(&file)
         .ok()
         .and_then(|id| id.trim().parse().ok());
     // The store's lock has been taken when this returns: that worker's process is gone.
-    let mut service = Service::start(connection, arguments.listen, before).await?;
+    let mut service = Service::embedded(home, vec![arguments.listen], None, before).await?;
     let id = worker::identity(worker::new_name()?)?;
     write_id(&file, &id)?;
-    let directory: PathBuf = service.home.path().join("worker");
     let settings = distci_worker::Settings {
         labels: worker::labels(arguments.labels),
         git_credentials: arguments.git_credentials,

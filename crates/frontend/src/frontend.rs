@@ -7,10 +7,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::Router;
 use axum::serve::ListenerExt;
 use distci_model::id::WorkerId;
 use distci_store::coordination::Clock;
 use distci_store::{Store, StoreError};
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +25,8 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// How to run a frontend.
 pub struct Settings {
-    /// Where to listen; port 0 for any free one.
-    pub listen: SocketAddr,
+    /// Where to listen, at least one address; port 0 for any free one.
+    pub listen: Vec<SocketAddr>,
     /// The bearer token that opens the API.
     pub token: String,
     /// The wall clock.
@@ -51,7 +53,7 @@ pub enum StartError {
 
 /// A running frontend.
 pub struct Frontend {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     tasks: JoinSet<io::Result<()>>,
 }
 
@@ -65,64 +67,32 @@ impl Frontend {
         store: Store,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
-        let listen = settings.listen;
-        let unheard = |source| StartError::Listen {
-            address: listen,
-            source,
-        };
-        let listener = TcpListener::bind(listen).await.map_err(unheard)?;
-        let address = listener.local_addr().map_err(unheard)?;
+        let mut listeners = Vec::with_capacity(settings.listen.len());
+        for address in settings.listen {
+            listeners.push(listen(address).await?);
+        }
         let app = App::new(store, settings.clock, stop.clone());
         if let Some(worker) = settings.dead_worker {
             bury(&app, &worker).await?;
         }
         let router = api::router(app.clone(), &settings.token);
-        // Answers are small and awaited: nothing is gained by collecting them.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "a connection keeps its delay");
-            }
-        });
-        let mut tasks = JoinSet::new();
-        let (follow, expire, beat, board) = (app.clone(), app.clone(), app.clone(), app.board);
-        let token = stop.clone();
-        tasks.spawn(async move {
-            mirror::follow(follow, token).await;
-            Ok(())
-        });
-        let token = stop.clone();
-        tasks.spawn(async move {
-            mirror::expire(expire, token).await;
-            Ok(())
-        });
-        let token = stop.clone();
-        tasks.spawn(async move {
-            pulse::beat(beat, address.to_string(), token).await;
-            Ok(())
-        });
-        let token = stop.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                () = board.ripen() => {}
-                () = token.cancelled() => {}
-            }
-            Ok(())
-        });
-        let serve = axum::serve(listener, router);
-        tasks.spawn(async move {
-            let serve = serve.with_graceful_shutdown(stop.clone().cancelled_owned());
-            tokio::select! {
-                served = serve.into_future() => served,
-                () = overstayed(stop) => Ok(()),
-            }
-        });
-        tracing::info!(%address, "frontend listens");
-        Ok(Self { address, tasks })
+        let shown: Vec<_> = listeners
+            .iter()
+            .map(|(address, _)| address.to_string())
+            .collect();
+        let mut tasks = background(app, shown.join(" "), &stop);
+        let mut addresses = Vec::with_capacity(listeners.len());
+        for (address, listener) in listeners {
+            tasks.spawn(serve(listener, router.clone(), stop.clone()));
+            tracing::info!(%address, "frontend listens");
+            addresses.push(address);
+        }
+        Ok(Self { addresses, tasks })
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where it listens, in the order of the settings.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Waits until it has stopped.
@@ -135,6 +105,50 @@ impl Frontend {
         }
         Ok(())
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let unheard = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(unheard)?;
+    Ok((listener.local_addr().map_err(unheard)?, listener))
+}
+
+/// Answers whoever comes, until `stop` and a grace.
+async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+    // Answers are small and awaited: nothing is gained by collecting them.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let serve = axum::serve(listener, router);
+    let serve = serve.with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        served = serve.into_future() => served,
+        () = overstayed(stop) => Ok(()),
+    }
+}
+
+/// The loops that nobody asks for, until `stop`.
+fn background(app: App, address: String, stop: &CancellationToken) -> JoinSet<io::Result<()>> {
+    let mut tasks = JoinSet::new();
+    let mut run = |work: BoxFuture<'static, ()>| {
+        tasks.spawn(async move {
+            work.await;
+            Ok(())
+        });
+    };
+    let (board, token) = (app.board.clone(), stop.clone());
+    run(Box::pin(async move {
+        tokio::select! {
+            () = board.ripen() => {}
+            () = token.cancelled() => {}
+        }
+    }));
+    run(Box::pin(mirror::follow(app.clone(), stop.clone())));
+    run(Box::pin(mirror::expire(app.clone(), stop.clone())));
+    run(Box::pin(pulse::beat(app, address, stop.clone())));
+    tasks
 }
 
 /// When nobody may keep a stopping frontend any longer, however slowly he reads.

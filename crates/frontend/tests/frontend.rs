@@ -44,7 +44,7 @@ impl Scene {
 
     async fn start(&self, dead_worker: Option<WorkerId>) -> Result<Frontend> {
         let settings = Settings {
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
             token: "t".into(),
             clock: self.clock.clone(),
             dead_worker,
@@ -71,7 +71,7 @@ impl Scene {
 
 /// Sends one request; the answer is still to come.
 async fn send(frontend: &Frontend, method: &str, path: &str, body: &str) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(frontend.address()).await?;
+    let mut stream = TcpStream::connect(frontend.addresses()[0]).await?;
     let head = format!(
         "{method} /api/v1{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer t\r\n\
          connection: close\r\ncontent-length: {}\r\n\r\n{body}",
@@ -135,7 +135,7 @@ async fn a_stop_answers_held_requests_and_ends() -> Result<()> {
     scene.stop.cancel();
     let text = answer(held).await?;
     ensure!(text.starts_with("HTTP/1.1 204"), "{text}");
-    let address = frontend.address();
+    let address = frontend.addresses()[0];
     timeout(HANG, frontend.join()).await??;
     ensure!(
         TcpStream::connect(address).await.is_err(),
@@ -173,7 +173,7 @@ async fn an_address_in_use_is_named() -> Result<()> {
     let scene = Scene::new();
     let frontend = scene.start(None).await?;
     let settings = Settings {
-        listen: frontend.address(),
+        listen: vec![frontend.addresses()[0]],
         token: "t".into(),
         clock: scene.clock.clone(),
         dead_worker: None,
@@ -181,7 +181,9 @@ async fn an_address_in_use_is_named() -> Result<()> {
     let second = Frontend::start(settings, scene.store.clone(), scene.stop.clone()).await;
     let error = second.err().context("two listen on one address")?;
     ensure!(
-        error.to_string().contains(&frontend.address().to_string()),
+        error
+            .to_string()
+            .contains(&frontend.addresses()[0].to_string()),
         "{error}"
     );
     Ok(())

@@ -393,7 +393,8 @@ async fn fill<S: Stream<Item = Result<Bytes, io::Error>> + Send + Unpin>(
         let part = parts.next().await?;
         Ok::<_, BlobError>((!part.is_empty()).then_some((part, parts)))
     });
-    let parts = stream::iter([Ok(first)]).chain(rest);
+    // Boxed, for else whoever awaits this in a handler cannot be known to be `Send`.
+    let parts = stream::iter([Ok(first)]).chain(rest).boxed();
     let sent = parts
         .map_ok(|part| upload.put_part(part.into()).map_err(BlobError::from))
         .try_buffered(PARTS_AT_ONCE);

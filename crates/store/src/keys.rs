@@ -51,6 +51,23 @@ pub fn digest(frontend: &FrontendId, part: usize) -> NodePath {
     digests().join(&format!("{frontend}.{part}"))
 }
 
+/// What the store says of itself.
+pub fn meta() -> NodePath {
+    dir("meta")
+}
+
+/// The trees whose directories are the shards.
+pub fn sharded_trees() -> [NodePath; 4] {
+    [jobs(), builds(), queue(), claims()]
+}
+
+/// All trees.
+pub fn trees() -> Vec<NodePath> {
+    let mut trees = sharded_trees().to_vec();
+    trees.extend([classes(), members(), digests()]);
+    trees
+}
+
 /// Where all jobs are.
 pub fn jobs() -> NodePath {
     dir("j")
@@ -95,9 +112,14 @@ pub fn anchor(key: &TicketKey) -> NodePath {
     }
 }
 
+/// Where all classes are.
+pub fn classes() -> NodePath {
+    dir("cls")
+}
+
 /// The requirements of a class in clear.
 pub fn class(class: &ClassId) -> NodePath {
-    dir("cls").join(class.as_str())
+    classes().join(class.as_str())
 }
 
 /// The queue index.

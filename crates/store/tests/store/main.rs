@@ -9,4 +9,5 @@ mod history;
 mod jobs;
 mod laws;
 mod limits;
+mod meta;
 mod scene;
