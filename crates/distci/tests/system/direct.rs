@@ -13,8 +13,8 @@ use distci_components::shared;
 use distci_frontend::{Frontend, Settings};
 use distci_model::Timestamp;
 use distci_model::id::{BuildRef, JobId, RequestId};
-use distci_model::outcome::Verdict;
-use distci_model::wire::{BuildPhase, BuildView, TriggerRequest};
+use distci_model::outcome::Outcome;
+use distci_model::wire::{BuildPhase, TriggerRequest};
 use distci_store::Store;
 use distci_store::blobs::{Blobs, S3Settings};
 use distci_store::coordination::simulator::{Faults, Simulator};
@@ -123,8 +123,9 @@ impl Scene {
             let wait = Duration::from_secs(5);
             let watched = self.client.watch_build(&build, seen.as_deref(), wait);
             let watched = watched.await?;
-            if watched.build.phase == BuildPhase::Finished {
-                ensure!(passed(&watched.build), "{:?}", watched.build);
+            let view = watched.view;
+            if view.phase == BuildPhase::Finished {
+                ensure!(view.outcome == Some(Outcome::Success), "{view:?}");
                 return Ok(build);
             }
             seen = Some(watched.etag);
@@ -152,10 +153,6 @@ impl Scene {
         }
         Ok(())
     }
-}
-
-fn passed(build: &BuildView) -> bool {
-    build.verdict == Some(Verdict::Success)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// What becomes of connections whose first request has a signed address.
+/// What becomes of requests to signed addresses.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Rule {
-    /// They pass, as all others.
+    /// They pass, as all others do.
     All,
-    /// They are closed at once.
+    /// Their connections are closed at once.
     RefuseSigned,
-    /// If they read, they are cut after so many bytes.
+    /// If they read, their connections are cut after so many bytes.
     CutSignedReads(u64),
 }
 
@@ -65,7 +65,7 @@ impl Relay {
         self.seen.bytes.load(Ordering::SeqCst)
     }
 
-    /// How each connection to a signed address began.
+    /// How each request to a signed address began.
     pub(super) fn signed_heads(&self) -> Vec<String> {
         let heads = self.seen.heads.lock();
         heads.unwrap_or_else(PoisonError::into_inner).clone()
@@ -73,48 +73,66 @@ impl Relay {
 }
 
 async fn pass(mut near: TcpStream, target: SocketAddr, rule: Rule, seen: &Seen) -> Result<()> {
-    let mut begin = vec![0; 4096];
-    let length = near.read(&mut begin).await?;
-    begin.truncate(length);
-    let head = String::from_utf8_lossy(&begin).into_owned();
-    let signed = head.contains("X-Amz-Signature=");
-    let down = match rule {
-        Rule::RefuseSigned if signed => return Ok(()),
-        Rule::CutSignedReads(limit) if signed && head.starts_with("GET ") => limit,
-        Rule::All | Rule::RefuseSigned | Rule::CutSignedReads(_) => u64::MAX,
-    };
-    if signed {
-        let heads = seen.heads.lock();
-        heads.unwrap_or_else(PoisonError::into_inner).push(head);
-    }
     let mut far = TcpStream::connect(target).await?;
-    far.write_all(&begin).await?;
-    seen.bytes.fetch_add(length as u64, Ordering::SeqCst);
     let (mut near_in, mut near_out) = near.split();
     let (mut far_in, mut far_out) = far.split();
+    // What may still come back; requests on a connection follow each other.
+    let left = AtomicU64::new(u64::MAX);
+    let up = async {
+        let mut buffer = vec![0; 64 << 10];
+        while let Some(bytes) = next(&mut near_in, &mut buffer).await? {
+            if let Some(head) = signed_head(bytes) {
+                match rule {
+                    Rule::RefuseSigned => return Ok(()),
+                    Rule::CutSignedReads(limit) if head.starts_with("GET ") => {
+                        left.store(limit, Ordering::SeqCst);
+                    }
+                    Rule::All | Rule::CutSignedReads(_) => {}
+                }
+                let heads = seen.heads.lock();
+                heads.unwrap_or_else(PoisonError::into_inner).push(head);
+            }
+            far_out.write_all(bytes).await?;
+            seen.count(bytes);
+        }
+        Ok(())
+    };
+    let down = async {
+        let mut buffer = vec![0; 64 << 10];
+        while let Some(bytes) = next(&mut far_in, &mut buffer).await? {
+            near_out.write_all(bytes).await?;
+            seen.count(bytes);
+            if left.fetch_sub(bytes.len() as u64, Ordering::SeqCst) <= bytes.len() as u64 {
+                break;
+            }
+        }
+        Ok(())
+    };
     tokio::select! {
-        done = copy(&mut near_in, &mut far_out, u64::MAX, seen) => done,
-        done = copy(&mut far_in, &mut near_out, down, seen) => done,
+        done = up => done,
+        done = down => done,
     }
 }
 
-/// Passes bytes on until the end, or until `limit` have passed.
-async fn copy(
+/// What comes, unless it was the end.
+async fn next<'a>(
     from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
-    limit: u64,
-    seen: &Seen,
-) -> Result<()> {
-    let mut buffer = vec![0; 64 << 10];
-    let mut passed = 0;
-    while passed < limit {
-        let length = from.read(&mut buffer).await?;
-        if length == 0 {
-            break;
-        }
-        to.write_all(&buffer[..length]).await?;
-        passed += length as u64;
-        seen.bytes.fetch_add(length as u64, Ordering::SeqCst);
+    buffer: &'a mut [u8],
+) -> Result<Option<&'a [u8]>> {
+    let length = from.read(buffer).await?;
+    Ok((length > 0).then(|| &buffer[..length]))
+}
+
+/// The beginning of a request to a signed address. A client sends a head at once.
+fn signed_head(bytes: &[u8]) -> Option<String> {
+    let begin = &bytes[..bytes.len().min(4096)];
+    let begins = begin.starts_with(b"GET ") || begin.starts_with(b"PUT ");
+    let head = String::from_utf8_lossy(begin).into_owned();
+    (begins && head.contains("X-Amz-Signature=")).then_some(head)
+}
+
+impl Seen {
+    fn count(&self, bytes: &[u8]) {
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::SeqCst);
     }
-    Ok(())
 }
