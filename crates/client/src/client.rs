@@ -4,16 +4,18 @@
 //! wait has a limit, so a frontend that is paused or cut off costs seconds and then is passed over.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Request, Response, Url};
+use reqwest::{Request, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 
 use crate::answer::{Answer, STALL, cause, judge, passing, stalled};
 use crate::call::{Body, Call};
+use crate::direct::Direct;
 use crate::frontends::Frontends;
 use crate::retry::{Patience, Trouble, retry};
 use crate::{ClientError, Token};
@@ -24,14 +26,14 @@ const CONNECT_ALONE: Duration = Duration::from_secs(5);
 /// How long a frontend may think before it answers, beyond the time that it may hold a call. Twice
 /// as long in each round in which all have failed: then it is not one frontend that is slow.
 const THINK: Duration = Duration::from_secs(5);
-const LONGEST_THINK: Duration = Duration::from_secs(20);
+pub(crate) const LONGEST_THINK: Duration = Duration::from_secs(20);
 /// A held call sends nothing, so a peer that is gone without a word is noticed only by asking. It
 /// is gone after this many questions at this distance, and the same time without taking bytes.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
 const SILENCE: Duration = Duration::from_secs(20);
 /// An upload that is slower than this many bytes a second is given up and tried elsewhere.
-const SLOWEST_UPLOAD: u64 = 64 * 1024;
+pub(crate) const SLOWEST_UPLOAD: u64 = 64 * 1024;
 /// How long no frontend may answer, if the caller says nothing else.
 const DEADLINE: Duration = Duration::from_mins(1);
 /// Idle connections are few: a worker has one call for each slot and one beat.
@@ -77,6 +79,8 @@ struct Shared {
     http: reqwest::Client,
     frontends: Frontends,
     authorization: Option<HeaderValue>,
+    /// The way to the blob store, beside the frontends.
+    direct: Direct,
 }
 
 impl Client {
@@ -111,6 +115,7 @@ impl Client {
             http,
             frontends: order(addresses.iter().map(trim_address).collect()),
             authorization: token.and_then(Token::into_authorization),
+            direct: Direct::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -144,6 +149,11 @@ impl Client {
     /// The addresses of the frontends, as they were given.
     pub fn frontends(&self) -> &[String] {
         self.shared.frontends.addresses()
+    }
+
+    /// The way to the blob store.
+    pub(crate) fn store(&self) -> &Direct {
+        &self.shared.direct
     }
 
     /// A whole answer.
@@ -220,6 +230,9 @@ impl Client {
             .await
             .map_err(|_| stalled("answer", limit))?
             .map_err(passing)?;
+        if call.direct && response.status() == StatusCode::TEMPORARY_REDIRECT {
+            return Ok(response);
+        }
         timeout(STALL, judge(response))
             .await
             .unwrap_or_else(|_| Err(stalled("end of the answer", STALL)))
@@ -237,16 +250,7 @@ impl Client {
         request = match &call.body {
             Body::Nothing => request,
             Body::Bytes(bytes) => request.body(bytes.clone()),
-            Body::File { path, bytes } => {
-                let file = tokio::fs::File::open(path).await?;
-                let content = tokio::io::AsyncReadExt::take(file, *bytes);
-                // The header makes the length known to the other side, and to hyper, which
-                // refuses to send fewer or more bytes.
-                let stream = ReaderStream::with_capacity(content, 64 * 1024);
-                request
-                    .header("content-length", *bytes)
-                    .body(reqwest::Body::wrap_stream(stream))
-            }
+            Body::File { path, bytes } => send_file(request, path, *bytes).await?,
         };
         request.build().map_err(|error| ClientError::Address {
             address,
@@ -259,6 +263,22 @@ impl Client {
 fn think(round: usize) -> Duration {
     let doublings = u32::try_from(round).unwrap_or(u32::MAX).min(8);
     (THINK * 2_u32.pow(doublings)).min(LONGEST_THINK)
+}
+
+/// The request with the first `bytes` of a file.
+pub(crate) async fn send_file(
+    request: RequestBuilder,
+    path: &Path,
+    bytes: u64,
+) -> Result<RequestBuilder, ClientError> {
+    let file = tokio::fs::File::open(path).await?;
+    let content = tokio::io::AsyncReadExt::take(file, bytes);
+    let stream = ReaderStream::with_capacity(content, 64 * 1024);
+    // The header makes the length known to the other side, and to hyper, which refuses to send
+    // fewer or more bytes.
+    Ok(request
+        .header("content-length", bytes)
+        .body(reqwest::Body::wrap_stream(stream)))
 }
 
 /// An address of a frontend in the form in which two of them can be compared.
@@ -295,7 +315,7 @@ fn trim_address(url: &Url) -> String {
 
 /// The system's certificates cost megabytes and may be absent on a bare machine, so they are read
 /// only where an address needs them; and a proxy is never asked for what is on this machine.
-fn connections(addresses: &[Url]) -> Result<reqwest::Client, reqwest::Error> {
+pub(crate) fn connections(addresses: &[Url]) -> Result<reqwest::Client, reqwest::Error> {
     let connect = if addresses.len() > 1 {
         CONNECT
     } else {

@@ -109,7 +109,7 @@ impl Store {
     pub(crate) async fn make_meta(&self, meta: Meta) -> Result<Meta, PrepareError> {
         let path = keys::meta();
         let data = encode(path.as_str(), &meta)?;
-        let made: Result<(), StoreError> = until_done!(async {
+        let made: Result<(), StoreError> = until_done!(self.coordination, async {
             let mut transaction = Transaction::default();
             transaction.create(path.clone(), data.clone());
             let committed = transaction.commit(&*self.coordination).await?;
@@ -123,7 +123,7 @@ impl Store {
 
     /// Makes those of the fixed directories that are missing.
     pub(crate) async fn make_directories(&self) -> Result<(), StoreError> {
-        until_done!(async {
+        until_done!(self.coordination, async {
             let trees = self.absent(NodePath::root(), keys::trees()).await?;
             if !trees.is_empty() {
                 // Before the shards, which are made all at once and must not race for their parent.

@@ -370,7 +370,7 @@ async fn an_upload_that_broke_is_sent_again_from_its_file() {
 #[tokio::test]
 async fn a_missing_file_is_our_own_trouble() {
     let fake = Fake::start(&[]).await;
-    let file = std::path::Path::new("/nonexistent/layer");
+    let file = Path::new("/nonexistent/layer");
     let error = client(&[&fake]).put_layer(&held(), file).await.unwrap_err();
     assert!(matches!(error, ClientError::Local(_)), "{error:?}");
 }

@@ -4,6 +4,7 @@
 mod bad_input;
 mod commands;
 mod corpus;
+mod direct;
 mod examples;
 mod exec;
 mod failover;

@@ -15,7 +15,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt, Result};
 use tokio::time::timeout;
 
-use super::answer::Answer;
+use super::answer::{Answer, meant};
 use super::gateways::{Gateway, is_stall, stalled};
 use super::{S3, S3Settings};
 
@@ -301,7 +301,7 @@ async fn probe(s3: &AmazonS3, at: &Path) -> Result<Option<String>, (Step, Error)
 
 async fn within<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
     let answer = timeout(STEP, call).await;
-    answer.unwrap_or_else(|_| Err(stalled(STEP)))
+    answer.unwrap_or_else(|_| Err(stalled(STEP))).map_err(meant)
 }
 
 /// Whether nobody answered, rather than somebody else.
