@@ -112,7 +112,12 @@ async fn no_increment_is_lost_or_doubled_when_leaders_die() {
 #[tokio::test]
 async fn a_lost_connection_is_a_gap_and_watches_go_on() {
     let servers = Servers::many(1).await;
-    let store = open(&settings(servers.connect())).await;
+    // Long enough for the slowest restart: the session has to survive it.
+    let store = open(&Settings {
+        session_timeout: Duration::from_mins(1),
+        ..settings(servers.connect())
+    })
+    .await;
     commit(&store, [create("/a", "x"), create_for_session("/s")]).await;
     let mut watch = store.watch(&path("/a"));
     servers.treat(|servers| servers.restart(0)).await;
