@@ -238,8 +238,8 @@ const fn version(signed: i32) -> Version {
     Version(signed.cast_unsigned())
 }
 
-/// When a node was made. Servers before 3.9 do not say so when it was made in a multi
-/// (ZOOKEEPER-4667), so it takes a read. Without an answer the time is only older than it could be.
+/// When a node was made. Some servers, 3.8.0 among them, do not say so when it was made in a multi
+/// (ZOOKEEPER-4026, -4667), so it takes a read. Without an answer the time is only older than it could be.
 async fn time_of(client: &Client, path: &NodePath) -> Option<i64> {
     let stat = timeout(REPLY, client.check_stat(path.as_str())).await;
     Some(stat.ok()?.ok()??.ctime)
