@@ -152,17 +152,6 @@ async fn a_disk_that_hangs_is_only_slow() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_given_up_leaves_no_parts() {
-    let scratch = Scratch::shared();
-    let blobs = scratch.blobs();
-    let broken = stream::iter([Err(io::Error::from(io::ErrorKind::ConnectionReset))]);
-    let stream = pieces(&noise(3 * PART_BYTES)).chain(broken);
-    let refused = blobs.put_stream(&key("a"), stream, u64::MAX).await;
-    assert!(matches!(refused, Err(BlobError::Interrupted(_))));
-    assert!(blobs.list(&key("a")).await.unwrap().is_empty());
-}
-
-#[tokio::test]
 async fn a_missing_bucket_is_not_a_missing_blob() {
     let mut scratch = Scratch::shared();
     "no-such-bucket".clone_into(&mut scratch.settings.bucket);
