@@ -15,6 +15,7 @@ use distci_model::ticket::{Ticket, TicketState};
 use distci_model::wire::{MAX_CONSOLE, MAX_CONSOLE_CHUNK};
 use lru::LruCache;
 
+use crate::blobs::BlobError;
 use crate::builds::Found;
 use crate::error::StoreError;
 use crate::keys::{self, AttemptBlobs};
@@ -90,6 +91,15 @@ impl Index {
         Ok(())
     }
 
+    /// The answer to an append that is there already, or does not begin at the end.
+    fn knows(&self, offset: u64, size: u64) -> Option<Result<u64, StoreError>> {
+        let length = self.length;
+        if offset + size <= length {
+            return Some(Ok(length));
+        }
+        (offset != length).then_some(Err(StoreError::Offset { length }))
+    }
+
     fn add(&mut self, size: u64) {
         self.starts.push(self.length);
         self.length += size;
@@ -132,21 +142,31 @@ impl Store {
         }
         let index = self.consoles.of(&blobs);
         let mut index = index.lock().await;
-        if !index.listed || index.length != offset {
+        // Most consoles begin here, and asking what is there costs more than being refused: what is
+        // written to the beginning of one that has begun was written before, or is no beginning.
+        let begins = !index.listed && offset == 0;
+        if !begins && (!index.listed || index.length != offset) {
             // Another frontend may have taken what we did not hear of.
             index.refresh(self, &blobs).await?;
         }
-        if offset + size <= index.length {
-            return Ok(index.length);
+        if let Some(answer) = index.knows(offset, size) {
+            return answer;
         }
-        if offset != index.length {
-            return Err(StoreError::Offset {
-                length: index.length,
-            });
-        }
-        self.blobs
+        match self
+            .blobs
             .put_new(&blobs.console_chunk(offset), bytes)
-            .await?;
+            .await
+        {
+            Ok(()) => {}
+            Err(BlobError::Taken { .. }) if begins => {
+                index.refresh(self, &blobs).await?;
+                let length = index.length;
+                let answer = index.knows(offset, size);
+                return answer.unwrap_or(Err(StoreError::Offset { length }));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        index.listed = true;
         index.add(size);
         Ok(index.length)
     }

@@ -121,12 +121,12 @@ fn every_key_is_in_the_sample() {
 #[test]
 fn all_that_is_wrong_is_told_at_once() {
     let text = "
-listne = ['127.0.0.1:1']
+listne = ['127.0.0.1:1'] # spelling:ignore-line
 token-file = 'absent'
 [zookeeper]
 hosts = ['zk:x', 7, 'zk']
 chroot = 'distci'
-sesion_timeout = 10
+sesion_timeout = 10 # spelling:ignore-line
 password = 'hunter2'
 [s3]
 endpoints = []

@@ -134,7 +134,7 @@ async fn a_place_is_for_the_holder_of_the_claim() -> Result<()> {
     ask("artifacts/10000?bytes=5").await?.problem(422)?;
     scene.finish(&claim).await?;
     for what in ["layer?bytes=5", "artifacts/0?bytes=5"] {
-        ask(what).await?.problem(409)?;
+        ask(what).await?.problem(410)?;
     }
     Ok(())
 }
