@@ -79,7 +79,8 @@ async fn a_gateway_that_is_not_there_is_named() {
 #[tokio::test]
 async fn a_gateway_that_is_down_does_not_matter_beside_another() {
     let mut settings = Scratch::shared().settings;
-    settings.endpoints = vec![nobody(), access().endpoints.remove(0)];
+    let sick = Liar::answering("503 Service Unavailable", "", "draining").await;
+    settings.endpoints = vec![nobody(), sick.endpoint(), access().endpoints.remove(0)];
     check(&settings).await.unwrap();
 }
 
