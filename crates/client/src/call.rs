@@ -20,6 +20,8 @@ pub(crate) struct Call {
     pub(crate) body: Body,
     /// How long a frontend may hold it before it answers.
     pub(crate) held: Duration,
+    /// Whether the answer may lead to the blob store.
+    pub(crate) direct: bool,
 }
 
 /// What a request carries.
@@ -58,6 +60,7 @@ impl Call {
             headers: Vec::new(),
             body: Body::Nothing,
             held: Duration::ZERO,
+            direct: false,
         }
     }
 
@@ -82,6 +85,13 @@ impl Call {
         let path = path.to_owned();
         self.body = Body::File { path, bytes };
         Ok(self.header("content-type", "application/octet-stream"))
+    }
+
+    /// Asks to be led to the blob store.
+    pub(crate) fn direct(mut self) -> Self {
+        self.direct = true;
+        self.path = self.path.with("direct", true);
+        self
     }
 
     /// Lets the frontend hold the call until there is news, for whole seconds.

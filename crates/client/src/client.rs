@@ -2,26 +2,28 @@
 //!
 //! Owns the connections. Asks the frontend that answered last; after trouble, the next one.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Request, Response, Url};
+use reqwest::{Request, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 
 use crate::answer::{Answer, STALL, cause, judge, passing, stalled};
 use crate::call::{Body, Call};
+use crate::direct::Direct;
 use crate::retry::{Patience, Trouble, retry};
 use crate::{ClientError, Token};
 
 /// Longest that a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest that a frontend may think before it answers, beyond the time that it may hold a call.
-const THINK: Duration = Duration::from_secs(20);
+pub(crate) const THINK: Duration = Duration::from_secs(20);
 /// An upload that is slower than this many bytes a second is given up and tried elsewhere.
-const SLOWEST_UPLOAD: u64 = 64 * 1024;
+pub(crate) const SLOWEST_UPLOAD: u64 = 64 * 1024;
 /// How long no frontend may answer, if the caller says nothing else.
 const DEADLINE: Duration = Duration::from_mins(1);
 /// Idle connections are few: a worker has one call for each slot and one beat.
@@ -46,6 +48,8 @@ struct Shared {
     authorization: Option<HeaderValue>,
     /// The frontend that answered last.
     current: AtomicUsize,
+    /// The way to the blob store, beside the frontends.
+    direct: Direct,
 }
 
 impl Client {
@@ -73,6 +77,7 @@ impl Client {
             frontends: addresses.iter().map(trim_address).collect(),
             authorization: token.and_then(Token::into_authorization),
             current: AtomicUsize::new(0),
+            direct: Direct::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -97,6 +102,11 @@ impl Client {
     /// The addresses of the frontends.
     pub fn frontends(&self) -> &[String] {
         &self.shared.frontends
+    }
+
+    /// The way to the blob store.
+    pub(crate) fn store(&self) -> &Direct {
+        &self.shared.direct
     }
 
     /// A whole answer.
@@ -167,6 +177,9 @@ impl Client {
             .await
             .map_err(|_| stalled("answer", limit))?
             .map_err(passing)?;
+        if call.direct && response.status() == StatusCode::TEMPORARY_REDIRECT {
+            return Ok(response);
+        }
         timeout(STALL, judge(response))
             .await
             .unwrap_or_else(|_| Err(stalled("end of the answer", STALL)))
@@ -184,22 +197,29 @@ impl Client {
         request = match &call.body {
             Body::Nothing => request,
             Body::Bytes(bytes) => request.body(bytes.clone()),
-            Body::File { path, bytes } => {
-                let file = tokio::fs::File::open(path).await?;
-                let content = tokio::io::AsyncReadExt::take(file, *bytes);
-                // The header makes the length known to the other side, and to hyper, which
-                // refuses to send fewer or more bytes.
-                let stream = ReaderStream::with_capacity(content, 64 * 1024);
-                request
-                    .header("content-length", *bytes)
-                    .body(reqwest::Body::wrap_stream(stream))
-            }
+            Body::File { path, bytes } => send_file(request, path, *bytes).await?,
         };
         request.build().map_err(|error| ClientError::Address {
             address,
             detail: cause(&error.without_url()),
         })
     }
+}
+
+/// The request with the first `bytes` of a file.
+pub(crate) async fn send_file(
+    request: RequestBuilder,
+    path: &Path,
+    bytes: u64,
+) -> Result<RequestBuilder, ClientError> {
+    let file = tokio::fs::File::open(path).await?;
+    let content = tokio::io::AsyncReadExt::take(file, bytes);
+    let stream = ReaderStream::with_capacity(content, 64 * 1024);
+    // The header makes the length known to the other side, and to hyper, which refuses to send
+    // fewer or more bytes.
+    Ok(request
+        .header("content-length", bytes)
+        .body(reqwest::Body::wrap_stream(stream)))
 }
 
 /// An address of a frontend in the form in which two of them can be compared.
@@ -236,7 +256,7 @@ fn trim_address(url: &Url) -> String {
 
 /// The system's certificates cost megabytes and may be absent on a bare machine, so they are read
 /// only where an address needs them; and a proxy is never asked for what is on this machine.
-fn connections(addresses: &[Url]) -> Result<reqwest::Client, reqwest::Error> {
+pub(crate) fn connections(addresses: &[Url]) -> Result<reqwest::Client, reqwest::Error> {
     let mut builder = reqwest::Client::builder()
         .connect_timeout(CONNECT)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)

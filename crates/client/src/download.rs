@@ -25,26 +25,47 @@ pub struct Download {
 }
 
 impl Download {
+    /// Reads through a frontend.
     pub(crate) async fn start(client: Client, call: Call) -> Result<Self, ClientError> {
         let response = client.open(&call).await?;
+        Ok(Self::of(client, call, Way::Frontend, response))
+    }
+
+    /// Reads straight from the blob store where that goes, or else through a frontend.
+    pub(crate) async fn start_direct(client: Client, call: Call) -> Result<Self, ClientError> {
+        let response = client.open_direct(&call).await?;
+        Ok(Self::of(client, call, Way::Direct, response))
+    }
+
+    fn of(client: Client, call: Call, way: Way, response: Response) -> Self {
         let size = response.content_length();
         let reading = Reading {
             client,
             call,
+            way,
             response,
             read: 0,
             skip: 0,
             breaks: 0,
         };
         let stream = stream::try_unfold(reading, Reading::next).boxed();
-        Ok(Self { size, stream })
+        Self { size, stream }
     }
+}
+
+/// Where the bytes come from.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Frontend,
+    /// The blob store, as long as that goes.
+    Direct,
 }
 
 /// A download at work.
 struct Reading {
     client: Client,
     call: Call,
+    way: Way,
     response: Response,
     /// Bytes that the reader has.
     read: u64,
@@ -96,7 +117,13 @@ impl Reading {
         tracing::debug!(read = self.read, "download broke off: {why}");
         let range = format!("bytes={}-", self.read);
         let call = self.call.clone().header(RANGE.as_str(), range);
-        self.response = self.client.open(&call).await?;
+        self.response = match self.way {
+            Way::Frontend => self.client.open(&call).await?,
+            Way::Direct => {
+                self.client.avoid_store();
+                self.client.open_direct(&call).await?
+            }
+        };
         let partial = self.response.status() == StatusCode::PARTIAL_CONTENT;
         self.skip = if partial { 0 } else { self.read };
         Ok(())

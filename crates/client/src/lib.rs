@@ -10,6 +10,7 @@ mod artifacts;
 mod builds;
 mod call;
 mod client;
+mod direct;
 mod download;
 mod error;
 mod jobs;

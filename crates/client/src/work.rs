@@ -89,7 +89,7 @@ impl Client {
     ) -> Result<Download, ClientError> {
         let ticket = format!("{build}.{}", layer.ticket);
         let path = Path::api(&["layers", &ticket, &layer.attempt.to_string()]);
-        Download::start(self.clone(), Call::get(path)).await
+        Download::start_direct(self.clone(), Call::get(path)).await
     }
 
     /// Stores the file as the content of artifact `index` of a claim. Gives its stored size.
@@ -120,6 +120,9 @@ impl Client {
     }
 
     async fn upload(&self, path: Path, file: &FilePath) -> Result<u64, ClientError> {
+        if let Some(bytes) = self.upload_direct(&path, file).await? {
+            return Ok(bytes);
+        }
         let call = Call::put(path).file(file).await?;
         let uploaded: Uploaded = self.answer(&call).await?.json()?;
         Ok(uploaded.bytes)

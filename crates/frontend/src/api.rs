@@ -89,8 +89,8 @@ fn guarded() -> OpenApiRouter<App> {
 /// of their own.
 fn uploads() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(artifacts::put_layer))
-        .routes(routes!(artifacts::put))
+        .routes(routes!(artifacts::put_layer, artifacts::layer_place))
+        .routes(routes!(artifacts::put, artifacts::artifact_place))
         .layer(DefaultBodyLimit::disable())
         .merge(
             OpenApiRouter::new()

@@ -4,6 +4,7 @@
 //! act may be repeated: what makes a repetition recognisable is part of the request.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -36,6 +37,8 @@ pub const MAX_CONSOLE_CHUNK: usize = 256 * 1024;
 pub const MAX_CONSOLE: u64 = 1024 * 1024 * 1024;
 /// Most bytes of one artifact or workspace layer.
 pub const MAX_BLOB: u64 = 64 * 1024 * 1024 * 1024;
+/// Most bytes that go straight to a blob store: what S3 takes in one request.
+pub const MAX_DIRECT: u64 = 5 * 1024 * 1024 * 1024;
 /// Most artifacts of one task.
 pub const MAX_ARTIFACTS: usize = 10_000;
 /// Most bytes of a task's summary.
@@ -397,6 +400,20 @@ pub struct ArtifactView {
 pub struct Uploaded {
     /// Stored bytes.
     pub bytes: u64,
+}
+
+/// Where to store something straight in the blob store.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Place {
+    /// The address that takes it by one `PUT` without a token. It opens the store to whoever has
+    /// it: a secret.
+    pub url: String,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Place(…)")
+    }
 }
 
 /// A ticket that waits for a worker.

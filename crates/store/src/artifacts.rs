@@ -5,17 +5,18 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use distci_model::build::Progress;
 use distci_model::config::WorkspacePath;
 use distci_model::id::{Attempt, BuildRef, TicketKey};
 use distci_model::wire::{
-    Artifact, ArtifactManifest, ArtifactView, MAX_ARTIFACTS, MAX_BLOB, MAX_SUMMARY,
+    Artifact, ArtifactManifest, ArtifactView, MAX_ARTIFACTS, MAX_BLOB, MAX_DIRECT, MAX_SUMMARY,
 };
 use futures::Stream;
 
-use crate::blobs::Contents;
+use crate::blobs::{BlobKey, Contents, Deed, SignedUrl};
 use crate::builds::Found;
 use crate::error::StoreError;
 use crate::keys::AttemptBlobs;
@@ -25,6 +26,10 @@ use crate::transaction::{decode, encode};
 
 /// Largest artifact manifest.
 const MAX_MANIFEST: u64 = 16 * 1024 * 1024;
+
+/// How long an address is good for. The transfer must begin within it; the clocks of a frontend and
+/// of the store may differ by nearly as much.
+const ADDRESS_TTL: Duration = Duration::from_mins(15);
 
 /// An artifact with its content.
 pub struct OpenArtifact {
@@ -57,19 +62,52 @@ impl Store {
             .bytes)
     }
 
+    /// Where the holder of a claim may store its layer of so many bytes without us, if the store
+    /// has such places. What ends there counts as if [`put_layer`](Self::put_layer) had stored it.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] without the claim.
+    pub async fn layer_place(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        bytes: u64,
+    ) -> Result<Option<SignedUrl>, StoreError> {
+        let blobs = self.check_claim(key, attempt).await?;
+        self.place(&blobs.layer(), bytes).await
+    }
+
     /// Reads a layer of a build that is not archived.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
     pub async fn layer(&self, key: &TicketKey, attempt: Attempt) -> Result<Contents, StoreError> {
         let missing = || StoreError::missing(format!("layer of {key} attempt {attempt}"));
+        let blob = self.layer_blob(key, attempt).await?.ok_or_else(missing)?;
+        self.blobs.get_stream(&blob, 0).await?.ok_or_else(missing)
+    }
+
+    /// Where a layer of a build that is not archived can be read without us, if it can. It may be
+    /// missing there: [`layer`](Self::layer) tells.
+    pub async fn layer_address(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+    ) -> Result<Option<SignedUrl>, StoreError> {
+        let Some(blob) = self.layer_blob(key, attempt).await? else {
+            return Ok(None);
+        };
+        Ok(self.blobs.signed(&blob, Deed::Read, ADDRESS_TTL).await?)
+    }
+
+    async fn layer_blob(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+    ) -> Result<Option<BlobKey>, StoreError> {
         let control = TicketKey::control(key.build.clone());
-        let build = self.ticket(&control).await?.ok_or_else(missing)?;
-        let blobs = attempt_blobs(&build, key, attempt);
-        self.blobs
-            .get_stream(&blobs.layer(), 0)
-            .await?
-            .ok_or_else(missing)
+        let build = self.ticket(&control).await?;
+        Ok(build.map(|build| attempt_blobs(&build, key, attempt).layer()))
     }
 
     /// Stores the content of artifact `index` of an attempt. Gives its size.
@@ -83,17 +121,37 @@ impl Store {
         index: usize,
         upload: impl Upload,
     ) -> Result<u64, StoreError> {
-        if index >= MAX_ARTIFACTS {
-            return Err(StoreError::refused(format!(
-                "more than {MAX_ARTIFACTS} artifacts"
-            )));
-        }
+        check_index(index)?;
         let blobs = self.check_claim(key, attempt).await?;
         Ok(self
             .blobs
             .put_stream(&blobs.artifact(index), upload, MAX_BLOB)
             .await?
             .bytes)
+    }
+
+    /// Where the holder of a claim may store artifact `index`, of so many bytes, without us: as
+    /// [`layer_place`](Self::layer_place).
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] without the claim.
+    pub async fn artifact_place(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        index: usize,
+        bytes: u64,
+    ) -> Result<Option<SignedUrl>, StoreError> {
+        check_index(index)?;
+        let blobs = self.check_claim(key, attempt).await?;
+        self.place(&blobs.artifact(index), bytes).await
+    }
+
+    async fn place(&self, blob: &BlobKey, bytes: u64) -> Result<Option<SignedUrl>, StoreError> {
+        if bytes > MAX_DIRECT {
+            return Ok(None);
+        }
+        Ok(self.blobs.signed(blob, Deed::Write, ADDRESS_TTL).await?)
     }
 
     /// Stores the names and digests of an attempt's artifacts.
@@ -107,11 +165,8 @@ impl Store {
         manifest: &ArtifactManifest,
     ) -> Result<(), StoreError> {
         let blobs = self.check_claim(key, attempt).await?;
-        if manifest.artifacts.len() > MAX_ARTIFACTS {
-            return Err(StoreError::refused(format!(
-                "more than {MAX_ARTIFACTS} artifacts"
-            )));
-        }
+        // The largest index of so many.
+        check_index(manifest.artifacts.len().saturating_sub(1))?;
         check_artifacts(&manifest.artifacts).map_err(StoreError::refused)?;
         let key = blobs.artifact_manifest();
         let text = encode(key.as_str(), manifest)?;
@@ -188,24 +243,38 @@ impl Store {
         path: &str,
         from: u64,
     ) -> Result<OpenArtifact, StoreError> {
+        let (artifact, blob) = self.find_artifact(id, path).await?;
+        let contents = self.blobs.get_stream(&blob, from).await?;
+        let contents = contents.ok_or_else(|| StoreError::corrupt(&blob, "it is gone"))?;
+        Ok(OpenArtifact { artifact, contents })
+    }
+
+    /// Where an artifact can be read without us, if it can.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn artifact_address(
+        &self,
+        id: &BuildRef,
+        path: &str,
+    ) -> Result<Option<SignedUrl>, StoreError> {
+        let (_, blob) = self.find_artifact(id, path).await?;
+        Ok(self.blobs.signed(&blob, Deed::Read, ADDRESS_TTL).await?)
+    }
+
+    async fn find_artifact(
+        &self,
+        id: &BuildRef,
+        path: &str,
+    ) -> Result<(Artifact, BlobKey), StoreError> {
         for (_, blobs, count) in self.finished_attempts(id).await?.into_iter().rev() {
             if count == 0 {
                 continue;
             }
-            let artifacts = self
-                .manifest(&blobs)
-                .await?
-                .artifacts
-                .into_iter()
-                .enumerate();
-            for (index, artifact) in artifacts {
-                if artifact.path != path {
-                    continue;
-                }
-                let key = blobs.artifact(index);
-                let contents = self.blobs.get_stream(&key, from).await?;
-                let contents = contents.ok_or_else(|| StoreError::corrupt(&key, "it is gone"))?;
-                return Ok(OpenArtifact { artifact, contents });
+            let artifacts = self.manifest(&blobs).await?.artifacts.into_iter();
+            let found = artifacts.enumerate().find(|(_, found)| found.path == path);
+            if let Some((index, artifact)) = found {
+                return Ok((artifact, blobs.artifact(index)));
             }
         }
         Err(StoreError::missing(format!("artifact {path:?} in {id}")))
@@ -244,6 +313,14 @@ impl Store {
         });
         Ok(finished.collect())
     }
+}
+
+fn check_index(index: usize) -> Result<(), StoreError> {
+    if index < MAX_ARTIFACTS {
+        return Ok(());
+    }
+    let detail = format!("more than {MAX_ARTIFACTS} artifacts");
+    Err(StoreError::refused(detail))
 }
 
 /// Why these cannot be artifacts. What is said of them ends in headers and in paths of whoever

@@ -8,18 +8,19 @@ use std::error::Error;
 use std::io::{self, ErrorKind, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::future::{TryFutureExt, ready};
-use futures::stream::{self, BoxStream};
+use futures::future::ready;
+use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{Stream, StreamExt, TryStreamExt};
 use http::StatusCode;
 use object_store::memory::InMemory;
 use object_store::{
     GetOptions, GetRange, GetResult, GetResultPayload, MultipartUpload, ObjectStore,
-    ObjectStoreExt, PutMode,
+    ObjectStoreExt, PutMode, UploadPart,
 };
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
@@ -384,23 +385,38 @@ impl<S: Stream<Item = Result<Bytes, io::Error>> + Unpin> Parts<S> {
     }
 }
 
-async fn fill<S: Stream<Item = Result<Bytes, io::Error>> + Send + Unpin>(
+async fn fill<S: Stream<Item = Result<Bytes, io::Error>> + Unpin>(
     upload: &mut dyn MultipartUpload,
     first: Bytes,
     parts: &mut Parts<S>,
 ) -> Result<(), BlobError> {
-    let rest = stream::try_unfold(parts, |parts| async move {
-        let part = parts.next().await?;
-        Ok::<_, BlobError>((!part.is_empty()).then_some((part, parts)))
-    });
-    // Boxed, for else whoever awaits this in a handler cannot be known to be `Send`.
-    let parts = stream::iter([Ok(first)]).chain(rest).boxed();
-    let sent = parts
-        .map_ok(|part| upload.put_part(part.into()).map_err(BlobError::from))
-        .try_buffered(PARTS_AT_ONCE);
-    sent.try_for_each(|()| ready(Ok(()))).await?;
+    let mut sent = FuturesUnordered::new();
+    let mut part = first;
+    while !part.is_empty() {
+        sent.push(upload.put_part(part.into()));
+        // The next one is the last that there is room for.
+        while sent.len() >= PARTS_AT_ONCE {
+            sent.try_next().await?;
+        }
+        part = meanwhile(&mut sent, parts.next()).await?;
+    }
+    while sent.try_next().await?.is_some() {}
     upload.complete().await?;
     Ok(())
+}
+
+/// Waits for the next part while others are sent.
+async fn meanwhile(
+    sent: &mut FuturesUnordered<UploadPart>,
+    next: impl Future<Output = Result<Bytes, BlobError>>,
+) -> Result<Bytes, BlobError> {
+    let mut next = pin!(next);
+    loop {
+        tokio::select! {
+            part = &mut next => return part,
+            Some(done) = sent.next() => done?,
+        }
+    }
 }
 
 async fn pieces(

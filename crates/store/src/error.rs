@@ -115,7 +115,7 @@ impl From<BlobError> for StoreError {
             BlobError::TooLarge { limit } => Self::TooLarge { limit },
             BlobError::Interrupted(source) => Self::Interrupted(source),
             BlobError::Taken { ref key, .. } => Self::corrupt(key.clone(), error),
-            error @ BlobError::Down(_) => Self::Down(Box::new(error)),
+            BlobError::Down(source) => Self::Down(source),
         }
     }
 }

@@ -255,7 +255,7 @@ async fn an_upload_that_broke_is_sent_again_from_its_file() {
 #[tokio::test]
 async fn a_missing_file_is_our_own_trouble() {
     let fake = Fake::start(&[]).await;
-    let file = std::path::Path::new("/nonexistent/layer");
+    let file = Path::new("/nonexistent/layer");
     let error = client(&[&fake]).put_layer(&held(), file).await.unwrap_err();
     assert!(matches!(error, ClientError::Local(_)), "{error:?}");
 }
@@ -365,4 +365,107 @@ fn an_address_that_is_none_is_refused_with_its_reason() {
     assert!(Client::new(Vec::new(), None).is_err());
     let client = Client::new(vec!["http://[::1]:7171/prefix/".to_owned()], None).unwrap();
     assert_eq!(client.frontends(), ["http://[::1]:7171/prefix"]);
+}
+
+/// A file that is large enough to go straight to the store.
+fn large_file(name: &str) -> std::path::PathBuf {
+    let name = format!("distci-client-{name}-{}", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    std::fs::write(&file, vec![7_u8; 2 << 20]).unwrap();
+    file
+}
+
+fn place(store: &Fake) -> String {
+    ok(&format!(r#"{{"url":"{}/blob?X-Sign=hush"}}"#, store.url()))
+}
+
+fn layer() -> (distci_model::id::BuildKey, distci_model::outcome::LayerRef) {
+    let held = held();
+    let layer = distci_model::outcome::LayerRef {
+        ticket: held.ticket.ticket,
+        attempt: held.attempt,
+        bytes: 9,
+    };
+    (held.ticket.build, layer)
+}
+
+async fn read_layer(client: &Client) -> Vec<u8> {
+    let (build, layer) = layer();
+    let download = client.get_layer(&build, &layer).await.unwrap();
+    let pieces: Vec<_> = download.stream.try_collect().await.unwrap();
+    pieces.concat()
+}
+
+#[tokio::test]
+async fn a_large_upload_goes_to_the_store_and_our_token_does_not() {
+    let file = large_file("direct");
+    let store = Fake::start(&[&ok("")]).await;
+    let frontend = Fake::start(&[&place(&store)]).await;
+    let stored = client(&[&frontend]).put_layer(&held(), &file).await;
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(stored.unwrap(), 2 << 20);
+    let line = frontend.asked()[0].line().to_owned();
+    assert!(
+        line.starts_with("POST ") && line.contains("layer?bytes=2097152"),
+        "{line}"
+    );
+    let put = &store.asked()[0];
+    assert_eq!(put.line(), "PUT /blob?X-Sign=hush HTTP/1.1");
+    assert_eq!(put.body.len(), 2 << 20);
+    assert_eq!(put.header("authorization"), None);
+}
+
+#[tokio::test]
+async fn an_upload_that_the_store_refuses_goes_to_the_frontend_and_so_does_the_next() {
+    let file = large_file("refused");
+    let store = Fake::start(&[&answer("403 Forbidden", "", "")]).await;
+    let uploaded = ok(r#"{"bytes":2097152}"#);
+    let frontend = Fake::start(&[&place(&store), &uploaded, &uploaded]).await;
+    let client = client(&[&frontend]);
+    for _ in 0..2 {
+        let stored = client.put_layer(&held(), &file).await;
+        assert_eq!(stored.unwrap(), 2 << 20);
+    }
+    std::fs::remove_file(&file).unwrap();
+    let asked = frontend.asked();
+    let methods: Vec<_> = asked.iter().map(|asked| &asked.line()[..4]).collect();
+    assert_eq!(methods, ["POST", "PUT ", "PUT "]);
+}
+
+#[tokio::test]
+async fn a_store_that_has_no_places_is_not_asked_for_each_upload() {
+    let file = large_file("none");
+    let uploaded = ok(r#"{"bytes":2097152}"#);
+    let none = answer("204 No Content", "", "");
+    let frontend = Fake::start(&[&none, &uploaded, &uploaded]).await;
+    let client = client(&[&frontend]);
+    for _ in 0..2 {
+        client.put_layer(&held(), &file).await.unwrap();
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(frontend.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_layer_is_read_where_the_frontend_leads() {
+    let store = Fake::start(&[&ok("the layer")]).await;
+    let location = format!("location: {}/blob?X-Sign=hush\r\n", store.url());
+    let lead = answer("307 Temporary Redirect", &location, "");
+    let frontend = Fake::start(&[&lead]).await;
+    assert_eq!(read_layer(&client(&[&frontend])).await, b"the layer");
+    assert!(frontend.asked()[0].line().contains("?direct=true "));
+    assert_eq!(store.asked()[0].header("authorization"), None);
+}
+
+#[tokio::test]
+async fn a_layer_that_breaks_off_in_the_store_goes_on_through_the_frontend() {
+    let half = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nthe ";
+    let store = Fake::start(&[half]).await;
+    let location = format!("location: {}/blob?X-Sign=hush\r\n", store.url());
+    let lead = answer("307 Temporary Redirect", &location, "");
+    let frontend = Fake::start(&[&lead, &ok("the layer")]).await;
+    assert_eq!(read_layer(&client(&[&frontend])).await, b"the layer");
+    let second = &frontend.asked()[1];
+    assert!(!second.line().contains("direct"), "{}", second.line());
+    assert_eq!(second.header("range"), Some("bytes=4-"));
 }

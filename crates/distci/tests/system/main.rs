@@ -5,6 +5,7 @@ mod bad_input;
 mod cluster;
 mod commands;
 mod corpus;
+mod direct;
 mod examples;
 mod exec;
 mod failover;

@@ -4,13 +4,14 @@ use axum::Json as Answer;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{
-    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ETAG, LOCATION, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use distci_model::id::{Attempt, JobId, TaskName, TicketKey};
-use distci_model::wire::{ArtifactManifest, ArtifactView, Problem, Uploaded};
+use distci_model::wire::{ArtifactManifest, ArtifactView, Place, Problem, Uploaded};
+use distci_store::blobs::SignedUrl;
 use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -31,17 +32,38 @@ pub(super) async fn list(
     Ok(Answer(app.store.artifacts(&build).await?))
 }
 
+#[derive(Deserialize, IntoParams)]
+pub(super) struct Directly {
+    /// Lead to the blob store itself, if it has such addresses: for who can reach it.
+    #[serde(default)]
+    direct: bool,
+}
+
+/// Leads to the blob store. What it leads to is a secret, and soon of no use.
+fn lead(address: &SignedUrl) -> Response {
+    let headers = [(LOCATION, address.reveal()), (CACHE_CONTROL, "no-store")];
+    (StatusCode::TEMPORARY_REDIRECT, headers).into_response()
+}
+
 /// The content of an artifact. `Range` is honoured; the `ETag` is its BLAKE3 digest.
 #[utoipa::path(get, path = "/jobs/{job}/builds/{build}/artifacts/{*path}", tag = "builds",
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+    params(Directly),
+    responses((status = 307, description = "It is there, to be read without a token"),
+        (status = 200, content_type = "application/octet-stream", body = Vec<u8>),
         (status = 206, content_type = "application/octet-stream", body = Vec<u8>),
         (status = 404, body = Problem), (status = 416, body = Problem)))]
 pub(super) async fn get(
     State(app): State<App>,
     Path((job, selector, path)): Path<(JobId, String, String)>,
+    Query(how): Query<Directly>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let build = find(&app, job, &selector).await?;
+    if how.direct
+        && let Some(address) = app.store.artifact_address(&build, &path).await?
+    {
+        return Ok(lead(&address));
+    }
     let listed = app.store.artifacts(&build).await?;
     let known = listed.iter().rev().find(|view| view.artifact.path == path);
     let bytes = known.map_or(0, |view| view.artifact.bytes);
@@ -134,20 +156,74 @@ pub(super) async fn put_layer(
     Ok(Answer(Uploaded { bytes }))
 }
 
+#[derive(Deserialize, IntoParams)]
+pub(super) struct Size {
+    /// How many bytes there are to store.
+    bytes: u64,
+}
+
+/// A place in the blob store, if it has any.
+fn place(address: Option<SignedUrl>) -> Response {
+    let Some(address) = address else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    let url = address.reveal().to_owned();
+    ([(CACHE_CONTROL, "no-store")], Answer(Place { url })).into_response()
+}
+
+/// Where to store the layer of the workspace that an attempt made, if not here.
+#[utoipa::path(post, path = "/tickets/{ticket}/{attempt}/layer", tag = "worker", params(Size),
+    responses((status = 200, body = Place), (status = 204, description = "Here, by PUT"),
+        (status = 409, body = Problem)))]
+pub(super) async fn layer_place(
+    State(app): State<App>,
+    Path((ticket, attempt)): Path<(TicketKey, u32)>,
+    Query(size): Query<Size>,
+) -> Result<Response, ApiError> {
+    let attempt = Attempt::new(attempt);
+    let address = app.store.layer_place(&ticket, attempt, size.bytes);
+    Ok(place(address.await?))
+}
+
 /// Reads a layer.
-#[utoipa::path(get, path = "/layers/{ticket}/{attempt}", tag = "worker",
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+#[utoipa::path(get, path = "/layers/{ticket}/{attempt}", tag = "worker", params(Directly),
+    responses((status = 307, description = "It is there, to be read without a token"),
+        (status = 200, content_type = "application/octet-stream", body = Vec<u8>),
         (status = 404, body = Problem)))]
 pub(super) async fn get_layer(
     State(app): State<App>,
     Path((ticket, attempt)): Path<(TicketKey, u32)>,
+    Query(how): Query<Directly>,
 ) -> Result<Response, ApiError> {
-    let (size, pieces) = app.store.layer(&ticket, Attempt::new(attempt)).await?;
+    let attempt = Attempt::new(attempt);
+    if how.direct
+        && let Some(address) = app.store.layer_address(&ticket, attempt).await?
+    {
+        return Ok(lead(&address));
+    }
+    let (size, pieces) = app.store.layer(&ticket, attempt).await?;
     Ok((
         [(CONTENT_LENGTH, size.to_string())],
         Body::from_stream(pieces),
     )
         .into_response())
+}
+
+/// Where to store the content of an artifact, if not here.
+#[utoipa::path(post, path = "/tickets/{ticket}/{attempt}/artifacts/{index}", tag = "worker",
+    params(Size),
+    responses((status = 200, body = Place), (status = 204, description = "Here, by PUT"),
+        (status = 409, body = Problem)))]
+pub(super) async fn artifact_place(
+    State(app): State<App>,
+    Path((ticket, attempt, index)): Path<(TicketKey, u32, usize)>,
+    Query(size): Query<Size>,
+) -> Result<Response, ApiError> {
+    let attempt = Attempt::new(attempt);
+    let address = app
+        .store
+        .artifact_place(&ticket, attempt, index, size.bytes);
+    Ok(place(address.await?))
 }
 
 /// Stores the content of an artifact.

@@ -106,3 +106,35 @@ async fn a_layer_and_a_summary_are_read_back_and_not_replaced() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_without_addresses_is_used_through_the_frontend() -> Result<()> {
+    let (scene, claim) = published("x").await?;
+    let layer = format!("/layers/{}/{}?direct=true", claim.ticket, claim.attempt);
+    assert_eq!(&scene.get(&layer).await?.body[..], b"layer");
+    scene.control().await?;
+    let artifact = format!("{BUILD}/artifacts/out/a%20b.html?direct=true");
+    assert_eq!(&scene.get(&artifact).await?.body[..], b"x");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_is_for_the_holder_of_the_claim() -> Result<()> {
+    let scene = Scene::new();
+    scene.build("j").await?;
+    let claim = scene.task().await?;
+    let ask = async |what: &str| {
+        let path = format!("/tickets/{}/{}/{what}", claim.ticket, claim.attempt);
+        scene.send(Method::POST, &path, &[], Body::empty()).await
+    };
+    for what in ["layer?bytes=5", "artifacts/0?bytes=5"] {
+        assert_eq!(ask(what).await?.status, StatusCode::NO_CONTENT);
+    }
+    ask("layer").await?.problem(400)?;
+    ask("artifacts/10000?bytes=5").await?.problem(422)?;
+    scene.finish(&claim).await?;
+    for what in ["layer?bytes=5", "artifacts/0?bytes=5"] {
+        ask(what).await?.problem(409)?;
+    }
+    Ok(())
+}

@@ -4,6 +4,7 @@
 //! repairs anything, and never touches a key outside of `check/`.
 
 use std::error::Error as StdError;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt, Result};
 use tokio::time::timeout;
 
-use super::answer::Answer;
+use super::answer::{Answer, meant};
 use super::gateways::{Gateway, is_stall, stalled};
 use super::{S3, S3Settings};
 
@@ -203,28 +204,33 @@ impl S3 {
     pub(in super::super) async fn check(&self) -> Result<(), S3Trouble> {
         let gateways = self.gateways.all();
         let probes = gateways.iter().map(|gateway| self.check_one(gateway));
-        let mut silent = Vec::new();
+        let (mut good, mut silent, mut sick) = (false, Vec::new(), Vec::new());
         for verdict in join_all(probes).await {
             match verdict {
-                Verdict::Good => {}
+                Verdict::Good => good = true,
                 Verdict::Silent(why) => silent.push(why),
+                Verdict::Bad(trouble @ S3Trouble::Sick { .. }) => sick.push(trouble),
                 Verdict::Bad(trouble) => return Err(trouble),
             }
         }
-        if silent.len() == gateways.len() {
+        if !good {
             let detail = silent.join("; ");
-            return Err(S3Trouble::Unreachable { detail });
+            return Err(sick.pop().unwrap_or(S3Trouble::Unreachable { detail }));
         }
-        for why in silent {
-            tracing::warn!("a gateway of the blob store does not answer: {why}");
+        for why in silent
+            .into_iter()
+            .chain(sick.iter().map(ToString::to_string))
+        {
+            tracing::warn!("a gateway of the blob store cannot be used now: {why}");
         }
         Ok(())
     }
 
     async fn check_one(&self, gateway: &Gateway) -> Verdict {
         let endpoint = gateway.endpoint.to_string();
-        // Each process checks with a blob of its own.
-        let name = format!("check/{}-{}", std::process::id(), gateway.at);
+        // Others may check at the same moment: the name is one that nobody else has.
+        let random = RandomState::new().hash_one(gateway.at);
+        let name = format!("check/{random:016x}");
         let at = self.full(&Path::from(name));
         let (step, error) = match probe(&gateway.s3, &at).await {
             Ok(None) => return Verdict::Good,
@@ -301,7 +307,7 @@ async fn probe(s3: &AmazonS3, at: &Path) -> Result<Option<String>, (Step, Error)
 
 async fn within<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
     let answer = timeout(STEP, call).await;
-    answer.unwrap_or_else(|_| Err(stalled(STEP)))
+    answer.unwrap_or_else(|_| Err(stalled(STEP))).map_err(meant)
 }
 
 /// Whether nobody answered, rather than somebody else.

@@ -233,12 +233,12 @@ fn is_passing(error: &Error) -> bool {
     if !matches!(error, Error::Generic { .. } | Error::JoinError { .. }) {
         return false;
     }
-    match Answer::of(error).map(|answer| answer.status) {
-        Some(StatusCode::NOT_IMPLEMENTED | StatusCode::INSUFFICIENT_STORAGE) => false,
-        Some(StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => true,
-        Some(status) => status.is_server_error(),
-        None => true,
-    }
+    // Without an answer there was a connection that broke, or nonsense.
+    Answer::of(error).is_none_or(|answer| match answer.status {
+        StatusCode::NOT_IMPLEMENTED | StatusCode::INSUFFICIENT_STORAGE => false,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => true,
+        status => status.is_server_error(),
+    })
 }
 
 fn gateway(settings: &S3Settings, at: usize, endpoint: &str) -> Result<Gateway, S3Trouble> {

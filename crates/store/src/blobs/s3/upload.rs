@@ -160,3 +160,38 @@ impl fmt::Debug for Upload {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::blobs::s3::answer::meant;
+    use crate::blobs::s3::{S3, Scratch};
+
+    #[tokio::test]
+    async fn a_dropped_upload_is_taken_back() {
+        let s3 = S3::open(&Scratch::shared().settings).unwrap();
+        let location = s3.full(&Path::from("a"));
+        let mut upload = Upload::begin(s3.gateways.clone(), &location).await.unwrap();
+        upload.put_part("part".into()).await.unwrap();
+        let (place, gateway) = (
+            Arc::clone(&upload.place),
+            s3.gateways.preferred().s3.clone(),
+        );
+        drop(upload);
+        let taken_back = async {
+            while gateway
+                .put_part(&place.location, &place.id, 1, "more".into())
+                .await
+                .map_err(meant)
+                .is_ok()
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), taken_back)
+            .await
+            .unwrap();
+    }
+}
