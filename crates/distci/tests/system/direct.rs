@@ -84,15 +84,15 @@ impl Scene {
         blobs.check().await?;
         let stop = CancellationToken::new();
         let frontend = Settings {
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
             token: "t".to_owned(),
             clock,
             dead_worker: None,
         };
         let store = Store::new(Arc::new(simulator.session()), blobs);
         let frontend = Frontend::start(frontend, store, stop.clone()).await?;
-        let talk = Relay::start(frontend.address(), Rule::All).await?;
-        let url = format!("http://{}", frontend.address());
+        let talk = Relay::start(frontend.addresses()[0], Rule::All).await?;
+        let url = format!("http://{}", frontend.addresses()[0]);
         let worker = Process::start(
             distci()
                 .args(["worker", "--url", &talk.url(), "--dir"])

@@ -299,3 +299,17 @@ async fn a_refusal_is_never_for_a_version_older_than_the_receipts() {
     assert!(matches!(refused, Err(CommitError::Conflict { kind, .. }) if kind == exists));
     assert!(get(&two, "/a").await.is_some());
 }
+
+#[tokio::test]
+async fn who_catches_up_lags_no_more() {
+    let lagging = Faults {
+        lag: ALWAYS,
+        ..Faults::none()
+    };
+    let simulator = simulator(1, lagging);
+    let (writer, reader) = (simulator.session(), simulator.session());
+    commit(&writer, [create("/a", "x")]).await;
+    assert_eq!(None, get(&reader, "/a").await);
+    reader.catch_up().await.unwrap();
+    assert_eq!(Some((b"x".to_vec(), 0)), get(&reader, "/a").await);
+}

@@ -104,8 +104,8 @@ impl Feed {
 
     /// Notes what the leader's clock said, and gives the newest that it ever said: leaders change,
     /// and their clocks differ.
-    pub(super) fn note_time(&self, times: impl Iterator<Item = i64>) -> Timestamp {
-        let newest = times.max().unwrap_or_default();
+    pub(super) fn note_time(&self, told: Option<i64>) -> Timestamp {
+        let newest = told.unwrap_or_default();
         let before = self.time.fetch_max(newest, Ordering::Relaxed);
         Timestamp::from_millisecond(before.max(newest)).unwrap_or(Timestamp::MAX)
     }
@@ -192,7 +192,7 @@ impl Feed {
 
     /// Goes on with a new session.
     pub(super) fn renew(&self, session: Session) {
-        self.note_time(std::iter::once(session.began));
+        self.note_time(Some(session.began));
         let mut state = self.lock();
         state.client = Some(Arc::new(session.client));
         state.lifeline = Some(session.lifeline);
@@ -241,6 +241,12 @@ impl Feed {
         state.end(Link::Fenced);
         state.directories.clear();
         self.health.send_replace(Health::Fenced);
+    }
+
+    /// Whether the last session has ended and no other has begun.
+    #[cfg(test)]
+    pub(super) fn is_without_session(&self) -> bool {
+        self.drained().client.is_none()
     }
 
     /// The state, after everything that the session task has handed over so far is queued.

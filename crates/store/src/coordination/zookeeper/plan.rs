@@ -201,6 +201,12 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// A node that the commit makes.
+    pub(super) fn created(&self) -> Option<&NodePath> {
+        let created = |op: &'a Op| matches!(op, Op::Create { .. }).then(|| op.path());
+        self.ops.iter().rev().find_map(created)
+    }
+
     /// One version for each operation of the commit, from the results of the multi.
     pub(super) fn versions(&self, results: &[MultiWriteResult]) -> Vec<Version> {
         let mut versions: Vec<Version> = Vec::with_capacity(self.steps.len());
@@ -209,15 +215,11 @@ impl<'a> Plan<'a> {
                 (Kind::Guessed(guess), ..) => *guess,
                 (Kind::AsWritten(writer), ..) => versions[*writer],
                 (_, _, MultiWriteResult::SetData { stat }) => version(stat.version),
-                (Kind::Whole, Op::Check { version, .. }, _)
-                | (
-                    Kind::Whole,
-                    Op::Delete {
-                        expect: Expect::Exactly(version),
-                        ..
-                    },
-                    _,
-                ) => *version,
+                (_, Op::Check { version, .. }, _) => *version,
+                (_, Op::Delete { expect, .. }, _) => match expect {
+                    Expect::Exactly(version) => *version,
+                    Expect::Any => Version::FIRST,
+                },
                 _ => Version::FIRST,
             };
             versions.push(version);

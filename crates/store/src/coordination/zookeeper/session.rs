@@ -6,10 +6,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use zookeeper_client::{
-    AddWatchMode, Client, Connector, CreateMode, Error, MultiWriteResult, PersistentWatcher,
+    AddWatchMode, Client, CreateMode, Error, MultiWriteResult, PersistentWatcher,
 };
 
 use super::settings::Settings;
@@ -150,42 +152,82 @@ async fn connect(settings: &Settings) -> Result<Client, OpenError> {
     let servers = settings.servers()?;
     settings.chroot()?;
     let connector = settings.connector()?;
-    // The client's own limit is the session's timeout; its bound here is for all that it forgets.
-    let limit = settings.session_timeout + PROBE;
-    match timeout(limit, dial(connector.clone(), settings)).await {
+    let session = async {
+        match settings.tls {
+            None => connector.connect(&settings.hosts).await,
+            Some(_) => connector.secure_connect(&settings.hosts).await,
+        }
+    };
+    // The client's own limit is the session's timeout; this one is for all that it forgets.
+    match timeout(settings.session_timeout + PROBE, session).await {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(Error::AuthFailed)) => Err(OpenError::from_request(settings, "", Error::AuthFailed)),
-        Ok(Err(_)) | Err(_) => {
-            let connector = connector.with_readonly(true).with_fail_eagerly();
-            match timeout(REPLY, dial(connector, settings)).await {
-                Ok(Ok(client)) if client.session().is_readonly() => {
-                    let hosts = settings.hosts.clone();
-                    Err(OpenError::ReadOnly { hosts })
-                }
-                _ => Err(unreachable(servers).await),
-            }
+        Ok(Err(_)) | Err(_) => Err(diagnose(settings, &servers).await),
+    }
+}
+
+/// Looks for the reason why no server gives a session.
+async fn diagnose(settings: &Settings, servers: &[String]) -> OpenError {
+    let is_plain = settings.tls.is_none();
+    let findings = join_all(servers.iter().map(|server| probe(server, is_plain))).await;
+    if findings.contains(&Finding::ReadOnly) {
+        let hosts = settings.hosts.clone();
+        return OpenError::ReadOnly { hosts };
+    }
+    let findings = servers.iter().zip(findings);
+    let servers = findings.map(|(server, finding)| finding.to_text(server));
+    OpenError::Unreachable {
+        servers: servers.collect(),
+    }
+}
+
+/// What a server does that gives no session.
+#[derive(PartialEq, Eq)]
+enum Finding {
+    Refuses(String),
+    Silent,
+    ReadOnly,
+    Leaderless,
+    Unclear,
+}
+
+impl Finding {
+    fn to_text(&self, server: &str) -> String {
+        match self {
+            Self::Refuses(error) => format!("{server}: {error}"),
+            Self::Silent => format!("{server} does not answer"),
+            Self::ReadOnly => format!("{server} is read-only"),
+            Self::Leaderless => format!("{server} has no leader: most servers are down"),
+            Self::Unclear => format!(
+                "{server} accepts connections but gives no session: it has no leader, or one of \
+                 us uses TLS and the other does not, or a certificate is refused"
+            ),
         }
     }
 }
 
-async fn dial(connector: Connector, settings: &Settings) -> Result<Client, Error> {
-    match settings.tls {
-        None => connector.connect(&settings.hosts).await,
-        Some(_) => connector.secure_connect(&settings.hosts).await,
-    }
-}
-
-async fn unreachable(servers: Vec<String>) -> OpenError {
-    let probe = async |server: String| match timeout(PROBE, TcpStream::connect(&server)).await {
-        Ok(Ok(_)) => format!(
-            "{server} accepts connections but gives no session (it may have no quorum, or one of \
-             us uses TLS and the other does not, or a certificate is refused)"
-        ),
-        Ok(Err(error)) => format!("{server}: {error}"),
-        Err(_) => format!("{server} does not answer"),
+/// Calls a server, and asks it by a word of four letters whether it can be written. Not every
+/// server answers that, and none does so over TLS.
+async fn probe(server: &str, is_plain: bool) -> Finding {
+    let mut connection = match timeout(PROBE, TcpStream::connect(server)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Finding::Refuses(error.to_string()),
+        Err(_) => return Finding::Silent,
     };
-    let servers = futures::future::join_all(servers.into_iter().map(probe)).await;
-    OpenError::Unreachable { servers }
+    if !is_plain {
+        return Finding::Unclear;
+    }
+    let answer = async {
+        let mut answer = String::new();
+        connection.write_all(b"isro").await?;
+        connection.take(64).read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    match timeout(PROBE, answer).await {
+        Ok(Ok(answer)) if answer == "ro" => Finding::ReadOnly,
+        Ok(Ok(answer)) if answer == "null" => Finding::Leaderless,
+        _ => Finding::Unclear,
+    }
 }
 
 async fn prepare(
