@@ -42,6 +42,10 @@ pub(crate) enum Command {
     Frontend(Frontend),
     /// Run a worker
     Worker(Worker),
+    /// Check what a store holds, and mend its indexes
+    Fsck(Fsck),
+    /// Copy the store of a data folder into a cluster
+    Migrate(Migrate),
     /// List the jobs
     Jobs(Read),
     /// Set, get or remove a job
@@ -137,6 +141,34 @@ pub(crate) struct Frontend {
     /// Print a configuration with everything that can be said, and leave
     #[arg(long, exclusive = true)]
     pub(crate) config_sample: bool,
+}
+
+/// `fsck`
+#[derive(Debug, Args)]
+pub(crate) struct Fsck {
+    /// Configuration of a cluster's frontend; without it, the store of the data folder is checked
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Mend what follows from records: names, wake-ups
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `migrate`
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Data folder of the standalone or frontend, which must be stopped
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// Configuration of a frontend of the cluster, whose chroot and bucket are empty
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Print what was copied as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `worker`
@@ -394,6 +426,11 @@ mod tests {
             "distci job set hello.json --if-revision 3",
             "distci jobs --json --url http://a,http://b",
             "distci completions bash",
+            "distci frontend --config f.toml --check --listen 0.0.0.0:1 --listen 0.0.0.0:2",
+            "distci frontend --config-sample",
+            "distci fsck --config f.toml --repair --json",
+            "distci fsck --data d",
+            "distci migrate --from d --config f.toml",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }
@@ -403,6 +440,8 @@ mod tests {
     fn nonsense_is_refused() {
         for line in [
             "distci exec",
+            "distci frontend --config-sample --check",
+            "distci migrate --from d",
             "distci exec a.json -p x",
             "distci exec a.json --slots 0",
             "distci exec a.json --slots 1001",

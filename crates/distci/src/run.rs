@@ -20,7 +20,11 @@ pub(crate) fn main() -> ExitCode {
     let mut out = Out::of_process();
     start_logs(&cli.command, out.talk_paint().is_on());
     // The other commands find their frontend by the connection; these are one, or go on for ever.
-    let asks = !is_daemon(&cli.command) && !matches!(cli.command, Command::Exec(_));
+    let asks = !is_daemon(&cli.command)
+        && !matches!(
+            cli.command,
+            Command::Exec(_) | Command::Fsck(_) | Command::Migrate(_)
+        );
     let connection = cli.connection.clone();
     let ended = runtime(&cli.command).and_then(|runtime| {
         let ended = runtime.block_on(dispatch(cli, &mut out));
@@ -44,7 +48,10 @@ pub(crate) fn main() -> ExitCode {
 
 /// Daemons talk of what they do; commands only of trouble.
 fn start_logs(command: &Command, colours: bool) {
-    let level = if is_daemon(command) { "info" } else { "warn" };
+    // Whoever opens a cluster is told what is waited for.
+    let opens = matches!(command, Command::Fsck(_) | Command::Migrate(_));
+    let talks = is_daemon(command) || opens;
+    let level = if talks { "info" } else { "warn" };
     let filter = EnvFilter::builder()
         .with_env_var("DISTCI_LOG")
         .with_default_directive(level.parse().unwrap_or_default())
@@ -88,6 +95,8 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
         Command::Standalone(arguments) => crate::standalone::run(connection, arguments).await,
         Command::Frontend(arguments) => crate::frontend::run(connection, arguments, out).await,
         Command::Worker(arguments) => crate::worker::run(connection, arguments).await,
+        Command::Fsck(arguments) => crate::fsck::run(connection, &arguments, out).await,
+        Command::Migrate(arguments) => crate::migrate::run(&arguments, out).await,
         Command::Jobs(arguments) => crate::jobs::run(connection, &arguments, out).await,
         Command::Job(deed) => crate::job::run(connection, deed, out).await,
         Command::Lint(arguments) => crate::lint::run(&arguments, out),

@@ -21,7 +21,7 @@ use crate::store::Store;
 use crate::transaction::{Read, decode, encode, read};
 
 /// Builds of one page.
-const PAGE: NonZeroU64 = NonZeroU64::new(256).unwrap();
+pub(crate) const PAGE: NonZeroU64 = NonZeroU64::new(256).unwrap();
 /// Records read at once when a page is made.
 const PARALLEL: usize = 16;
 /// Largest page, compressed.

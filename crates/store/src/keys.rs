@@ -68,6 +68,17 @@ pub fn trees() -> Vec<NodePath> {
     trees
 }
 
+/// Whether a node of this name belongs at the top.
+pub fn is_top(name: &str) -> bool {
+    let known = trees().into_iter().chain([meta()]);
+    known.into_iter().any(|path| path.name() == name)
+}
+
+/// Whether this is the name of a shard.
+pub fn is_shard(name: &str) -> bool {
+    name.len() == 2 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Where all jobs are.
 pub fn jobs() -> NodePath {
     dir("j")
@@ -235,9 +246,14 @@ pub fn config(job: &JobKey, revision: u32, hash: &str) -> BlobKey {
         .join(&format!("{revision}-{hash}"))
 }
 
+/// Where all blobs are: configurations, builds, history.
+pub fn blob_trees() -> [BlobKey; 3] {
+    ["cfg", "b", "h"].map(BlobKey::top)
+}
+
 /// Where the blobs of a job are: its configurations, its builds, its history.
 pub fn job_blobs(job: &JobKey) -> [BlobKey; 3] {
-    ["cfg", "b", "h"].map(|tree| BlobKey::top(tree).join(job.as_str()))
+    blob_trees().map(|tree| tree.join(job.as_str()))
 }
 
 /// A build, as the blobs are keyed.

@@ -85,6 +85,17 @@ impl Store {
         Ok(meta)
     }
 
+    /// Looks whether the store may be used, and makes nothing.
+    ///
+    /// # Errors
+    /// [`PrepareError`].
+    pub async fn acceptable(&self) -> Result<(), PrepareError> {
+        match self.meta().await? {
+            Some(meta) if meta.record.migrating.is_some() => Err(PrepareError::Migrating),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// What the store says of itself, if it was prepared.
     ///
     /// # Errors

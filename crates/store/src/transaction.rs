@@ -105,7 +105,8 @@ pub(crate) fn pack<T: Serialize>(path: &NodePath, record: &T) -> Result<Bytes, S
     Ok(packed.into())
 }
 
-fn unpack<T: DeserializeOwned>(path: &NodePath, data: &[u8]) -> Result<T, StoreError> {
+/// Reads a record as a node holds it.
+pub(crate) fn unpack<T: DeserializeOwned>(path: &NodePath, data: &[u8]) -> Result<T, StoreError> {
     if !data.starts_with(&PACKED) {
         return decode(path.as_str(), data);
     }
@@ -232,6 +233,11 @@ impl Transaction {
             path,
             expect: Expect::Exactly(version),
         });
+    }
+
+    /// Its steps.
+    pub(crate) fn into_ops(self) -> Vec<Op> {
+        self.ops
     }
 
     /// How large it is so far.

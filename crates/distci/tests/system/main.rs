@@ -2,6 +2,7 @@
 //! go away. Every step waits for what it needs to see, never for a time.
 
 mod bad_input;
+mod cluster;
 mod commands;
 mod corpus;
 mod direct;

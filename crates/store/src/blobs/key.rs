@@ -64,6 +64,12 @@ impl BlobKey {
     }
 }
 
+impl AsRef<str> for BlobKey {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for BlobKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
