@@ -376,7 +376,7 @@ async fn below_shards(
 
 /// Makes the nodes of a group; all are there already if the first one is.
 async fn create(tree: &dyn Coordination, group: Vec<Op>) -> Result<(), StoreError> {
-    until_done!(async {
+    until_done!(tree, async {
         match tree.commit(group.clone()).await {
             Ok(_)
             | Err(CommitError::Conflict {
