@@ -25,7 +25,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 const CONNECT_ALONE: Duration = Duration::from_secs(5);
 /// How long a frontend may think before it answers, beyond the time that it may hold a call. Twice
 /// as long in each round in which all have failed: then it is not one frontend that is slow.
-const THINK: Duration = Duration::from_secs(5);
+const THINK: Duration = Duration::from_secs(4);
 pub(crate) const LONGEST_THINK: Duration = Duration::from_secs(20);
 /// A held call sends nothing, so a peer that is gone without a word is noticed only by asking. It
 /// is gone after this many questions at this distance, and the same time without taking bytes.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use distci_model::config::JobConfig;
 use distci_model::id::JobId;
-use distci_model::wire::{JobSummary, JobView, Page, QueueView, Version, WorkerView};
+use distci_model::wire::{FrontendView, JobSummary, JobView, Page, QueueView, Version, WorkerView};
 use reqwest::header::{IF_MATCH, IF_NONE_MATCH};
 
 use crate::call::Call;
@@ -64,6 +64,13 @@ impl Client {
     pub async fn queue(&self, cursor: Option<&str>) -> Result<Page<QueueView>, ClientError> {
         let path = Path::api(&["queue"]).with_some("cursor", cursor);
         self.answer(&Call::get(path)).await?.json()
+    }
+
+    /// The frontends that share the store, as one of them sees them.
+    pub async fn frontends_seen(&self) -> Result<Vec<FrontendView>, ClientError> {
+        self.answer(&Call::get(Path::api(&["frontends"])))
+            .await?
+            .json()
     }
 
     /// The workers that one frontend sees.

@@ -19,6 +19,7 @@ mod exit;
 mod fetch;
 mod follow;
 mod frontend;
+mod frontends;
 mod fsck;
 mod job;
 mod jobs;
