@@ -9,4 +9,6 @@ mod direct;
 mod examples;
 mod exec;
 mod failover;
+#[path = "../common/program.rs"]
+mod program;
 mod rig;

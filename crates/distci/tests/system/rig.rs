@@ -1,37 +1,16 @@
 //! The binary under test, and servers made of it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use distci_model::wire::BuildView;
 
-/// Longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(100);
+pub(crate) use crate::program::{Process, distci, eventually, processes_with};
 
 /// The root of the project.
 pub(crate) fn project() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-}
-
-/// The binary, with nothing of the developer's own settings.
-pub(crate) fn distci() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_distci"));
-    for name in [
-        "DISTCI_URL",
-        "DISTCI_TOKEN",
-        "DISTCI_DATA",
-        "DISTCI_LOG",
-        "NO_COLOR",
-    ] {
-        command.env_remove(name);
-    }
-    // Whatever a script finds of this, it has inherited.
-    command
-        .env("DISTCI_TEST_LEAK", "leaked")
-        .stdin(Stdio::null());
-    command
 }
 
 /// Runs to the end and gives what was printed as text.
@@ -49,55 +28,6 @@ pub(crate) fn run(command: &mut Command) -> Result<(i32, String, String)> {
 /// The builds that `exec --json` printed.
 pub(crate) fn builds(json: &str) -> Result<Vec<BuildView>> {
     serde_json::from_str(json).with_context(|| format!("not the JSON of builds: {json}"))
-}
-
-/// Looks again until there is something.
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look()? {
-            return Ok(found);
-        }
-        if Instant::now() > deadline {
-            bail!("waited in vain for {what}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// A long-running process of the binary. Dropped, it is killed.
-pub(crate) struct Process(Child);
-
-impl Process {
-    /// Starts `distci` with these arguments.
-    pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        Ok(Self(
-            command
-                .stdout(Stdio::null())
-                .spawn()
-                .context("starting distci")?,
-        ))
-    }
-
-    /// `kill -9`.
-    pub(crate) fn kill(mut self) -> Result<()> {
-        self.0.kill()?;
-        self.0.wait()?;
-        Ok(())
-    }
-
-    /// Whether it still runs.
-    pub(crate) fn runs(&mut self) -> Result<bool> {
-        Ok(self.0.try_wait()?.is_none())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended already; then there is nothing to kill.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 /// A data directory whose server may come and go.
@@ -179,22 +109,4 @@ impl Server {
     pub(crate) fn worker(&self, dir: &Path) -> Result<Process> {
         Process::start(self.client().args(["worker", "--dir"]).arg(dir))
     }
-}
-
-/// Processes whose environment mentions `text`.
-pub(crate) fn processes_with(text: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let dir = entry?.path();
-        // It may end while we look.
-        let environment = std::fs::read(dir.join("environ")).unwrap_or_default();
-        if environment
-            .windows(text.len().max(1))
-            .any(|window| window == text.as_bytes())
-        {
-            let command = std::fs::read(dir.join("cmdline")).unwrap_or_default();
-            found.push(String::from_utf8_lossy(&command).replace('\0', " "));
-        }
-    }
-    Ok(found)
 }
