@@ -7,7 +7,7 @@ use distci_components::{CephPlan, ObjectStore};
 
 use crate::cluster::Plan;
 use crate::jobs::Job;
-use crate::report::{BACK, SERVED};
+use crate::report::{PAUSES, SERVED};
 use crate::scene::{CONTROL, Scene, TASKS, until};
 
 /// How long one daemon is away.
@@ -50,10 +50,12 @@ fn one_dies(scene: &mut Scene, daemon: &str, fault: &str) -> Result<()> {
 
 fn all_of_it_dies(scene: &mut Scene) -> Result<()> {
     let long = scene.workload.long("long")?;
+    let burst = scene.workload.burst();
     scene.cluster.ceph.kill_all()?;
     until(Instant::now(), LONG);
     scene.cluster.ceph.restart_all()?;
-    scene.built("no Ceph for 60 s, from its return", Instant::now(), BACK)?;
+    scene.built("no Ceph for 60 s, from its return", Instant::now(), PAUSES)?;
+    burst.end()?;
     // What the script printed meanwhile waited on the worker's disk.
     scene.unhurt(long)
 }

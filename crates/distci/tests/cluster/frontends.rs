@@ -44,8 +44,10 @@ fn frontend(scene: &mut Scene, number: usize) -> Result<&mut Frontend> {
 
 fn a_frontend_is_killed(scene: &mut Scene) -> Result<()> {
     let long = scene.workload.long("short")?;
+    let burst = scene.workload.burst();
     let killed = frontend(scene, 0)?.node.kill()?;
     scene.served("kill -9 of a frontend", killed, SERVED)?;
+    burst.end()?;
     scene.unhurt(long)?;
     frontend(scene, 0)?.node.start()?;
     scene.cluster.wait_until_serving()
@@ -53,8 +55,11 @@ fn a_frontend_is_killed(scene: &mut Scene) -> Result<()> {
 
 fn a_frontend_hangs(scene: &mut Scene) -> Result<()> {
     let long = scene.workload.long("long")?;
+    // What it has in its hands is asked for elsewhere, and done by it when it wakes, much too late.
+    let burst = scene.workload.burst();
     let paused = frontend(scene, 1)?.node.pause()?;
     scene.served("SIGSTOP of a frontend", paused, SERVED)?;
+    burst.end()?;
     until(paused, HANGING);
     frontend(scene, 1)?.node.resume()?;
     let resumed = Instant::now();
@@ -70,9 +75,11 @@ fn a_frontend_hangs(scene: &mut Scene) -> Result<()> {
 
 fn a_frontend_is_cut_off_from_zookeeper(scene: &mut Scene) -> Result<()> {
     let long = scene.workload.long("short")?;
+    let burst = scene.workload.burst();
     frontend(scene, 2)?.to_zookeeper.cut();
     let cut = Instant::now();
     scene.served("a frontend cut off from ZooKeeper", cut, SERVED)?;
+    burst.end()?;
     let api = scene.cluster.api();
     eventually("the frontend to say that it has no store", || {
         let answer = api.once(2, &Request::ready(), Duration::from_secs(30))?;
@@ -107,6 +114,7 @@ fn a_frontend_is_cut_off_from_the_blobs(scene: &mut Scene) -> Result<()> {
 
 fn everything_is_killed(scene: &mut Scene) -> Result<()> {
     let long = scene.workload.long("short")?;
+    let burst = scene.workload.burst();
     let frontends = |frontend: &mut Frontend| frontend.node.kill().map(drop);
     scene.cluster.frontends.iter_mut().try_for_each(frontends)?;
     let workers = |worker: &mut Worker| worker.node.kill().map(drop);
@@ -125,5 +133,6 @@ fn everything_is_killed(scene: &mut Scene) -> Result<()> {
         started,
         RESTARTED,
     )?;
+    burst.end()?;
     scene.ended(long)
 }

@@ -11,8 +11,10 @@ pub(crate) const SERVED: &str = "≤ 5 s";
 pub(crate) const RESTARTED: &str = "≤ 45 s";
 /// Another decides in the place of a dead build control.
 pub(crate) const DECIDED: &str = "≤ 30 s";
-/// The ensemble, its quorum or the gateways of the blobs are back.
+/// A frontend or the quorum of the ensemble is back.
 pub(crate) const BACK: &str = "≤ 10 s";
+/// The blobs are back: workers try again at growing distances.
+pub(crate) const PAUSES: &str = "their pauses";
 
 /// The figures of one test, printed as they come and never judged: the machine may be busy.
 #[derive(Debug)]

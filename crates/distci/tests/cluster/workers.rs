@@ -1,6 +1,6 @@
 //! Workers die, hang and are cut off in the middle of a task, or of a decision.
 
-use std::thread::{scope, sleep};
+use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -17,8 +17,6 @@ use crate::workload::Long;
 const LONG: Duration = Duration::from_mins(1);
 /// How long one is cut off briefly: well below the lease of half a minute.
 const BRIEF: Duration = Duration::from_secs(12);
-/// Builds that are asked for at once before build control is hurt.
-const BURST: usize = 12;
 
 /// The places of the workers, in the order in which they are hired.
 const DECIDER: usize = 0;
@@ -140,27 +138,18 @@ fn attempts_are_restarted(scene: &Scene, faults: &[(&str, &Long)], since: Instan
 }
 
 fn build_control_hangs(scene: &mut Scene) -> Result<()> {
-    let burst = burst(scene)?;
+    let burst = scene.workload.burst();
     let paused = worker(scene, DECIDER)?.node.pause()?;
-    all_end(scene, &burst, "SIGSTOP of build control", paused)?;
+    all_end(scene, &burst.end()?, "SIGSTOP of build control", paused)?;
     until(paused, LONG);
     worker(scene, DECIDER)?.node.resume()
 }
 
 fn build_control_is_killed(scene: &mut Scene) -> Result<()> {
-    let burst = burst(scene)?;
+    let burst = scene.workload.burst();
     let killed = worker(scene, DECIDER)?.node.kill()?;
-    all_end(scene, &burst, "kill -9 of build control", killed)?;
+    all_end(scene, &burst.end()?, "kill -9 of build control", killed)?;
     worker(scene, DECIDER)?.node.start()
-}
-
-/// Builds that all want to be decided about.
-fn burst(scene: &Scene) -> Result<Vec<u64>> {
-    let builds = (0..BURST).map(|_| scene.workload.trigger(SINGLE));
-    let builds = builds.collect::<Result<Vec<_>>>()?;
-    // Some of them are being decided about at the very moment.
-    sleep(Duration::from_millis(100));
-    Ok(builds)
 }
 
 fn all_end(scene: &Scene, builds: &[u64], fault: &str, since: Instant) -> Result<()> {

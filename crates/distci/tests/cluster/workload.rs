@@ -19,6 +19,9 @@ use crate::program::{eventually, within};
 
 /// Between two triggers of one of those who ask all the time.
 const PACE: Duration = Duration::from_secs(4);
+/// Who ask for builds at once in a burst, and for how many each, one after the other.
+const SIDES: usize = 12;
+const BUILDS: usize = 3;
 /// How long a frontend that is asked a second time may take; it may be the one that is hurt.
 const SECOND: Duration = Duration::from_secs(3);
 
@@ -186,6 +189,19 @@ impl Workload {
         Ok(key.context("no key")?.to_owned())
     }
 
+    /// Asks for many builds at once, and returns when the first are on their way: whatever dies now
+    /// has requests in its hands.
+    pub(crate) fn burst(self: &Arc<Self>) -> Burst {
+        let ask = |_| {
+            let workload = Arc::clone(self);
+            let builds = move || (0..BUILDS).map(|_| workload.trigger(SINGLE)).collect();
+            std::thread::spawn(builds)
+        };
+        let sides = (0..SIDES).map(ask).collect();
+        std::thread::sleep(Duration::from_millis(30));
+        Burst { sides }
+    }
+
     /// Asks for builds all the time, from as many sides as there are frontends.
     pub(crate) fn pressure(self: &Arc<Self>) -> Pressure {
         let stop = Arc::new(AtomicBool::new(false));
@@ -223,6 +239,22 @@ impl Long {
             ended.map_err(|_| anyhow!("a follower panicked"))?
         });
         saw.collect()
+    }
+}
+
+/// Those who ask for many builds at once.
+pub(crate) struct Burst {
+    sides: Vec<JoinHandle<Result<Vec<u64>>>>,
+}
+
+impl Burst {
+    /// Waits until everything is acknowledged; gives the numbers of the builds.
+    pub(crate) fn end(self) -> Result<Vec<u64>> {
+        let mut builds = Vec::new();
+        for side in self.sides {
+            builds.extend(side.join().map_err(|_| anyhow!("a side panicked"))??);
+        }
+        Ok(builds)
     }
 }
 
