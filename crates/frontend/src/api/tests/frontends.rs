@@ -5,11 +5,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use axum::http::StatusCode;
 use distci_model::id::RequestId;
+use distci_model::id::TicketKey;
 use distci_model::wire::{BeatReply, Claim, FrontendView, Standing};
 use distci_store::blobs::Blobs;
 use distci_store::coordination::simulator::{Faults, PerMille, Simulator};
+use distci_store::coordination::{Coordination, Expect, NodePath, Op};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, advance, sleep};
 
 use super::scene::{Scene, claim_again, clock, shell};
 
@@ -85,6 +87,24 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// Makes the record of a ticket one that nobody can read.
+    async fn spoil(&self, ticket: &TicketKey) -> Result<()> {
+        let session = self.simulator.session();
+        let builds = NodePath::root().join("b");
+        for shard in session.list(&builds).await? {
+            let path = builds.join(&shard).join(ticket.build.as_str());
+            if session.get(&path).await?.is_some() {
+                let path = path.join(ticket.ticket.as_str());
+                let (data, expect) = ("spoilt".into(), Expect::Any);
+                session.commit(vec![Op::Set { path, data, expect }]).await?;
+                return Ok(());
+            }
+        }
+        anyhow::bail!("there is no such build");
+    }
+}
+
 fn wish(number: u8) -> Value {
     let session = SESSION
         .parse()
@@ -143,6 +163,34 @@ async fn a_silent_worker_is_given_up_in_time() -> Result<()> {
         .await?
         .json()?;
     ensure!((again.ticket, again.attempt) == (claim.ticket, claim.attempt.next()));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_cannot_be_given_up_keeps_no_other_alive() -> Result<()> {
+    let cluster = Cluster::of(2, Faults::none()).await?;
+    let (spoilt, _) = cluster.claimed().await?;
+    cluster.spoil(&spoilt.ticket).await?;
+    sleep(Duration::from_secs(10)).await;
+    let first = &cluster.frontends[0];
+    first.trigger("j").await?;
+    first.control().await?;
+    let claim: Claim = first.post("/claims", &wish(2)).await?.json()?;
+    let since = Instant::now();
+    while cluster.is_held(&claim).await? {
+        ensure!(
+            since.elapsed() < Duration::from_mins(2),
+            "it is held for ever"
+        );
+        // No sleep ends to the millisecond, as it would in virtual time.
+        advance(Duration::from_millis(400)).await;
+        cluster.simulator.settle();
+    }
+    ensure!(
+        (30..=45).contains(&since.elapsed().as_secs()),
+        "{:?}",
+        since.elapsed()
+    );
     Ok(())
 }
 
