@@ -195,6 +195,18 @@ async fn a_claim_that_cannot_be_given_up_keeps_no_other_alive() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_orphan_that_cannot_be_released_keeps_no_beat_from_being_heard() -> Result<()> {
+    let cluster = Cluster::of(2, Faults::none()).await?;
+    let (orphan, _) = cluster.claimed().await?;
+    cluster.spoil(&orphan.ticket).await?;
+    let first = &cluster.frontends[0];
+    first.trigger("j").await?;
+    first.control().await?;
+    let claim: Claim = first.post("/claims", &wish(2)).await?.json()?;
+    cluster.beat(0, &claim, Duration::from_mins(2)).await
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_others_do_the_duty_of_a_dead_frontend() -> Result<()> {
     for dead in 0..3 {
         let mut cluster = Cluster::of(3, Faults::none()).await?;
