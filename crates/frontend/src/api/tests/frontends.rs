@@ -13,7 +13,7 @@ use distci_store::coordination::{Coordination, Expect, NodePath, Op};
 use serde_json::{Value, json};
 use tokio::time::{Instant, advance, sleep};
 
-use super::scene::{Scene, claim_again, clock, shell};
+use super::scene::{Scene, claim_again, clock, one_task, shell};
 
 const SESSION: &str = "0123abcd";
 
@@ -204,6 +204,29 @@ async fn an_orphan_that_cannot_be_released_keeps_no_beat_from_being_heard() -> R
     first.control().await?;
     let claim: Claim = first.post("/claims", &wish(2)).await?.json()?;
     cluster.beat(0, &claim, Duration::from_mins(2)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frontend_whose_connection_breaks_is_one_frontend() -> Result<()> {
+    let cluster = Cluster::of(2, Faults::none()).await?;
+    cluster.simulator.set_faults(Faults {
+        missed_events: PerMille(1000),
+        ..Faults::none()
+    });
+    let trouble = Instant::now();
+    while trouble.elapsed() < Duration::from_secs(20) {
+        cluster.frontends[0].put_job(&one_task("j", &[])).await?;
+        sleep(Duration::from_secs(1)).await;
+        cluster.simulator.settle();
+    }
+    cluster.simulator.set_faults(Faults::none());
+    sleep(Duration::from_secs(10)).await;
+    cluster.simulator.settle();
+    for frontend in &cluster.frontends {
+        let known = frontend.app.peers.all();
+        ensure!(known.len() == 2, "{known:?}");
+    }
+    Ok(())
 }
 
 #[tokio::test(start_paused = true)]
