@@ -75,7 +75,16 @@ pub(super) async fn claim(
         let claiming = app
             .store
             .claim(&entry.key, &request.worker, &request.request, now)
-            .await?;
+            .await;
+        let claiming = match claiming {
+            // It must not stand in the way of all that can be claimed.
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(ticket = %entry.key, %error, "a queued ticket is passed over");
+                offer.spent();
+                continue;
+            }
+            claiming => claiming?,
+        };
         // By this claim or another's, the entry is out of the queue.
         offer.spent();
         if let Claiming::Claimed(claim) = claiming {

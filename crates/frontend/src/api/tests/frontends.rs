@@ -195,6 +195,25 @@ async fn a_claim_that_cannot_be_given_up_keeps_no_other_alive() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ticket_that_nobody_can_read_stands_in_nobodys_way() -> Result<()> {
+    let cluster = Cluster::of(1, Faults::none()).await?;
+    let first = &cluster.frontends[0];
+    first.build("j").await?;
+    first.control().await?;
+    sleep(Duration::from_secs(1)).await;
+    let queued = first.app.board.queued(2);
+    let [(spoilt, ..)] = queued.as_slice() else {
+        anyhow::bail!("one is queued, not {queued:?}");
+    };
+    cluster.spoil(&spoilt.key).await?;
+    first.trigger("j").await?;
+    first.control().await?;
+    let claim: Claim = first.post("/claims", &wish(1)).await?.json()?;
+    ensure!(claim.ticket != spoilt.key);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_orphan_that_cannot_be_released_keeps_no_beat_from_being_heard() -> Result<()> {
     let cluster = Cluster::of(2, Faults::none()).await?;
     let (orphan, _) = cluster.claimed().await?;
