@@ -282,6 +282,11 @@ impl Leases {
         ours
     }
 
+    /// Looks at the clock only, so that time that passes otherwise is not taken for sleep.
+    pub(crate) fn look(&self, now: Instant) {
+        self.lock().wake(now);
+    }
+
     /// Those of the lapsed claims of which still nobody has heard.
     pub(crate) fn still_lapsed(&self, mut lapsed: Vec<Lapsed>) -> Vec<Lapsed> {
         let state = self.lock();

@@ -4,6 +4,7 @@
 //! have lapsed. Both derive everything from the store and may be run by any number of frontends at
 //! once.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use distci_model::ticket::{IndexName, QueueName};
@@ -26,6 +27,7 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
     let (mut queue, mut claims) = (app.store.watch_queue(), app.store.watch_claims());
     let mut cluster = app.store.watch_cluster();
     let mut questions = app.barrier.questions();
+    let mut question = None;
     let mut applied = list(&app).await;
     loop {
         if let Err(error) = &applied {
@@ -40,9 +42,15 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
             news = claims.next() => news.map(News::Index),
             news = cluster.next() => news.map(News::Cluster),
             () = tokio::time::sleep(AGAIN), if behind => Some(News::Gap),
-            // Last: a question is answered when there is nothing else to take in.
-            Ok(()) = questions.changed(), if !behind => {
-                app.barrier.answer(*questions.borrow_and_update());
+            // Answered by a look at all queues that began after the question was read: what came
+            // into one of them while the others were looked at is not overlooked.
+            asked = std::future::ready(question), if question.is_some() && !behind => {
+                app.barrier.answer(asked.unwrap_or_default());
+                question = None;
+                continue;
+            }
+            Ok(()) = questions.changed() => {
+                question = Some(*questions.borrow_and_update());
                 continue;
             }
         };
@@ -164,9 +172,14 @@ pub(crate) async fn expire(app: App, stop: CancellationToken) {
         if lapsed.is_empty() {
             continue;
         }
-        tokio::select! {
-            () = give_up(&app, lapsed) => {}
-            () = stop.cancelled() => return,
+        let mut giving_up = pin!(give_up(&app, lapsed));
+        loop {
+            tokio::select! {
+                () = &mut giving_up => break,
+                // Who is at work is not asleep: meanwhile the other claims lapse as they should.
+                _ = tick.tick() => app.leases.look(Instant::now()),
+                () = stop.cancelled() => return,
+            }
         }
     }
 }

@@ -107,6 +107,10 @@ pub(crate) async fn beat(app: App, address: String, stop: CancellationToken) {
 struct Told {
     address: String,
     epoch: Option<u64>,
+    /// The latest name, and the epoch that it is for.
+    own: Option<(u64, FrontendId)>,
+    /// Names of earlier epochs that are still to be taken back.
+    former: Vec<FrontendId>,
     card: Option<Card>,
     digest: Option<Instant>,
 }
@@ -117,14 +121,11 @@ impl Told {
             return Ok(());
         };
         if self.epoch != Some(epoch) {
-            // What belonged to an earlier session is gone, or goes: its name is not used again.
-            app.peers.set_own(None);
-            self.card = None;
-            let own = new_id()?;
-            let card = self.card(app);
-            app.store.announce(&own, &card).await?;
-            app.peers.set_own(Some(own));
-            (self.epoch, self.card) = (Some(epoch), Some(card));
+            self.introduce(app, epoch).await?;
+        }
+        while let Some(former) = self.former.last() {
+            app.store.withdraw(former).await?;
+            self.former.pop();
         }
         let card = self.card(app);
         if let Some(own) = app.peers.own()
@@ -142,6 +143,28 @@ impl Told {
                 publish(app).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Begins anew after a loss of the store, which may have been the end of the session. What
+    /// belonged to an earlier one goes by itself, so its name is not used again; but if the session
+    /// lives on, so would that name, and is taken back.
+    async fn introduce(&mut self, app: &App, epoch: u64) -> Result<(), StoreError> {
+        app.peers.set_own(None);
+        self.card = None;
+        // Of an announcement with an unknown outcome, the next try makes sure: by the same name.
+        let own = match self.own.take() {
+            Some((of, own)) if of == epoch => own,
+            before => {
+                self.former.extend(before.map(|(_, own)| own));
+                new_id()?
+            }
+        };
+        self.own = Some((epoch, own.clone()));
+        let card = self.card(app);
+        app.store.announce(&own, &card).await?;
+        app.peers.set_own(Some(own));
+        (self.epoch, self.card) = (Some(epoch), Some(card));
         Ok(())
     }
 
