@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::leases::{Lapsed, TICK};
-use crate::pulse;
 
 /// How soon a mirror that could not be brought up to date is listed again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -62,6 +61,10 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
             // A mirror that is behind is made whole before it takes single news.
             _ if behind => list(&app).await,
             News::Gap | News::Index(IndexNews::Gap) | News::Cluster(ClusterNews::Gap) => {
+                // One loss is told by every watch; what they hold now, the list shows.
+                queue.skip();
+                claims.skip();
+                cluster.skip();
                 list(&app).await
             }
             News::Index(news) => apply(&app, news).await,
@@ -149,10 +152,14 @@ async fn learn(app: &App, entry: &QueueName) -> Result<(), StoreError> {
     if app.board.knows(&entry.class) {
         return Ok(());
     }
-    if let Some(requires) = app.store.class(&entry.class).await? {
-        app.board.learn(entry.class.clone(), requires);
-    } else {
-        tracing::error!(class = %entry.class, "a ticket of an unknown class is queued");
+    match app.store.class(&entry.class).await {
+        Ok(Some(requires)) => app.board.learn(entry.class.clone(), requires),
+        Ok(None) => tracing::error!(class = %entry.class, "a ticket of an unknown class is queued"),
+        // Of one class alone: the others must not wait for somebody to mend it.
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(class = %entry.class, %error, "the tickets of a class are offered to nobody");
+        }
+        Err(error) => return Err(error),
     }
     Ok(())
 }
@@ -184,12 +191,12 @@ pub(crate) async fn expire(app: App, stop: CancellationToken) {
     }
 }
 
-/// Gives up those of the lapsed claims that no frontend has heard of. A write of our own comes first:
-/// once it is done, the news of every beat that others had published before are queued here, and
+/// Gives up those of the lapsed claims that no frontend has heard of. The store itself is asked first:
+/// once it has answered, the news of every beat that others had published before are queued here, and
 /// once those are taken in, who is still silent was heard by nobody.
 async fn give_up(app: &App, lapsed: Vec<Lapsed>) {
     let fresh = async {
-        pulse::publish(app).await?;
+        app.store.catch_up().await?;
         app.barrier.pass().await;
         Ok::<_, StoreError>(())
     };
@@ -201,7 +208,12 @@ async fn give_up(app: &App, lapsed: Vec<Lapsed>) {
         }
         Err(_) => return tracing::warn!("lapsed claims stay while this frontend is behind"),
     }
-    for Lapsed { key, attempt, .. } in app.leases.still_lapsed(lapsed) {
+    let mut stuck = false;
+    for claim in lapsed {
+        if !app.leases.is_still_lapsed(&claim) {
+            continue;
+        }
+        let Lapsed { key, attempt, .. } = claim;
         match app.store.expire(&key, attempt, app.now()).await {
             Ok(()) => {
                 app.metrics.expired.inc();
@@ -211,16 +223,19 @@ async fn give_up(app: &App, lapsed: Vec<Lapsed>) {
             Err(StoreError::AttemptOver { .. } | StoreError::Gone) => {
                 app.leases.forget(&key, attempt);
             }
-            // Of one claim alone: the others must not wait for somebody to mend it.
-            Err(error @ StoreError::Corrupt { .. }) => {
-                tracing::error!(ticket = %key, %attempt, %error, "a lapsed claim stays");
-                tokio::time::sleep(AGAIN).await;
-            }
-            Err(error) => {
+            Err(error @ StoreError::Down(_)) => {
                 // The store is in trouble, and no other claim would fare better.
                 tracing::error!(ticket = %key, %attempt, %error, "lapsed claims stay for now");
                 return tokio::time::sleep(AGAIN).await;
             }
+            // Of one claim alone: the others must not wait for somebody to mend it.
+            Err(error) => {
+                tracing::error!(ticket = %key, %attempt, %error, "a lapsed claim stays");
+                stuck = true;
+            }
         }
+    }
+    if stuck {
+        tokio::time::sleep(AGAIN).await;
     }
 }
