@@ -48,10 +48,12 @@ pub(crate) fn main() -> ExitCode {
 
 /// Daemons talk of what they do; commands only of trouble.
 fn start_logs(command: &Command, colours: bool) {
-    // Whoever opens a cluster is told what is waited for.
-    let opens = matches!(command, Command::Fsck(_) | Command::Migrate(_));
-    let talks = is_daemon(command) || opens;
-    let level = if talks { "info" } else { "warn" };
+    let level = match command {
+        // Whoever opens a cluster is told what is waited for, and no more.
+        Command::Fsck(_) | Command::Migrate(_) => "distci=info",
+        command if is_daemon(command) => "info",
+        _ => "warn",
+    };
     let filter = EnvFilter::builder()
         .with_env_var("DISTCI_LOG")
         .with_default_directive(level.parse().unwrap_or_default())

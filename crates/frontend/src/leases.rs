@@ -48,8 +48,8 @@ struct Seen {
     hash: ClaimHash,
     /// When the marker was first seen, or a beat heard of, here or elsewhere.
     at: Instant,
-    /// When its worker was last heard here.
-    heard: Option<Instant>,
+    /// Whether its worker was heard here since the others were told last.
+    untold: bool,
     /// Since when its worker does not know of it.
     orphaned: Option<Instant>,
 }
@@ -63,6 +63,15 @@ pub(crate) struct Lapsed {
 }
 
 impl State {
+    fn each(&mut self, hashes: &[ClaimHash], change: impl Fn(&mut Seen)) {
+        let keys = hashes.iter().filter_map(|hash| self.by_hash.get(hash));
+        for key in keys {
+            if let Some(seen) = self.claims.get_mut(key) {
+                change(seen);
+            }
+        }
+    }
+
     fn insert(&mut self, claim: ClaimName, at: Instant) {
         let hash = ClaimHash::of(&claim.key, claim.attempt);
         let key = claim.key.clone();
@@ -71,7 +80,7 @@ impl State {
             claim,
             hash,
             at,
-            heard: None,
+            untold: false,
             orphaned: None,
         };
         if let Some(before) = self.claims.insert(key, seen)
@@ -136,7 +145,7 @@ impl Leases {
         for (key, seen) in &mut fresh.claims {
             let known = state.claims.get(key);
             let known = known.filter(|known| known.hash == seen.hash);
-            seen.heard = known.and_then(|known| known.heard);
+            seen.untold = known.is_some_and(|known| known.untold);
         }
         fresh.looked = state.looked;
         // At once: a repeated request must find its claim at any time.
@@ -155,7 +164,7 @@ impl Leases {
             .claims
             .get_mut(key)
             .filter(|seen| seen.claim.attempt == attempt)?;
-        (seen.at, seen.heard) = (now, Some(now));
+        (seen.at, seen.untold) = (now, true);
         Some(if seen.claim.cancel {
             Standing::Cancel
         } else {
@@ -163,28 +172,27 @@ impl Leases {
         })
     }
 
-    /// The claims whose holders were heard here since then.
-    pub(crate) fn heard_since(&self, then: Option<Instant>) -> Vec<ClaimHash> {
-        let state = self.lock();
-        let heard = state.claims.values().filter(|seen| match then {
-            Some(then) => seen.heard.is_some_and(|heard| heard >= then),
-            None => seen.heard.is_some(),
-        });
-        heard.map(|seen| seen.hash).collect()
+    /// The claims whose holders were heard here since this was asked last: the caller tells the
+    /// others, or [`keeps`](Self::keep_untold) it in mind.
+    pub(crate) fn take_untold(&self) -> Vec<ClaimHash> {
+        let mut state = self.lock();
+        let untold = state.claims.values_mut().filter(|seen| seen.untold);
+        untold
+            .map(|seen| {
+                seen.untold = false;
+                seen.hash
+            })
+            .collect()
+    }
+
+    /// The others could not be told of these.
+    pub(crate) fn keep_untold(&self, hashes: &[ClaimHash]) {
+        self.lock().each(hashes, |seen| seen.untold = true);
     }
 
     /// The holders of these claims were heard elsewhere.
     pub(crate) fn told(&self, hashes: &[ClaimHash], now: Instant) {
-        let mut state = self.lock();
-        let State {
-            claims, by_hash, ..
-        } = &mut *state;
-        let keys = hashes.iter().filter_map(|hash| by_hash.get(hash));
-        for key in keys {
-            if let Some(seen) = claims.get_mut(key) {
-                seen.at = now;
-            }
-        }
+        self.lock().each(hashes, |seen| seen.at = now);
     }
 
     /// The claims of a run of a worker that it has not known of for a while: it neither holds them
@@ -264,11 +272,14 @@ impl Leases {
             at: seen.at,
         });
         let mut ours: Vec<Lapsed> = ours.collect();
-        if !many {
+        let silent = lapsed.len();
+        if silent == 0 {
+            // Only now is it over: the last of many are not given up all at once either.
             state.many_since = None;
+        }
+        if !many && state.many_since.is_none() {
             return ours;
         }
-        let silent = lapsed.len();
         let since = *state.many_since.get_or_insert_with(|| {
             tracing::error!(
                 silent,
@@ -282,14 +293,16 @@ impl Leases {
         ours
     }
 
-    /// Those of the lapsed claims of which still nobody has heard.
-    pub(crate) fn still_lapsed(&self, mut lapsed: Vec<Lapsed>) -> Vec<Lapsed> {
+    /// Looks at the clock only, so that time that passes otherwise is not taken for sleep.
+    pub(crate) fn look(&self, now: Instant) {
+        self.lock().wake(now);
+    }
+
+    /// Whether still nobody has heard of a lapsed claim.
+    pub(crate) fn is_still_lapsed(&self, claim: &Lapsed) -> bool {
         let state = self.lock();
-        lapsed.retain(|claim| {
-            let seen = state.claims.get(&claim.key);
-            seen.is_some_and(|seen| seen.claim.attempt == claim.attempt && seen.at == claim.at)
-        });
-        lapsed
+        let seen = state.claims.get(&claim.key);
+        seen.is_some_and(|seen| seen.claim.attempt == claim.attempt && seen.at == claim.at)
     }
 }
 
@@ -445,11 +458,14 @@ mod tests {
         let later = start + Duration::from_secs(20);
         look(&leases, start, Duration::from_secs(20));
         leases.told(&[ClaimHash::of(&claim(1).key, Attempt::new(1))], later);
-        assert_eq!(leases.heard_since(None), []);
+        assert_eq!(leases.take_untold(), []);
         assert_eq!(look(&leases, later, Duration::from_secs(29)), []);
         leases.heard(&claim(1).key, Attempt::new(1), later);
-        assert_eq!(leases.heard_since(Some(later)).len(), 1);
-        assert_eq!(leases.heard_since(Some(later + TICK)), []);
+        let untold = leases.take_untold();
+        assert_eq!(untold.len(), 1);
+        assert_eq!(leases.take_untold(), []);
+        leases.keep_untold(&untold);
+        assert_eq!(leases.take_untold(), untold);
     }
 
     #[test]
@@ -471,10 +487,10 @@ mod tests {
         let (leases, start) = (Leases::default(), Instant::now());
         leases.add(claim(1), start);
         let lapsed = look(&leases, start, Duration::from_secs(31));
-        assert_eq!(leases.still_lapsed(lapsed.clone()), lapsed);
+        assert!(leases.is_still_lapsed(&lapsed[0]));
         let hash = ClaimHash::of(&claim(1).key, Attempt::new(1));
         leases.told(&[hash], start + Duration::from_secs(31));
-        assert_eq!(leases.still_lapsed(lapsed), []);
+        assert!(!leases.is_still_lapsed(&lapsed[0]));
     }
 
     #[test]
@@ -488,12 +504,18 @@ mod tests {
         let later = start + silent;
         assert_eq!(look(&leases, later, Duration::from_secs(29)), []);
         assert_eq!(look(&leases, later, MERCY + TICK).len(), FEW);
-        // Those that are heard again make the others few.
+        // Those that are heard again make the others few, but still they do not go all at once.
+        let now = later + MERCY + TICK;
         for number in 1..=60 {
             let key = build(number).key;
-            leases.heard(&key, Attempt::new(1), later + MERCY);
+            leases.heard(&key, Attempt::new(1), now);
         }
-        assert_eq!(leases.lapsed(later + MERCY + TICK, |_| Some(0)).len(), 40);
+        assert_eq!(leases.lapsed(now, |_| Some(0)).len(), FEW);
+        for number in 61..=100 {
+            leases.heard(&build(number).key, Attempt::new(1), now);
+        }
+        assert_eq!(leases.lapsed(now, |_| Some(0)), []);
+        assert_eq!(look(&leases, now, silent), []);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! have lapsed. Both derive everything from the store and may be run by any number of frontends at
 //! once.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use distci_model::ticket::{IndexName, QueueName};
@@ -13,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::leases::{Lapsed, TICK};
-use crate::pulse;
 
 /// How soon a mirror that could not be brought up to date is listed again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -26,6 +26,7 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
     let (mut queue, mut claims) = (app.store.watch_queue(), app.store.watch_claims());
     let mut cluster = app.store.watch_cluster();
     let mut questions = app.barrier.questions();
+    let mut question = None;
     let mut applied = list(&app).await;
     loop {
         if let Err(error) = &applied {
@@ -40,9 +41,15 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
             news = claims.next() => news.map(News::Index),
             news = cluster.next() => news.map(News::Cluster),
             () = tokio::time::sleep(AGAIN), if behind => Some(News::Gap),
-            // Last: a question is answered when there is nothing else to take in.
-            Ok(()) = questions.changed(), if !behind => {
-                app.barrier.answer(*questions.borrow_and_update());
+            // Answered by a look at all queues that began after the question was read: what came
+            // into one of them while the others were looked at is not overlooked.
+            asked = std::future::ready(question), if question.is_some() && !behind => {
+                app.barrier.answer(asked.unwrap_or_default());
+                question = None;
+                continue;
+            }
+            Ok(()) = questions.changed() => {
+                question = Some(*questions.borrow_and_update());
                 continue;
             }
         };
@@ -54,6 +61,10 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
             // A mirror that is behind is made whole before it takes single news.
             _ if behind => list(&app).await,
             News::Gap | News::Index(IndexNews::Gap) | News::Cluster(ClusterNews::Gap) => {
+                // One loss is told by every watch; what they hold now, the list shows.
+                queue.skip();
+                claims.skip();
+                cluster.skip();
                 list(&app).await
             }
             News::Index(news) => apply(&app, news).await,
@@ -141,10 +152,14 @@ async fn learn(app: &App, entry: &QueueName) -> Result<(), StoreError> {
     if app.board.knows(&entry.class) {
         return Ok(());
     }
-    if let Some(requires) = app.store.class(&entry.class).await? {
-        app.board.learn(entry.class.clone(), requires);
-    } else {
-        tracing::error!(class = %entry.class, "a ticket of an unknown class is queued");
+    match app.store.class(&entry.class).await {
+        Ok(Some(requires)) => app.board.learn(entry.class.clone(), requires),
+        Ok(None) => tracing::error!(class = %entry.class, "a ticket of an unknown class is queued"),
+        // Of one class alone: the others must not wait for somebody to mend it.
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(class = %entry.class, %error, "the tickets of a class are offered to nobody");
+        }
+        Err(error) => return Err(error),
     }
     Ok(())
 }
@@ -164,19 +179,24 @@ pub(crate) async fn expire(app: App, stop: CancellationToken) {
         if lapsed.is_empty() {
             continue;
         }
-        tokio::select! {
-            () = give_up(&app, lapsed) => {}
-            () = stop.cancelled() => return,
+        let mut giving_up = pin!(give_up(&app, lapsed));
+        loop {
+            tokio::select! {
+                () = &mut giving_up => break,
+                // Who is at work is not asleep: meanwhile the other claims lapse as they should.
+                _ = tick.tick() => app.leases.look(Instant::now()),
+                () = stop.cancelled() => return,
+            }
         }
     }
 }
 
-/// Gives up those of the lapsed claims that no frontend has heard of. A write of our own comes first:
-/// once it is done, the news of every beat that others had published before are queued here, and
+/// Gives up those of the lapsed claims that no frontend has heard of. The store itself is asked first:
+/// once it has answered, the news of every beat that others had published before are queued here, and
 /// once those are taken in, who is still silent was heard by nobody.
 async fn give_up(app: &App, lapsed: Vec<Lapsed>) {
     let fresh = async {
-        pulse::publish(app).await?;
+        app.store.catch_up().await?;
         app.barrier.pass().await;
         Ok::<_, StoreError>(())
     };
@@ -188,7 +208,12 @@ async fn give_up(app: &App, lapsed: Vec<Lapsed>) {
         }
         Err(_) => return tracing::warn!("lapsed claims stay while this frontend is behind"),
     }
-    for Lapsed { key, attempt, .. } in app.leases.still_lapsed(lapsed) {
+    let mut stuck = false;
+    for claim in lapsed {
+        if !app.leases.is_still_lapsed(&claim) {
+            continue;
+        }
+        let Lapsed { key, attempt, .. } = claim;
         match app.store.expire(&key, attempt, app.now()).await {
             Ok(()) => {
                 app.metrics.expired.inc();
@@ -198,16 +223,19 @@ async fn give_up(app: &App, lapsed: Vec<Lapsed>) {
             Err(StoreError::AttemptOver { .. } | StoreError::Gone) => {
                 app.leases.forget(&key, attempt);
             }
-            // Of one claim alone: the others must not wait for somebody to mend it.
-            Err(error @ StoreError::Corrupt { .. }) => {
-                tracing::error!(ticket = %key, %attempt, %error, "a lapsed claim stays");
-                tokio::time::sleep(AGAIN).await;
-            }
-            Err(error) => {
+            Err(error @ StoreError::Down(_)) => {
                 // The store is in trouble, and no other claim would fare better.
                 tracing::error!(ticket = %key, %attempt, %error, "lapsed claims stay for now");
                 return tokio::time::sleep(AGAIN).await;
             }
+            // Of one claim alone: the others must not wait for somebody to mend it.
+            Err(error) => {
+                tracing::error!(ticket = %key, %attempt, %error, "a lapsed claim stays");
+                stuck = true;
+            }
         }
+    }
+    if stuck {
+        tokio::time::sleep(AGAIN).await;
     }
 }

@@ -29,15 +29,12 @@ const SKEW: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(crate) struct Pulse {
     told: Mutex<Instant>,
-    /// Held while telling: when the latest successful digest was begun.
-    digest: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Default for Pulse {
     fn default() -> Self {
         Self {
             told: Mutex::new(Instant::now()),
-            digest: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -54,25 +51,27 @@ impl Pulse {
     }
 }
 
-/// Names the claims that were heard of since the last time. Once this returns, the news of every
-/// beat that another frontend had published before are here, if not yet taken in.
-pub(crate) async fn publish(app: &App) -> Result<(), StoreError> {
-    let mut last = app.pulse.digest.lock().await;
-    let Some(own) = app.peers.own() else {
-        return Err(StoreError::Down("this frontend is not announced".into()));
-    };
+/// Names the claims that were heard of since the last time, if there are any.
+async fn publish(app: &App, own: &FrontendId, turn: u64) -> Result<(), StoreError> {
     let begun = Instant::now();
-    let heard = app.leases.heard_since(*last);
-    let time = app.store.publish(&own, &heard).await?;
-    *last = Some(begun);
+    let heard = app.leases.take_untold();
+    let time = match app.store.publish(own, turn, &heard).await {
+        Ok(time) => time,
+        Err(error) => {
+            app.leases.keep_untold(&heard);
+            return Err(error);
+        }
+    };
     app.pulse.has_told(begun);
-    let skew = app.now().duration_since(time).unsigned_abs();
-    app.metrics.skew(skew);
-    if skew > SKEW && begun.elapsed() < SKEW {
-        tracing::warn!(
-            seconds = skew.as_secs(),
-            "this clock and the store's differ"
-        );
+    let skew = time.map(|time| app.now().duration_since(time).unsigned_abs());
+    if let Some(skew) = skew.filter(|_| begun.elapsed() < CARD) {
+        app.metrics.skew(skew);
+        if skew > SKEW {
+            tracing::warn!(
+                seconds = skew.as_secs(),
+                "this clock and the store's differ"
+            );
+        }
     }
     Ok(())
 }
@@ -107,8 +106,13 @@ pub(crate) async fn beat(app: App, address: String, stop: CancellationToken) {
 struct Told {
     address: String,
     epoch: Option<u64>,
+    /// The latest name, and the epoch that it is for.
+    own: Option<(u64, FrontendId)>,
+    /// Names of earlier epochs that are still to be taken back.
+    former: Vec<FrontendId>,
     card: Option<Card>,
     digest: Option<Instant>,
+    turn: u64,
 }
 
 impl Told {
@@ -117,14 +121,11 @@ impl Told {
             return Ok(());
         };
         if self.epoch != Some(epoch) {
-            // What belonged to an earlier session is gone, or goes: its name is not used again.
-            app.peers.set_own(None);
-            self.card = None;
-            let own = new_id()?;
-            let card = self.card(app);
-            app.store.announce(&own, &card).await?;
-            app.peers.set_own(Some(own));
-            (self.epoch, self.card) = (Some(epoch), Some(card));
+            self.introduce(app, epoch).await?;
+        }
+        while let Some(former) = self.former.last() {
+            app.store.withdraw(former).await?;
+            self.former.pop();
         }
         let card = self.card(app);
         if let Some(own) = app.peers.own()
@@ -133,15 +134,35 @@ impl Told {
             app.store.announce(&own, &card).await?;
             self.card = Some(card);
         }
-        if self.digest.is_none_or(|digest| digest.elapsed() >= DIGEST) {
+        if let Some(own) = app.peers.own()
+            && self.digest.is_none_or(|digest| digest.elapsed() >= DIGEST)
+        {
             self.digest = Some(Instant::now());
-            let last = *app.pulse.digest.lock().await;
-            if app.leases.heard_since(last).is_empty() {
-                app.pulse.has_told(Instant::now());
-            } else {
-                publish(app).await?;
-            }
+            self.turn += 1;
+            publish(app, &own, self.turn).await?;
         }
+        Ok(())
+    }
+
+    /// Begins anew after a loss of the store, which may have been the end of the session. What
+    /// belonged to an earlier one goes by itself, so its name is not used again; but if the session
+    /// lives on, so would that name, and is taken back.
+    async fn introduce(&mut self, app: &App, epoch: u64) -> Result<(), StoreError> {
+        app.peers.set_own(None);
+        self.card = None;
+        // Of an announcement with an unknown outcome, the next try makes sure: by the same name.
+        let own = match self.own.take() {
+            Some((of, own)) if of == epoch => own,
+            before => {
+                self.former.extend(before.map(|(_, own)| own));
+                new_id()?
+            }
+        };
+        self.own = Some((epoch, own.clone()));
+        let card = self.card(app);
+        app.store.announce(&own, &card).await?;
+        app.peers.set_own(Some(own));
+        (self.epoch, self.card) = (Some(epoch), Some(card));
         Ok(())
     }
 

@@ -164,7 +164,7 @@ impl Blobs {
     }
 
     /// Stores a small blob under a key that nobody has written yet: a tripwire for bugs and foreign
-    /// writers, nothing to be correct by.
+    /// writers, nothing to be correct by. Says whether it was not there before.
     ///
     /// # Errors
     /// [`BlobError::Taken`] if the key holds a blob of another size.
@@ -172,23 +172,23 @@ impl Blobs {
     /// # Idempotence
     ///
     /// As [`put`](Self::put): a blob of the same size is taken for an earlier try of this call.
-    pub async fn put_new(&self, key: &BlobKey, bytes: Bytes) -> Result<(), BlobError> {
+    pub async fn put_new(&self, key: &BlobKey, bytes: Bytes) -> Result<bool, BlobError> {
         let (location, ours) = (key.location()?, bytes.len() as u64);
         let put = self
             .store
             .put_opts(&location, bytes.clone().into(), PutMode::Create.into());
         let Err(error) = put.await else {
-            return Ok(());
+            return Ok(true);
         };
         // Whatever went wrong, an earlier try may have stored the blob: what is there tells.
         match self.head(key).await {
-            Ok(Some(theirs)) if theirs == ours => Ok(()),
+            Ok(Some(theirs)) if theirs == ours => Ok(false),
             Ok(Some(theirs)) => Err(BlobError::Taken {
                 key: key.clone(),
                 ours,
                 theirs,
             }),
-            Ok(None) if knows_no_create(&error) => self.put(key, bytes).await,
+            Ok(None) if knows_no_create(&error) => self.put(key, bytes).await.map(|()| true),
             Ok(None) | Err(_) => Err(error.into()),
         }
     }

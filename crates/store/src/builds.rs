@@ -64,7 +64,7 @@ impl Store {
         at: Timestamp,
     ) -> Result<Posted, StoreError> {
         until_done!(self.coordination, async {
-            let job = self.read_job(job).await?;
+            let job = self.read_job_as_seen(job).await?;
             if let Some(number) = job.numbers.record.taken(&keys::request_mark(request)) {
                 let build = BuildRef {
                     job: job.id,
@@ -149,7 +149,7 @@ impl Store {
     /// [`StoreError::NotFound`].
     pub async fn build_key(&self, id: &BuildRef) -> Result<BuildKey, StoreError> {
         until_done!(self.coordination, async {
-            let job = self.read_job(&id.job).await?;
+            let job = self.read_job_as_seen(&id.job).await?;
             if id.number >= job.numbers.record.next {
                 return Err(StoreError::missing(format!("build {id}")));
             }
@@ -166,8 +166,8 @@ impl Store {
     }
 
     async fn try_build(&self, id: &BuildRef) -> Result<Tried<BuildView>, StoreError> {
-        let job = self.read_job(&id.job).await?;
-        let (build, outcome) = match self.find_build(&job, id).await? {
+        let job = self.read_job_as_seen(&id.job).await?;
+        let (build, outcome) = match self.find_build_as_seen(&job, id).await? {
             Found::Active(build) => (build.record, None),
             Found::Archived(archived) => (archived.build, Some(archived.outcome)),
         };
@@ -249,19 +249,25 @@ impl Store {
     }
 
     pub(crate) async fn find_build(&self, job: &Job, id: &BuildRef) -> Result<Found, StoreError> {
-        until_done!(self.coordination, self.try_find_build(job, id))
+        until_done!(self.coordination, async {
+            self.find_build_as_seen(job, id).await.map(Tried::Done)
+        })
     }
 
     /// The job says which builds there are to whom it is known; a later one may have come since.
-    async fn try_find_build(&self, job: &Job, id: &BuildRef) -> Result<Tried<Found>, StoreError> {
+    pub(crate) async fn find_build_as_seen(
+        &self,
+        job: &Job,
+        id: &BuildRef,
+    ) -> Result<Found, StoreError> {
         let missing = || StoreError::missing(format!("build {id}"));
         let key = TicketKey::control(BuildKey::derive(&job.key, id.number));
         if let Some(build) = read(&*self.coordination, &keys::anchor(&key)).await? {
-            return Ok(Tried::Done(Found::Active(Box::new(build))));
+            return Ok(Found::Active(Box::new(build)));
         }
         let record = self.record(&job.key, id.number).await?;
         record
-            .map(|record| Tried::Done(Found::Archived(Box::new(record))))
+            .map(|record| Found::Archived(Box::new(record)))
             .ok_or_else(missing)
     }
 
@@ -312,8 +318,8 @@ impl Store {
     /// A second time, or after its end, nothing changes.
     pub async fn cancel_build(&self, id: &BuildRef, at: Timestamp) -> Result<(), StoreError> {
         until_done!(self.coordination, async {
-            let job = self.read_job(&id.job).await?;
-            if let Found::Archived(_) = self.find_build(&job, id).await? {
+            let job = self.read_job_as_seen(&id.job).await?;
+            if let Found::Archived(_) = self.find_build_as_seen(&job, id).await? {
                 return Ok(Tried::Done(()));
             }
             let key = BuildKey::derive(&job.key, id.number);

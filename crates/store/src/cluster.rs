@@ -22,6 +22,9 @@ use crate::transaction::{pack, read};
 /// Claims in one node of a digest: 64 KiB, which a commit takes with ease.
 const CLAIMS_PER_NODE: usize = 8192;
 
+/// Turns after which a digest is written over.
+const TURNS: u64 = 2;
+
 /// What a frontend tells the others about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Card {
@@ -57,6 +60,12 @@ pub struct ClusterWatch {
 }
 
 impl ClusterWatch {
+    /// Forgets the news that are queued, for whoever looks at everything next sees what they tell.
+    pub fn skip(&mut self) {
+        self.members.skip();
+        self.digests.skip();
+    }
+
     /// The next news; `None` when the store is gone. Cancel safe.
     pub async fn next(&mut self) -> Option<ClusterNews> {
         loop {
@@ -101,40 +110,41 @@ impl Store {
             let Ok(id) = name.parse::<FrontendId>() else {
                 continue;
             };
-            let card = read::<Card>(&*self.coordination, &keys::member(&id)).await?;
-            members.extend(card.map(|card| (id, card.record)));
+            let card = match read::<Card>(&*self.coordination, &keys::member(&id)).await {
+                Ok(card) => card.map(|card| card.record),
+                // Of another version: it is there all the same, and all must agree on that.
+                Err(StoreError::Corrupt { .. }) => Some(Card::default()),
+                Err(error) => return Err(error),
+            };
+            members.extend(card.map(|card| (id, card)));
         }
         Ok(members)
     }
 
     /// Names the claims that a frontend has heard of since the last time. Gives the time by the
-    /// store's clock.
-    ///
-    /// Once this returns, every claim that another frontend had named before is in the queue of
-    /// this one's [`ClusterWatch`], or was.
+    /// store's clock. What was named in one turn can be read until the turn after the next, for
+    /// those who are slow.
     pub async fn publish(
         &self,
         frontend: &FrontendId,
+        turn: u64,
         heard: &[ClaimHash],
-    ) -> Result<Timestamp, StoreError> {
-        let mut parts = heard.chunks(CLAIMS_PER_NODE);
-        let mut time = self.publish_part(frontend, 0, parts.next()).await?;
-        for (part, hashes) in (1..).zip(parts) {
-            time = self.publish_part(frontend, part, Some(hashes)).await?;
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let mut time = None;
+        for (part, hashes) in heard.chunks(CLAIMS_PER_NODE).enumerate() {
+            let hashes = hashes.iter();
+            let data: Vec<u8> = hashes.flat_map(|hash| hash.0.to_le_bytes()).collect();
+            let path = keys::digest(frontend, turn % TURNS, part);
+            time = Some(self.put_for_session(path, data.into()).await?.store_time);
         }
         Ok(time)
     }
 
-    async fn publish_part(
-        &self,
-        frontend: &FrontendId,
-        part: usize,
-        heard: Option<&[ClaimHash]>,
-    ) -> Result<Timestamp, StoreError> {
-        let hashes = heard.unwrap_or_default().iter();
-        let data: Vec<u8> = hashes.flat_map(|hash| hash.0.to_le_bytes()).collect();
-        let path = keys::digest(frontend, part);
-        Ok(self.put_for_session(path, data.into()).await?.store_time)
+    /// Asks the store itself, and not what this session has seen of it. Once this returns, the news
+    /// of everything that anybody was told of before are in the queues of this store's watches, or
+    /// were.
+    pub async fn catch_up(&self) -> Result<(), StoreError> {
+        Ok(self.coordination.catch_up().await?)
     }
 
     /// Sets a node of this session, or makes it.

@@ -53,6 +53,8 @@ struct Index {
     starts: Vec<u64>,
     length: u64,
     listed: bool,
+    /// Whether it was looked at after the attempt was over: nothing is added any more.
+    whole: bool,
 }
 
 /// The chunks of recently used consoles.
@@ -157,13 +159,14 @@ impl Store {
             .put_new(&blobs.console_chunk(offset), bytes)
             .await
         {
-            Ok(()) => {}
-            Err(BlobError::Taken { .. }) if begins => {
+            // It has begun already, and may have gone on.
+            Ok(false) | Err(BlobError::Taken { .. }) if begins => {
                 index.refresh(self, &blobs).await?;
                 let length = index.length;
                 let answer = index.knows(offset, size);
                 return answer.unwrap_or(Err(StoreError::Offset { length }));
             }
+            Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
         index.listed = true;
@@ -190,8 +193,8 @@ impl Store {
         task: &TaskName,
         attempt: Option<Attempt>,
     ) -> Result<Tried<ConsoleHome>, StoreError> {
-        let job = self.read_job(&id.job).await?;
-        let (build, archived) = match self.find_build(&job, id).await? {
+        let job = self.read_job_as_seen(&id.job).await?;
+        let (build, archived) = match self.find_build_as_seen(&job, id).await? {
             Found::Active(build) => (build.record, false),
             Found::Archived(archived) => (archived.build, true),
         };
@@ -269,10 +272,13 @@ impl Store {
     ) -> Result<(Vec<(u64, Range<u64>)>, u64), StoreError> {
         let index = self.consoles.of(&home.blobs);
         let mut index = index.lock().await;
-        if !index.listed || index.length <= offset {
-            index.refresh(self, &home.blobs).await?;
-        }
         let end = offset.saturating_add(most as u64);
+        // Where a console that is over ends must not be told by one who saw it only grow.
+        let ends_here = home.complete && !index.whole && index.length <= end;
+        if !index.listed || index.length <= offset || ends_here {
+            index.refresh(self, &home.blobs).await?;
+            index.whole |= home.complete;
+        }
         let (mut chunks, mut position) = (Vec::new(), offset);
         while position < end {
             let Some((start, chunk_end)) = index.chunk(position) else {

@@ -290,6 +290,7 @@ pub trait Coordination: Send + Sync + fmt::Debug {
     async fn commit(&self, ops: Vec<Op>) -> Result<Receipt, CommitError>;
 
     /// Makes later reads of this handle show every commit that anybody was told of before this call.
+    /// The events of those commits are queued when it returns, as before a receipt.
     async fn catch_up(&self) -> Result<(), ReadError>;
 
     /// News about everything strictly below `dir`, from before this call returns: whatever is not

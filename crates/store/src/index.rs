@@ -32,6 +32,11 @@ pub struct IndexWatch {
 }
 
 impl IndexWatch {
+    /// Forgets the news that are queued, for whoever lists next sees what they tell.
+    pub fn skip(&mut self) {
+        self.watch.skip();
+    }
+
     /// The next news; `None` when the store is gone. Cancel safe.
     pub async fn next(&mut self) -> Option<IndexNews> {
         loop {

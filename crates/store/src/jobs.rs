@@ -323,21 +323,24 @@ impl Store {
 
     /// A live job.
     pub(crate) async fn read_job(&self, id: &JobId) -> Result<Job, StoreError> {
-        until_done!(self.coordination, self.try_read_job(id))
+        until_done!(self.coordination, async {
+            self.read_job_as_seen(id).await.map(Tried::Done)
+        })
     }
 
-    async fn try_read_job(&self, id: &JobId) -> Result<Tried<Job>, StoreError> {
+    /// The same for who looks again by himself before he believes that there is none.
+    pub(crate) async fn read_job_as_seen(&self, id: &JobId) -> Result<Job, StoreError> {
         let missing = || StoreError::missing(format!("job \"{id}\""));
         let node: Option<Read<JobNode>> = read(&*self.coordination, &keys::job(id)).await?;
         let node = node.filter(|job| !job.record.removed).ok_or_else(missing)?;
         let numbers = read_numbers(self, id).await?;
         let key = JobKey::derive(id, node.record.incarnation);
-        Ok(Tried::Done(Job {
+        Ok(Job {
             id: id.clone(),
             key,
             node,
             numbers,
-        }))
+        })
     }
 
     /// One revision of a job's configuration.

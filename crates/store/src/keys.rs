@@ -47,8 +47,8 @@ pub fn digests() -> NodePath {
 }
 
 /// One node of a frontend's digest.
-pub fn digest(frontend: &FrontendId, part: usize) -> NodePath {
-    digests().join(&format!("{frontend}.{part}"))
+pub fn digest(frontend: &FrontendId, turn: u64, part: usize) -> NodePath {
+    digests().join(&format!("{frontend}.{turn}.{part}"))
 }
 
 /// What the store says of itself.

@@ -13,6 +13,7 @@ use distci_model::plan::{Intent, News, Refused, plan};
 use distci_model::ticket::Ticket;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::coordination::{
     CommitError, ConflictKind, Coordination, Expect, Life, NodePath, Op, Receipt, Version,
@@ -22,6 +23,8 @@ use crate::keys;
 
 /// How often a commit that lost a race is planned anew. Each round, somebody's commit succeeded.
 const MAX_ROUNDS: u32 = 256;
+/// How long to try: an answer that gets lost may take seconds each time.
+const LONGEST: Duration = Duration::from_secs(30);
 /// So many lost rounds in a row are nothing but bad luck.
 const EAGER_ROUNDS: u32 = 3;
 /// The pause after the next one grows by this with every lost round,
@@ -171,11 +174,22 @@ macro_rules! until_done {
 pub(crate) use until_done;
 
 /// The rounds of [`until_done`] so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Rounds {
+    began: Instant,
     lost: u32,
     /// Whether refusals of this round count.
     pub(crate) is_fresh: bool,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            lost: 0,
+            is_fresh: false,
+        }
+    }
 }
 
 impl Rounds {
@@ -184,8 +198,10 @@ impl Rounds {
     pub(crate) async fn lost(&mut self) -> Result<(), StoreError> {
         self.lost += 1;
         self.is_fresh = false;
-        if self.lost == MAX_ROUNDS {
-            return Err(StoreError::Down("every commit lost its race".into()));
+        if self.lost == MAX_ROUNDS || self.began.elapsed() > LONGEST {
+            return Err(StoreError::Down(
+                "every commit lost its race or its answer".into(),
+            ));
         }
         if self.lost > EAGER_ROUNDS {
             tokio::time::sleep(PAUSE * self.lost.min(MOST_PAUSES)).await;

@@ -121,12 +121,12 @@ fn every_key_is_in_the_sample() {
 #[test]
 fn all_that_is_wrong_is_told_at_once() {
     let text = "
-listne = ['127.0.0.1:1'] # spelling:ignore-line
+listne = ['127.0.0.1:1']
 token-file = 'absent'
 [zookeeper]
 hosts = ['zk:x', 7, 'zk']
 chroot = 'distci'
-sesion_timeout = 10 # spelling:ignore-line
+sessiontimeout = 10
 password = 'hunter2'
 [s3]
 endpoints = []
@@ -142,7 +142,7 @@ signed-urls = 'yes'
         "5:10: zookeeper.hosts: expected a host and a port",
         "5:18: zookeeper.hosts: expected a text in quotes, found integer",
         "6:1: zookeeper.chroot: expected the path of a node",
-        "7:1: zookeeper.sesion_timeout: unknown key (did you mean `session-timeout`?)",
+        "7:1: zookeeper.sessiontimeout: unknown key (did you mean `session-timeout`?)",
         "8:1: zookeeper.password: a secret does not belong into the configuration (write it",
         "9:2: s3.secret-key-file: is missing (or give AWS_SECRET_ACCESS_KEY)",
         "10:1: s3.endpoints: expected a list of texts",

@@ -75,7 +75,16 @@ pub(super) async fn claim(
         let claiming = app
             .store
             .claim(&entry.key, &request.worker, &request.request, now)
-            .await?;
+            .await;
+        let claiming = match claiming {
+            // It must not stand in the way of all that can be claimed.
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(ticket = %entry.key, %error, "a queued ticket is passed over");
+                offer.spent();
+                continue;
+            }
+            claiming => claiming?,
+        };
         // By this claim or another's, the entry is out of the queue.
         offer.spent();
         if let Claiming::Claimed(claim) = claiming {
@@ -145,7 +154,11 @@ pub(super) async fn beat(
             "a worker waits for at most {MAX_HELD} claims"
         )));
     }
-    release_orphans(&app, &request).await?;
+    // First of all: whatever goes wrong below, these were heard.
+    for held in &request.held {
+        app.leases.heard(&held.ticket, held.attempt, Instant::now());
+    }
+    release_orphans(&app, &request).await;
     let control = request
         .held
         .iter()
@@ -194,7 +207,7 @@ pub(super) async fn beat(
 
 /// Hands back the claims of this run of a worker that it does not know of, because nobody got the
 /// answer that told of them.
-async fn release_orphans(app: &App, request: &BeatRequest) -> Result<(), StoreError> {
+async fn release_orphans(app: &App, request: &BeatRequest) {
     let held = request.held.iter().map(|held| (&held.ticket, held.attempt));
     let pending = request.pending.iter().map(RequestId::short);
     let (held, pending) = (held.collect(), pending.collect());
@@ -213,10 +226,12 @@ async fn release_orphans(app: &App, request: &BeatRequest) -> Result<(), StoreEr
             Err(StoreError::AttemptOver { .. } | StoreError::Gone) => {
                 app.leases.forget(&key, attempt);
             }
-            Err(error) => return Err(error),
+            // The claims that the worker does hold must not suffer for it; its lease ends as well.
+            Err(error) => {
+                return tracing::warn!(ticket = %key, %attempt, %error, "an orphan stays for now");
+            }
         }
     }
-    Ok(())
 }
 
 /// What became of a claim. The store is asked only for what the mirror does not know.
@@ -229,6 +244,11 @@ async fn standing(app: &App, held: &Held) -> Result<Standing, StoreError> {
             // The news of its marker are on their way, and with them whether it is to stop.
             Ok(_) => Standing::Held,
             Err(StoreError::AttemptOver { .. } | StoreError::Gone) => Standing::Lost,
+            // Nor must the others suffer for one that nobody can read.
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(ticket = %held.ticket, %error, "a claim cannot be looked up");
+                Standing::Held
+            }
             Err(error) => return Err(error),
         },
     )

@@ -282,7 +282,7 @@ async fn of_many_writers_of_a_new_blob_one_wins(blobs: Blobs) {
     let won: Vec<_> = (1..=16_usize)
         .zip(stored)
         .filter_map(|(i, stored)| match stored {
-            Ok(()) => Some(i * 1000),
+            Ok(fresh) => fresh.then_some(i * 1000),
             Err(BlobError::Taken { .. }) => None,
             Err(error) => panic!("{error:?}"),
         })

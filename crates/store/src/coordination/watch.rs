@@ -39,6 +39,13 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// Forgets the events that are queued.
+    pub(crate) fn skip(&mut self) {
+        lock(&self.queue.inner).events.clear();
+    }
+}
+
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")

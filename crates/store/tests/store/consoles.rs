@@ -63,6 +63,20 @@ fn second_frontend(scene: &Scene) -> Store {
 }
 
 #[tokio::test]
+async fn the_end_of_a_console_is_seen_by_who_read_only_its_beginning() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let (build, claim) = running(&scene).await?;
+    let other = second_frontend(&scene);
+    append(scene.store(), &claim, 0, "abc").await?;
+    assert_eq!(text(&scene, &build, None).await?, ("abc".into(), false));
+    append(&other, &claim, 3, "def").await?;
+    scene.complete(&claim, Outcome::Success).await?;
+    scene.control().await?;
+    assert_eq!(text(&scene, &build, None).await?, ("abcdef".into(), true));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_range_crosses_chunks() -> Result<()> {
     let scene = Scene::embedded()?;
     let (build, claim) = running(&scene).await?;

@@ -5,13 +5,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use axum::http::StatusCode;
 use distci_model::id::RequestId;
+use distci_model::id::TicketKey;
 use distci_model::wire::{BeatReply, Claim, FrontendView, Standing};
 use distci_store::blobs::Blobs;
 use distci_store::coordination::simulator::{Faults, PerMille, Simulator};
+use distci_store::coordination::{Coordination, Expect, NodePath, Op};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, advance, sleep};
 
-use super::scene::{Scene, claim_again, clock, shell};
+use super::scene::{Scene, claim_again, clock, one_task, shell};
 
 const SESSION: &str = "0123abcd";
 
@@ -85,6 +87,24 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// Makes the record of a ticket one that nobody can read.
+    async fn spoil(&self, ticket: &TicketKey) -> Result<()> {
+        let session = self.simulator.session();
+        let builds = NodePath::root().join("b");
+        for shard in session.list(&builds).await? {
+            let path = builds.join(&shard).join(ticket.build.as_str());
+            if session.get(&path).await?.is_some() {
+                let path = path.join(ticket.ticket.as_str());
+                let (data, expect) = ("spoilt".into(), Expect::Any);
+                session.commit(vec![Op::Set { path, data, expect }]).await?;
+                return Ok(());
+            }
+        }
+        anyhow::bail!("there is no such build");
+    }
+}
+
 fn wish(number: u8) -> Value {
     let session = SESSION
         .parse()
@@ -143,6 +163,88 @@ async fn a_silent_worker_is_given_up_in_time() -> Result<()> {
         .await?
         .json()?;
     ensure!((again.ticket, again.attempt) == (claim.ticket, claim.attempt.next()));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_cannot_be_given_up_keeps_no_other_alive() -> Result<()> {
+    let cluster = Cluster::of(2, Faults::none()).await?;
+    let (spoilt, _) = cluster.claimed().await?;
+    cluster.spoil(&spoilt.ticket).await?;
+    sleep(Duration::from_secs(10)).await;
+    let first = &cluster.frontends[0];
+    first.trigger("j").await?;
+    first.control().await?;
+    let claim: Claim = first.post("/claims", &wish(2)).await?.json()?;
+    let since = Instant::now();
+    while cluster.is_held(&claim).await? {
+        ensure!(
+            since.elapsed() < Duration::from_mins(2),
+            "it is held for ever"
+        );
+        // No sleep ends to the millisecond, as it would in virtual time.
+        advance(Duration::from_millis(400)).await;
+        cluster.simulator.settle();
+    }
+    ensure!(
+        (30..=45).contains(&since.elapsed().as_secs()),
+        "{:?}",
+        since.elapsed()
+    );
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_that_nobody_can_read_stands_in_nobodys_way() -> Result<()> {
+    let cluster = Cluster::of(1, Faults::none()).await?;
+    let first = &cluster.frontends[0];
+    first.build("j").await?;
+    first.control().await?;
+    sleep(Duration::from_secs(1)).await;
+    let queued = first.app.board.queued(2);
+    let [(spoilt, ..)] = queued.as_slice() else {
+        anyhow::bail!("one is queued, not {queued:?}");
+    };
+    cluster.spoil(&spoilt.key).await?;
+    first.trigger("j").await?;
+    first.control().await?;
+    let claim: Claim = first.post("/claims", &wish(1)).await?.json()?;
+    ensure!(claim.ticket != spoilt.key);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orphan_that_cannot_be_released_keeps_no_beat_from_being_heard() -> Result<()> {
+    let cluster = Cluster::of(2, Faults::none()).await?;
+    let (orphan, _) = cluster.claimed().await?;
+    cluster.spoil(&orphan.ticket).await?;
+    let first = &cluster.frontends[0];
+    first.trigger("j").await?;
+    first.control().await?;
+    let claim: Claim = first.post("/claims", &wish(2)).await?.json()?;
+    cluster.beat(0, &claim, Duration::from_mins(2)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frontend_whose_connection_breaks_is_one_frontend() -> Result<()> {
+    let cluster = Cluster::of(2, Faults::none()).await?;
+    cluster.simulator.set_faults(Faults {
+        missed_events: PerMille(1000),
+        ..Faults::none()
+    });
+    let trouble = Instant::now();
+    while trouble.elapsed() < Duration::from_secs(20) {
+        cluster.frontends[0].put_job(&one_task("j", &[])).await?;
+        sleep(Duration::from_secs(1)).await;
+        cluster.simulator.settle();
+    }
+    cluster.simulator.set_faults(Faults::none());
+    sleep(Duration::from_secs(10)).await;
+    cluster.simulator.settle();
+    for frontend in &cluster.frontends {
+        let known = frontend.app.peers.all();
+        ensure!(known.len() == 2, "{known:?}");
+    }
     Ok(())
 }
 
