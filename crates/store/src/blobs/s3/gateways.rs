@@ -29,6 +29,9 @@ use super::reading;
 use super::upload::Upload;
 use super::{S3Settings, S3Trouble};
 
+/// Between two lines about gateways that fail.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// Longest that a connection may take.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Longest that a gateway may think. Ceph lets calls hang for about 7 s when one of its disks
@@ -73,8 +76,22 @@ struct Shared {
     gateways: Vec<Gateway>,
     /// The place of the one that is asked first.
     preferred: AtomicUsize,
+    /// When a change of it was last worth a line.
+    said: Mutex<Option<Instant>>,
     /// Unfinished uploads that are being taken back.
     aborts: Mutex<JoinSet<()>>,
+}
+
+impl Shared {
+    /// While all gateways are away, each call goes round: one line in a while says as much.
+    fn is_worth_a_line(&self) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let worth = said.is_none_or(|said| said.elapsed() >= QUIET);
+        if worth {
+            *said = Some(Instant::now());
+        }
+        worth
+    }
 }
 
 impl Gateways {
@@ -88,6 +105,7 @@ impl Gateways {
             shared: Arc::new(Shared {
                 gateways: gateways.collect::<Result<_, _>>()?,
                 preferred: AtomicUsize::new(0),
+                said: Mutex::default(),
                 aborts: Mutex::default(),
             }),
         })
@@ -112,7 +130,11 @@ impl Gateways {
             .is_ok();
         if left && next != failed {
             let [from, to] = [failed, next].map(|at| &*self.shared.gateways[at].endpoint);
-            tracing::warn!(from, to, error = %why, "another gateway of the blob store is asked");
+            if self.shared.is_worth_a_line() {
+                tracing::warn!(from, to, error = %why, "another gateway of the blob store is asked");
+            } else {
+                tracing::debug!(from, to, error = %why, "another gateway, again");
+            }
         }
     }
 
