@@ -162,13 +162,16 @@ impl State<'_> {
             Event::Cancelled { at } => Some(*at),
             Event::Finished(_) => None,
         });
+        // Of what is over nothing can be cancelled: whoever ends the build later writes the same
+        // record, whatever was asked for meanwhile.
+        if self.checkpoint.tasks.iter().all(is_settled) {
+            return Vec::new();
+        }
         let (Some(at), None) = (asked, self.checkpoint.cancelled) else {
             return Vec::new();
         };
         self.checkpoint.cancelled = Some(at);
-        if !self.checkpoint.tasks.iter().all(is_settled) {
-            self.checkpoint.latest = self.checkpoint.latest.max(at);
-        }
+        self.checkpoint.latest = self.checkpoint.latest.max(at);
         let posted = self
             .checkpoint
             .tasks

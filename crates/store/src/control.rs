@@ -183,7 +183,7 @@ impl Store {
         match &decision.next {
             Next::Archive { outcome } => {
                 let archived = Archived {
-                    build: after,
+                    build: at_rest(after),
                     outcome: outcome.clone(),
                 };
                 transaction.delete_at(keys::mailbox(&key.build), mailbox);
@@ -390,6 +390,18 @@ impl Store {
             Tried::Again
         })
     }
+}
+
+/// A build as its record has it: the same bytes, whoever ends it. One who lost his claim over it may
+/// still write a record, and does no harm.
+fn at_rest(build: Build) -> Build {
+    let ticket = Ticket {
+        attempt: Attempt::default(),
+        losses: 0,
+        state: TicketState::Parked,
+        ..build.ticket
+    };
+    Build { ticket, ..build }
 }
 
 /// A build that is gone was archived, by us or by nobody else: only an archiving decision may be

@@ -233,6 +233,8 @@ fn a_cancel_that_comes_after_the_end_changes_nothing() {
         }
     );
     assert_eq!(end.checkpoint.latest, at(10));
+    let uncancelled = decide(&config, &key(), &start.checkpoint, &events[..1]);
+    assert_eq!(end, uncancelled, "two who end the build would differ");
 }
 
 #[test]
