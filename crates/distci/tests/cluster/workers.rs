@@ -138,7 +138,7 @@ fn attempts_are_restarted(scene: &Scene, faults: &[(&str, &Long)], since: Instan
 }
 
 fn build_control_hangs(scene: &mut Scene) -> Result<()> {
-    let burst = scene.workload.burst();
+    let burst = scene.workload.burst_of(1);
     let paused = worker(scene, DECIDER)?.node.pause()?;
     all_end(scene, &burst.end()?, "SIGSTOP of build control", paused)?;
     until(paused, LONG);
@@ -146,7 +146,7 @@ fn build_control_hangs(scene: &mut Scene) -> Result<()> {
 }
 
 fn build_control_is_killed(scene: &mut Scene) -> Result<()> {
-    let burst = scene.workload.burst();
+    let burst = scene.workload.burst_of(1);
     let killed = worker(scene, DECIDER)?.node.kill()?;
     all_end(scene, &burst.end()?, "kill -9 of build control", killed)?;
     worker(scene, DECIDER)?.node.start()

@@ -192,9 +192,14 @@ impl Workload {
     /// Asks for many builds at once, and returns when the first are on their way: whatever dies now
     /// has requests in its hands.
     pub(crate) fn burst(self: &Arc<Self>) -> Burst {
+        self.burst_of(BUILDS)
+    }
+
+    /// The same, with so many builds for each of those who ask.
+    pub(crate) fn burst_of(self: &Arc<Self>, builds: usize) -> Burst {
         let ask = |_| {
             let workload = Arc::clone(self);
-            let builds = move || (0..BUILDS).map(|_| workload.trigger(SINGLE)).collect();
+            let builds = move || (0..builds).map(|_| workload.trigger(SINGLE)).collect();
             std::thread::spawn(builds)
         };
         let sides = (0..SIDES).map(ask).collect();
