@@ -42,8 +42,8 @@ pub(crate) async fn measure(report: &mut Report, machine: &raw::Limits) -> anyho
     report.note(busy("before")?);
     idle::memory(report, &cluster).await?;
     builds::measure(report, &limits, &cluster).await?;
-    bytes::measure(report, &limits, &cluster).await?;
     idle::workers(report, &cluster).await?;
+    bytes::measure(report, &limits, &cluster).await?;
     deaths::measure(report, cluster).await?;
     report.note(busy("after")?);
     Ok(())

@@ -27,7 +27,16 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(measure())
+    runtime.block_on(async {
+        tokio::select! {
+            measured = measure() => measured,
+            // Servers outlive whoever does not end them.
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                anyhow::bail!("interrupted")
+            }
+        }
+    })
 }
 
 async fn measure() -> anyhow::Result<()> {
