@@ -20,6 +20,7 @@ mod meta;
 mod store;
 mod tickets;
 mod transaction;
+mod turns;
 
 pub use artifacts::{OpenArtifact, Upload};
 pub use builds::{Posted, Which};
