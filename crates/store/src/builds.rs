@@ -63,6 +63,7 @@ impl Store {
         given: &BTreeMap<String, String>,
         at: Timestamp,
     ) -> Result<Posted, StoreError> {
+        let _turn = self.turns.take(job).await;
         until_done!(self.coordination, async {
             let job = self.read_job_as_seen(job).await?;
             if let Some(number) = job.numbers.record.taken(&keys::request_mark(request)) {

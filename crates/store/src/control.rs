@@ -372,6 +372,7 @@ impl Store {
         let data =
             zstd::encode_all(&*text, 3).map_err(|error| StoreError::corrupt(&record_key, error))?;
         self.blobs.put(&record_key, data.into()).await?;
+        let _turn = self.turns.take(&build.id.job).await;
         let numbers = read::<crate::jobs::Numbers>(coordination, &numbers_path).await?;
         if let Some(mut numbers) = numbers {
             numbers.record.archive(summary);

@@ -22,6 +22,7 @@ mod migrate;
 mod store;
 mod tickets;
 mod transaction;
+mod turns;
 
 pub use artifacts::{OpenArtifact, Upload};
 pub use builds::{Posted, Which};

@@ -14,6 +14,7 @@ use crate::blobs::{BlobError, Blobs};
 use crate::consoles::ConsoleIndexes;
 use crate::coordination::embedded::{Embedded, OpenError as CoordinationError};
 use crate::coordination::{Clock, Coordination};
+use crate::turns::Turns;
 
 /// Configurations kept parsed.
 const CONFIGS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -25,6 +26,7 @@ pub struct Store {
     pub(crate) blobs: Blobs,
     pub(crate) configs: Arc<Configs>,
     pub(crate) consoles: Arc<ConsoleIndexes>,
+    pub(crate) turns: Arc<Turns>,
 }
 
 /// Why an embedded store could not be opened.
@@ -41,12 +43,12 @@ pub enum OpenError {
 impl Store {
     /// A store over these two.
     pub fn new(coordination: Arc<dyn Coordination>, blobs: Blobs) -> Self {
-        let (configs, consoles) = (Arc::default(), Arc::default());
         Self {
             coordination,
             blobs,
-            configs,
-            consoles,
+            configs: Arc::default(),
+            consoles: Arc::default(),
+            turns: Arc::default(),
         }
     }
 

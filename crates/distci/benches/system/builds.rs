@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use distci_client::{ConsoleFrom, new_request_id};
+use distci_client::{Client, ConsoleFrom, new_request_id};
 use distci_model::capability::Capabilities;
+use distci_model::id::BuildRef;
 use distci_model::wire::ClaimRequest;
 
 use crate::raw::Limits;
 use crate::report::{Report, Times};
-use crate::rig::{Server, shell};
+use crate::rig::{Server, finish, set_job, shell, trigger, waits};
 
 pub(crate) async fn measure(report: &mut Report, limits: &Limits) -> anyhow::Result<()> {
     if report.wants("post to claim") {
@@ -37,7 +38,7 @@ pub(crate) async fn measure(report: &mut Report, limits: &Limits) -> anyhow::Res
 /// From the sending of a trigger to a waiting worker's holding the claim of its control ticket.
 async fn post_to_claim(report: &mut Report, limits: &Limits) -> anyhow::Result<()> {
     let server = Server::frontend().await?;
-    let job = server.set_job("bench", shell("true", 1)).await?;
+    let job = set_job(&server.client, "bench", shell("true", 1)).await?;
     let mut times = Times::new()?;
     for round in 0..220 {
         let client = server.client.clone();
@@ -52,9 +53,9 @@ async fn post_to_claim(report: &mut Report, limits: &Limits) -> anyhow::Result<(
             let claim = client.claim(&request).await;
             (Instant::now(), claim)
         });
-        waits(&server).await?;
+        waits(&server.client).await?;
         let start = Instant::now();
-        server.trigger(&job).await?;
+        trigger(&server.client, &job).await?;
         let (end, claim) = waiting.join_next().await.context("no worker")??;
         claim?.context("no claim")?;
         if round >= 20 {
@@ -69,28 +70,23 @@ async fn post_to_claim(report: &mut Report, limits: &Limits) -> anyhow::Result<(
     Ok(())
 }
 
-/// Returns when a claim request is held by the server.
-async fn waits(server: &Server) -> anyhow::Result<()> {
-    while server.metric("distci_claims_waiting").await? < 1.0 {
-        tokio::task::yield_now().await;
-    }
-    Ok(())
-}
-
 async fn trigger_to_finish(
     report: &mut Report,
     limits: &Limits,
     server: &Server,
     (tasks, figure, target): (usize, &str, &str),
 ) -> anyhow::Result<()> {
-    let job = server
-        .set_job(&format!("true-{tasks}"), shell("true", tasks))
-        .await?;
+    let job = set_job(
+        &server.client,
+        &format!("true-{tasks}"),
+        shell("true", tasks),
+    )
+    .await?;
     let mut times = Times::new()?;
     for round in 0..60 {
         let start = Instant::now();
-        let build = server.trigger(&job).await?;
-        server.finish(&build).await?;
+        let build = trigger(&server.client, &job).await?;
+        finish(&server.client, &build).await?;
         if round >= 10 {
             times.add(start.elapsed());
         }
@@ -108,12 +104,13 @@ async fn triggers_at_once(
     limits: &Limits,
     server: &Server,
 ) -> anyhow::Result<()> {
-    let job = server.set_job("at-once", shell("true", 1)).await?;
+    let job = set_job(&server.client, "at-once", shell("true", 1)).await?;
     let start = Instant::now();
-    let builds = futures::future::try_join_all((0..16).map(|_| server.trigger(&job))).await?;
+    let builds =
+        futures::future::try_join_all((0..16).map(|_| trigger(&server.client, &job))).await?;
     let took = start.elapsed();
     for build in &builds {
-        server.finish(build).await?;
+        finish(&server.client, build).await?;
     }
     let numbers: std::collections::BTreeSet<_> = builds.iter().map(|build| build.number).collect();
     let measured = format!(
@@ -127,11 +124,12 @@ async fn triggers_at_once(
 }
 
 async fn many_builds(report: &mut Report, limits: &Limits, server: &Server) -> anyhow::Result<()> {
-    let job = server.set_job("many", shell("true", 1)).await?;
+    let job = set_job(&server.client, "many", shell("true", 1)).await?;
     let start = Instant::now();
-    let builds = futures::future::try_join_all((0..200).map(|_| server.trigger(&job))).await?;
+    let builds =
+        futures::future::try_join_all((0..200).map(|_| trigger(&server.client, &job))).await?;
     for build in &builds {
-        server.finish(build).await?;
+        finish(&server.client, build).await?;
     }
     let rate = 200.0 / start.elapsed().as_secs_f64() * 60.0;
     let raw = format!(
@@ -147,15 +145,27 @@ async fn many_builds(report: &mut Report, limits: &Limits, server: &Server) -> a
     Ok(())
 }
 
-/// From a script's printing of a line to a follower's reading it. The line holds the time.
+/// From a script's printing of a line to a follower's reading it.
 async fn line_to_follower(
     report: &mut Report,
     limits: &Limits,
     server: &Server,
 ) -> anyhow::Result<()> {
-    let script = "i=0\nwhile [ $i -lt 60 ]; do date +%s%N; sleep 0.13; i=$((i+1)); done";
-    let job = server.set_job("lines", shell(script, 1)).await?;
-    let build = server.trigger(&job).await?;
+    let job = set_job(&server.client, "lines", shell(LINES, 1)).await?;
+    let build = trigger(&server.client, &job).await?;
+    let times = follow(&server.client, &build).await?;
+    finish(&server.client, &build).await?;
+    let raw = format!("{:.2} ms: 2 echoes", 2.0 * limits.echo);
+    report.add("line to follower", times.to_string(), "p50 < 200 ms", raw);
+    Ok(())
+}
+
+/// Prints the time, a line each; the pauses let no line wait for the one before it.
+pub(crate) const LINES: &str =
+    "i=0\nwhile [ $i -lt 60 ]; do date +%s%N; sleep 0.13; i=$((i+1)); done";
+
+/// Follows a build of [`LINES`] to its end: how old each line is when it is read.
+pub(crate) async fn follow(client: &Client, build: &BuildRef) -> anyhow::Result<Times> {
     let task = "execute-shell".parse()?;
     let (mut times, mut offset, mut rest) = (Times::new()?, 0, Vec::new());
     loop {
@@ -164,7 +174,7 @@ async fn line_to_follower(
             offset,
         };
         let wait = Duration::from_secs(10);
-        let Ok(chunk) = server.client.console(&build, &task, from, wait).await else {
+        let Ok(chunk) = client.console(build, &task, from, wait).await else {
             // The task has not begun.
             tokio::task::yield_now().await;
             continue;
@@ -179,11 +189,7 @@ async fn line_to_follower(
             }
         }
         if chunk.complete {
-            break;
+            return Ok(times);
         }
     }
-    server.finish(&build).await?;
-    let raw = format!("{:.2} ms: 2 echoes", 2.0 * limits.echo);
-    report.add("line to follower", times.to_string(), "p50 < 200 ms", raw);
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::report::Report;
-use crate::rig::{Server, Worker, resident, shell};
+use crate::rig::{Server, Worker, metric, resident, set_job, shell_for, trigger};
 
 const WORKERS: usize = 50;
 const FOR: Duration = Duration::from_secs(30);
@@ -55,12 +55,9 @@ async fn idle_workers(report: &mut Report) -> anyhow::Result<()> {
         "(figure only)",
         raw.clone(),
     );
-    let mut tasks = shell("true", 1);
-    if let Some(params) = tasks.pointer_mut("/0/params") {
-        params["nodelabels"] = serde_json::json!(["nobody-has-this"]);
-    }
-    let job = server.set_job("nobody", tasks).await?;
-    futures::future::try_join_all((0..100).map(|_| server.trigger(&job))).await?;
+    let tasks = shell_for("nobody-has-this", "true");
+    let job = set_job(&server.client, "nobody", tasks).await?;
+    futures::future::try_join_all((0..100).map(|_| trigger(&server.client, &job))).await?;
     settle().await;
     let rate = requests(&server).await?;
     report.add(
@@ -77,9 +74,9 @@ async fn idle_workers(report: &mut Report) -> anyhow::Result<()> {
 async fn requests(server: &Server) -> anyhow::Result<String> {
     settle().await;
     let name = "distci_http_request_duration_seconds_count";
-    let before = server.metric(name).await?;
+    let before = metric(&server.client, name).await?;
     tokio::time::sleep(FOR).await;
     // The first reading of the metrics is among what is counted.
-    let count = server.metric(name).await? - before - 1.0;
+    let count = metric(&server.client, name).await? - before - 1.0;
     Ok(format!("{:.2} requests/s", count / FOR.as_secs_f64()))
 }

@@ -1,4 +1,5 @@
-//! The figures of DistCI on one machine, each beside the raw limit measured in the same run.
+//! The figures of DistCI on one machine, each beside the raw limit measured in the same run: of one
+//! server on the embedded store, and of a cluster (its figures are called `cluster: …`).
 //!
 //! Started by `cargo xtask bench`. Every figure is measured through the public API of real
 //! processes; nothing is mocked, and nothing here passes or fails.
@@ -10,6 +11,7 @@
 )]
 
 mod builds;
+mod cluster;
 mod idle;
 mod raw;
 mod reads;
@@ -25,7 +27,16 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(measure())
+    runtime.block_on(async {
+        tokio::select! {
+            measured = measure() => measured,
+            // Servers outlive whoever does not end them.
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                anyhow::bail!("interrupted")
+            }
+        }
+    })
 }
 
 async fn measure() -> anyhow::Result<()> {
@@ -36,10 +47,11 @@ async fn measure() -> anyhow::Result<()> {
         .collect();
     let mut report = Report::new(wanted);
     let limits = raw::measure().await?;
-    eprintln!("raw limits: {limits}");
+    report.note(format!("The machine: {limits}."));
     builds::measure(&mut report, &limits).await?;
     reads::measure(&mut report, &limits).await?;
     idle::measure(&mut report).await?;
+    cluster::measure(&mut report, &limits).await?;
     println!("{}", report.table());
     let file = report.write()?;
     println!("written to {}", file.display());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::raw::Limits;
 use crate::report::{Report, Times};
-use crate::rig::{Server, shell};
+use crate::rig::{Server, set_job, shell, trigger};
 
 const CLIENTS: usize = 200;
 const FOR: Duration = Duration::from_secs(5);
@@ -14,8 +14,8 @@ pub(crate) async fn measure(report: &mut Report, limits: &Limits) -> anyhow::Res
         return Ok(());
     }
     let server = Server::standalone(1).await?;
-    let job = server.set_job("state", shell("sleep 60", 1)).await?;
-    let build = server.trigger(&job).await?;
+    let job = set_job(&server.client, "state", shell("sleep 60", 1)).await?;
+    let build = trigger(&server.client, &job).await?;
     let number = build.number.to_string();
     let state = hammer(async || server.client.build(&job, &number).await.map(drop)).await?;
     let nothing = hammer(async || server.client.version().await.map(drop)).await?;

@@ -20,6 +20,7 @@ struct Row {
 pub(crate) struct Report {
     wanted: Vec<String>,
     rows: Vec<Row>,
+    notes: Vec<String>,
 }
 
 impl Report {
@@ -27,6 +28,7 @@ impl Report {
         Self {
             wanted,
             rows: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -51,7 +53,13 @@ impl Report {
         });
     }
 
-    /// The table as Markdown.
+    /// Adds what is to be known of the machine while it was measured.
+    pub(crate) fn note(&mut self, note: String) {
+        eprintln!("{note}");
+        self.notes.push(note);
+    }
+
+    /// The table as Markdown, with the notes below it.
     pub(crate) fn table(&self) -> String {
         let head = "| figure | measured | target | raw limit, same run |\n|---|---|---|---|\n";
         let row = |row: &Row| {
@@ -63,10 +71,9 @@ impl Report {
             } = row;
             format!("| {figure} | {measured} | {target} | {raw} |\n")
         };
-        self.rows
-            .iter()
-            .map(row)
-            .fold(head.to_owned(), |table, row| table + &row)
+        let notes = self.notes.iter().map(|note| format!("\n{note}\n"));
+        let lines = self.rows.iter().map(row).chain(notes);
+        lines.fold(head.to_owned(), |table, line| table + &line)
     }
 
     /// Writes the figures as JSON beside the build's other products.

@@ -56,63 +56,7 @@ impl Server {
 
     /// A worker process of this server.
     pub(crate) fn worker(&self, arguments: &[&str]) -> anyhow::Result<Worker> {
-        let scratch = tempfile::tempdir()?;
-        let process = Command::new(env!("CARGO_BIN_EXE_distci"))
-            .args(["worker", "--url", &self.url, "--token-file"])
-            .arg(self.data.path().join("token"))
-            .arg("--dir")
-            .arg(scratch.path())
-            .args(arguments)
-            .env("DISTCI_LOG", "error")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .context("starting a worker")?;
-        Ok(Worker {
-            process,
-            _scratch: scratch,
-        })
-    }
-
-    pub(crate) async fn set_job(
-        &self,
-        id: &str,
-        tasks: serde_json::Value,
-    ) -> anyhow::Result<JobId> {
-        let job: JobId = id.parse()?;
-        let text = serde_json::json!({ "job_id": id, "tasks": tasks }).to_string();
-        self.client.set_job(&job, text, None).await?;
-        Ok(job)
-    }
-
-    pub(crate) async fn trigger(&self, job: &JobId) -> anyhow::Result<BuildRef> {
-        let wish = TriggerRequest::default();
-        Ok(self.client.trigger(job, &wish, &new_request_id()?).await?)
-    }
-
-    /// Waits for the end of a build.
-    pub(crate) async fn finish(&self, build: &BuildRef) -> anyhow::Result<BuildView> {
-        let mut seen = None;
-        loop {
-            let wait = Duration::from_secs(20);
-            let watched = self
-                .client
-                .watch_build(build, seen.as_deref(), wait)
-                .await?;
-            if watched.view.phase == BuildPhase::Finished {
-                return Ok(watched.view);
-            }
-            seen = Some(watched.etag);
-        }
-    }
-
-    /// The sum of all samples of a metric.
-    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let text = self.client.metrics().await?;
-        let samples = text.lines().filter(|line| line.starts_with(name));
-        Ok(samples
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum())
+        Worker::start(&self.url, &self.data.path().join("token"), arguments)
     }
 }
 
@@ -129,6 +73,26 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    /// Starts a worker of these frontends, with commas between them.
+    pub(crate) fn start(urls: &str, token: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        let scratch = tempfile::tempdir()?;
+        let process = Command::new(env!("CARGO_BIN_EXE_distci"))
+            .args(["worker", "--url", urls, "--token-file"])
+            .arg(token)
+            .arg("--dir")
+            .arg(scratch.path())
+            .args(arguments)
+            .env("DISTCI_LOG", "error")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("starting a worker")?;
+        Ok(Self {
+            process,
+            _scratch: scratch,
+        })
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
@@ -140,7 +104,64 @@ impl Drop for Worker {
     }
 }
 
-fn end(process: &mut Child) {
+/// Makes a job of these tasks.
+pub(crate) async fn set_job(
+    client: &Client,
+    id: &str,
+    tasks: serde_json::Value,
+) -> anyhow::Result<JobId> {
+    let job: JobId = id.parse()?;
+    let text = serde_json::json!({ "job_id": id, "tasks": tasks }).to_string();
+    client.set_job(&job, text, None).await?;
+    Ok(job)
+}
+
+pub(crate) async fn trigger(client: &Client, job: &JobId) -> anyhow::Result<BuildRef> {
+    let wish = TriggerRequest::default();
+    Ok(client.trigger(job, &wish, &new_request_id()?).await?)
+}
+
+/// Waits for the end of a build.
+pub(crate) async fn finish(client: &Client, build: &BuildRef) -> anyhow::Result<BuildView> {
+    watch(client, build, |view| view.phase == BuildPhase::Finished).await
+}
+
+/// Waits until a build is as it should be.
+pub(crate) async fn watch(
+    client: &Client,
+    build: &BuildRef,
+    wanted: impl Fn(&BuildView) -> bool,
+) -> anyhow::Result<BuildView> {
+    let mut seen = None;
+    loop {
+        let wait = Duration::from_secs(20);
+        let watched = client.watch_build(build, seen.as_deref(), wait).await?;
+        if wanted(&watched.view) {
+            return Ok(watched.view);
+        }
+        seen = Some(watched.etag);
+    }
+}
+
+/// The sum of the samples of a metric whose names begin so.
+pub(crate) async fn metric(client: &Client, name: &str) -> anyhow::Result<f64> {
+    let text = client.metrics().await?;
+    let samples = text.lines().filter(|line| line.starts_with(name));
+    Ok(samples
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum())
+}
+
+/// Returns when a claim request is held by the server.
+pub(crate) async fn waits(client: &Client) -> anyhow::Result<()> {
+    while metric(client, "distci_claims_waiting").await? < 1.0 {
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// Ends a process as a power cut would.
+pub(crate) fn end(process: &mut Child) {
     if let Err(error) = process.kill().and_then(|()| process.wait()) {
         eprintln!("a process could not be ended: {error}");
     }
@@ -162,7 +183,7 @@ pub(crate) fn resident(process: u32) -> anyhow::Result<f64> {
 }
 
 /// The text of a file as soon as it is there.
-async fn appears(file: &Path) -> anyhow::Result<String> {
+pub(crate) async fn appears(file: &Path) -> anyhow::Result<String> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         match std::fs::read_to_string(file) {
@@ -179,4 +200,12 @@ async fn appears(file: &Path) -> anyhow::Result<String> {
 pub(crate) fn shell(script: &str, count: usize) -> serde_json::Value {
     let task = serde_json::json!({ "type": "execute-shell", "params": { "script": script } });
     serde_json::Value::Array(vec![task; count])
+}
+
+/// A list of one task that runs `script` on workers of a label.
+pub(crate) fn shell_for(label: &str, script: &str) -> serde_json::Value {
+    serde_json::json!([{
+        "type": "execute-shell",
+        "params": { "script": script, "nodelabels": [label] },
+    }])
 }
