@@ -71,11 +71,12 @@ pub(super) async fn claim(
         let Some(entry) = offer.entry().cloned() else {
             continue;
         };
-        let now = app.now();
+        let (now, begun) = (app.now(), Instant::now());
         let claiming = app
             .store
             .claim(&entry.key, &request.worker, &request.request, now)
             .await?;
+        app.board.took(begun.elapsed());
         // By this claim or another's, the entry is out of the queue.
         offer.spent();
         if let Claiming::Claimed(claim) = claiming {
