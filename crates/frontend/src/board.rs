@@ -16,9 +16,15 @@ use tokio::time::Instant;
 
 use crate::peers::Peers;
 
-/// How much later each frontend claims a ticket than the one before it in the order. Longer than the
-/// news of a claim take, so that few races are lost.
+/// How much later at least each frontend claims a ticket than the one before it in the order.
 const RANK: Duration = Duration::from_millis(10);
+/// How many times longer than a claim: its news must be here, or a race is lost, and lost races make
+/// a busy store slower still.
+const CLAIMS: u32 = 3;
+/// How much one claim counts for how long they take.
+const SMOOTHING: u32 = 8;
+/// A store that hangs for a moment must not keep tickets waiting for long after.
+const SLOWEST: Duration = Duration::from_millis(100);
 /// How far a worker looks for a ticket that no other frontend claims before this one.
 const WINDOW: usize = 64;
 
@@ -40,6 +46,8 @@ struct State {
     unripe: HashMap<QueueName, Instant>,
     ripening: BTreeSet<(Instant, QueueName)>,
     profiles: HashMap<Capabilities, VecDeque<Waiter>>,
+    /// How long claims take of late.
+    claiming: Duration,
 }
 
 #[derive(Debug)]
@@ -118,7 +126,8 @@ impl Board {
                 return;
             }
             if rank > 0 {
-                state.ripen(entry, Instant::now() + RANK * rank);
+                let later = RANK.max(state.claiming * CLAIMS);
+                state.ripen(entry, Instant::now() + later * rank);
             }
         }
         if rank == 0 {
@@ -126,6 +135,13 @@ impl Board {
         } else {
             self.ripening.notify_one();
         }
+    }
+
+    /// Learns how long a claim took.
+    pub(crate) fn took(&self, time: Duration) {
+        let mut state = self.lock();
+        let before = state.claiming * (SMOOTHING - 1);
+        state.claiming = (before + time.min(SLOWEST)) / SMOOTHING;
     }
 
     /// Offers what the other frontends have left, as long as it is polled.
@@ -299,8 +315,8 @@ impl State {
         }
     }
 
-    /// Among the first entries that fit, those that are ours to claim before any other frontend;
-    /// with none of them, what the others have left.
+    /// Among the first entries that fit, those that the fewest other frontends would claim before
+    /// us: two that go through the same queue begin at different ends of it.
     fn best(&self, capabilities: &Capabilities, peers: &Peers) -> Option<QueueName> {
         let fits = |class: &ClassId| {
             self.classes
@@ -314,12 +330,12 @@ impl State {
         let first = |entries: &'_ BTreeSet<QueueName>| {
             let window = entries.iter().filter(free).take(WINDOW);
             window
-                .map(|entry| (peers.claim_rank(entry) > 0, entry.clone()))
-                .min_by_key(|(others, entry)| (entry.priority, *others, entry.stamp))
+                .map(|entry| (peers.share_rank(entry), entry.clone()))
+                .min_by_key(|(rank, entry)| (entry.priority, *rank, entry.stamp))
         };
         let found = fitting.filter_map(|(_, entries)| first(entries));
         found
-            .min_by_key(|(others, entry)| (entry.priority, *others, entry.stamp))
+            .min_by_key(|(rank, entry)| (entry.priority, *rank, entry.stamp))
             .map(|(_, entry)| entry)
     }
 
@@ -462,6 +478,21 @@ mod tests {
         assert_eq!(board.waiting().len(), 1);
         drop(promise);
         assert!(board.waiting().is_empty());
+    }
+
+    #[test]
+    fn the_next_in_the_order_waits_longer_when_claims_take_longer() {
+        let board = Board::default();
+        for _ in 0..100 {
+            board.took(Duration::from_millis(40));
+        }
+        let claiming = board.lock().claiming;
+        assert!(claiming > Duration::from_millis(39) && claiming <= Duration::from_millis(40));
+        board.took(Duration::from_mins(1));
+        assert!(
+            board.lock().claiming < Duration::from_millis(60),
+            "one claim counts too much"
+        );
     }
 
     #[test]

@@ -67,12 +67,20 @@ impl Peers {
 
     /// How many others may claim this ticket before us: first those for whose waiting workers it is.
     pub(crate) fn claim_rank(&self, entry: &QueueName) -> u32 {
-        let what = hash(entry.key.build.as_str()) ^ hash(entry.key.ticket.as_str());
         let count = |state: &State| u32::try_from(state.members.len()).unwrap_or(u32::MAX);
         self.read(|state| {
             let wants = |member: &Member| member.card.wants.contains(&entry.class);
-            state.rank(what, wants).unwrap_or_else(|| count(state))
+            state
+                .rank(mark(entry), wants)
+                .unwrap_or_else(|| count(state))
         })
+    }
+
+    /// How many others come before us for a ticket that has waited longer than the news of its being
+    /// there take. Who said a moment ago that workers wait there has no precedence any more: in a
+    /// long queue nobody waits, and whom all let go first would race with everybody.
+    pub(crate) fn share_rank(&self, entry: &QueueName) -> u32 {
+        self.read(|state| state.rank(mark(entry), |_| true).unwrap_or_default())
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
@@ -93,6 +101,11 @@ impl State {
         let before = self.members.iter().filter(|member| order(member) > ours);
         u32::try_from(before.count()).ok()
     }
+}
+
+/// A ticket as the order of its claimants sees it.
+fn mark(entry: &QueueName) -> u64 {
+    hash(entry.key.build.as_str()) ^ hash(entry.key.ticket.as_str())
 }
 
 /// The first bytes of a text, which is evenly spread already: ids are hashes or random.
@@ -179,6 +192,23 @@ mod tests {
             assert_eq!(rank(&all[2]), 0);
             assert!(rank(&all[0]) > 0);
         }
+    }
+
+    #[test]
+    fn a_queue_is_shared_whoever_waits() {
+        let all = ids(3);
+        for number in 1..100 {
+            let rank = |own| peers(own, &all, &all[1..2]).share_rank(&entry(number));
+            let mut ranks: Vec<_> = all.iter().map(rank).collect();
+            ranks.sort_unstable();
+            assert_eq!(ranks, [0, 1, 2]);
+        }
+        let first = |own| {
+            (1..100)
+                .filter(|n| peers(own, &all, &all[1..2]).share_rank(&entry(*n)) == 0)
+                .count()
+        };
+        assert!(all.iter().all(|own| first(own) > 10), "one has all");
     }
 
     #[test]

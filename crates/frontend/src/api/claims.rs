@@ -71,11 +71,12 @@ pub(super) async fn claim(
         let Some(entry) = offer.entry().cloned() else {
             continue;
         };
-        let now = app.now();
+        let (now, begun) = (app.now(), Instant::now());
         let claiming = app
             .store
             .claim(&entry.key, &request.worker, &request.request, now)
             .await;
+        app.board.took(begun.elapsed());
         let claiming = match claiming {
             // It must not stand in the way of all that can be claimed.
             Err(error @ StoreError::Corrupt { .. }) => {
