@@ -58,6 +58,12 @@ fn start_logs(command: &Command, colours: bool) {
         .with_env_var("DISTCI_LOG")
         .with_default_directive(level.parse().unwrap_or_default())
         .from_env_lossy();
+    // The client of ZooKeeper tells of every session what the store tells in our own words.
+    let quiet = "zookeeper_client=warn".parse();
+    let filter = match quiet {
+        Ok(quiet) if std::env::var_os("DISTCI_LOG").is_none() => filter.add_directive(quiet),
+        Ok(_) | Err(_) => filter,
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

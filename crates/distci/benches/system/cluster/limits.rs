@@ -88,7 +88,7 @@ impl Limits {
         })
     }
 
-    /// The multis of `builds` builds one after the other, in milliseconds.
+    /// So many multis one after the other, in milliseconds.
     pub(super) fn multis(&self, count: u32) -> f64 {
         f64::from(count) * self.multi
     }
