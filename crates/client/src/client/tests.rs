@@ -188,7 +188,7 @@ async fn a_silent_frontend_costs_seconds_and_is_then_passed_over() {
 #[test]
 fn a_frontend_may_think_longer_when_all_are_slow() {
     let limits: Vec<u64> = (0..4).map(|round| think(round).as_secs()).collect();
-    assert_eq!(limits, [5, 10, 20, 20]);
+    assert_eq!(limits, [4, 8, 16, 20]);
     assert_eq!(think(usize::MAX), LONGEST_THINK);
 }
 

@@ -3,14 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use distci_client::{Client, ConsoleFrom, new_request_id};
-use distci_model::capability::Capabilities;
+use distci_client::{Client, ConsoleFrom};
 use distci_model::id::BuildRef;
-use distci_model::wire::ClaimRequest;
 
 use crate::raw::Limits;
 use crate::report::{Report, Times};
-use crate::rig::{Server, finish, set_job, shell, trigger, waits};
+use crate::rig::{Server, finish, set_job, shell, trigger, waiting_control};
 
 pub(crate) async fn measure(report: &mut Report, limits: &Limits) -> anyhow::Result<()> {
     if report.wants("post to claim") {
@@ -41,19 +39,7 @@ async fn post_to_claim(report: &mut Report, limits: &Limits) -> anyhow::Result<(
     let job = set_job(&server.client, "bench", shell("true", 1)).await?;
     let mut times = Times::new()?;
     for round in 0..220 {
-        let client = server.client.clone();
-        let request = ClaimRequest {
-            worker: "bench".parse()?,
-            capabilities: Capabilities::control(),
-            request: new_request_id()?,
-            wait: 20,
-        };
-        let mut waiting = tokio::task::JoinSet::new();
-        waiting.spawn(async move {
-            let claim = client.claim(&request).await;
-            (Instant::now(), claim)
-        });
-        waits(&server.client).await?;
+        let mut waiting = waiting_control(&server.client).await?;
         let start = Instant::now();
         trigger(&server.client, &job).await?;
         let (end, claim) = waiting.join_next().await.context("no worker")??;

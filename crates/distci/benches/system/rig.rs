@@ -5,9 +5,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use distci_client::{Client, Token, new_request_id};
+use distci_client::{Client, ClientError, Token, new_request_id};
+use distci_model::capability::Capabilities;
 use distci_model::id::{BuildRef, JobId};
-use distci_model::wire::{BuildPhase, BuildView, TriggerRequest};
+use distci_model::wire::{BuildPhase, BuildView, Claim, ClaimRequest, TriggerRequest};
+use tokio::task::JoinSet;
 
 /// A running server in a data directory of its own. Dropped, it is killed.
 pub(crate) struct Server {
@@ -152,8 +154,29 @@ pub(crate) async fn metric(client: &Client, name: &str) -> anyhow::Result<f64> {
         .sum())
 }
 
+/// When a claim was answered, and how.
+pub(crate) type Claimed = (Instant, Result<Option<Claim>, ClientError>);
+
+/// A worker of build control that waits at this frontend.
+pub(crate) async fn waiting_control(client: &Client) -> anyhow::Result<JoinSet<Claimed>> {
+    let request = ClaimRequest {
+        worker: "bench".parse()?,
+        capabilities: Capabilities::control(),
+        request: new_request_id()?,
+        wait: 20,
+    };
+    let mut waiting = JoinSet::new();
+    let asking = client.clone();
+    waiting.spawn(async move {
+        let claim = asking.claim(&request).await;
+        (Instant::now(), claim)
+    });
+    waits(client).await?;
+    Ok(waiting)
+}
+
 /// Returns when a claim request is held by the server.
-pub(crate) async fn waits(client: &Client) -> anyhow::Result<()> {
+async fn waits(client: &Client) -> anyhow::Result<()> {
     while metric(client, "distci_claims_waiting").await? < 1.0 {
         tokio::task::yield_now().await;
     }

@@ -3,27 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use distci_components::CephPlan;
 
-use crate::cluster::Plan;
-use crate::jobs::Job;
 use crate::report::{BACK, SERVED};
-use crate::scene::{CONTROL, Scene, TASKS, until};
+use crate::scene::{Scene, until};
 
 /// How long the leader hangs, and how long there is no quorum.
 const LONG: Duration = Duration::from_mins(1);
 
 #[test]
 fn the_ensemble_comes_and_goes() -> Result<()> {
-    let plan = Plan {
-        theme: "zookeeper",
-        ceph: CephPlan::default(),
-        signed_urls: false,
-    };
-    let tasks = format!("{TASKS} --slots 6 --label any");
-    let workers = [("control", CONTROL), ("first", &tasks), ("second", &tasks)];
-    let jobs = vec![Job::long("short", "any", 10), Job::long("long", "any", 70)];
-    let mut scene = Scene::begin(&plan, &workers, jobs)?;
+    let mut scene = Scene::usual("zookeeper")?;
     the_leader_is_killed(&mut scene)?;
     the_leader_hangs(&mut scene)?;
     the_quorum_is_lost(&mut scene)?;

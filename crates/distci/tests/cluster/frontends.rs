@@ -4,14 +4,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use distci_components::CephPlan;
 
-use crate::cluster::{Frontend, Plan, Worker};
+use crate::cluster::{Frontend, Worker};
 use crate::http::Request;
-use crate::jobs::Job;
 use crate::program::eventually;
 use crate::report::{BACK, RESTARTED, SERVED};
-use crate::scene::{CONTROL, Scene, TASKS, until};
+use crate::scene::{Scene, until};
 
 /// How long a frontend hangs.
 const HANGING: Duration = Duration::from_mins(1);
@@ -20,15 +18,7 @@ const CUT: Duration = Duration::from_secs(20);
 
 #[test]
 fn frontends_come_and_go() -> Result<()> {
-    let plan = Plan {
-        theme: "frontends",
-        ceph: CephPlan::default(),
-        signed_urls: false,
-    };
-    let tasks = format!("{TASKS} --slots 6 --label any");
-    let workers = [("control", CONTROL), ("first", &tasks), ("second", &tasks)];
-    let jobs = vec![Job::long("short", "any", 10), Job::long("long", "any", 70)];
-    let mut scene = Scene::begin(&plan, &workers, jobs)?;
+    let mut scene = Scene::usual("frontends")?;
     a_frontend_is_killed(&mut scene)?;
     a_frontend_hangs(&mut scene)?;
     a_frontend_is_cut_off_from_zookeeper(&mut scene)?;

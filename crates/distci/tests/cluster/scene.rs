@@ -5,6 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use distci_components::CephPlan;
 
 use crate::cluster::{Cluster, Plan};
 use crate::jobs::{Job, SINGLE};
@@ -32,6 +33,20 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
+    /// Starts what most tests hurt: two workers of any task beside build control, and a short and a
+    /// long task for them.
+    pub(crate) fn usual(theme: &'static str) -> Result<Self> {
+        let plan = Plan {
+            theme,
+            ceph: CephPlan::default(),
+            signed_urls: false,
+        };
+        let tasks = format!("{TASKS} --slots 6 --label any");
+        let workers = [("control", CONTROL), ("first", &tasks), ("second", &tasks)];
+        let jobs = vec![Job::long("short", "any", 10), Job::long("long", "any", 70)];
+        Self::begin(&plan, &workers, jobs)
+    }
+
     /// Starts everything; `workers` are names with their arguments.
     pub(crate) fn begin(plan: &Plan, workers: &[(&str, &str)], jobs: Vec<Job>) -> Result<Self> {
         let begun = Instant::now();

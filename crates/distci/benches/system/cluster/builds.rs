@@ -3,16 +3,15 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use distci_client::{Client, new_request_id};
-use distci_model::capability::Capabilities;
+use distci_client::Client;
 use distci_model::decide::decide;
-use distci_model::wire::{Claim, ClaimRequest, CommitRequest, Held, Standing, Work};
+use distci_model::wire::{Claim, CommitRequest, Held, Standing, Work};
 
 use super::limits::Limits;
 use super::rig::{Cluster, Written};
 use crate::builds::{LINES as SCRIPT, follow};
 use crate::report::{Report, Times};
-use crate::rig::{finish, set_job, shell, trigger, waits};
+use crate::rig::{finish, set_job, shell, trigger, waiting_control};
 
 pub(super) const CLAIM: &str = "cluster: post to claim";
 pub(super) const BUILD: &str = "cluster: build of 1 `true` task";
@@ -68,19 +67,7 @@ async fn post_to_claim(
     let (mut same, mut other) = (Times::new()?, Times::new()?);
     let mut builds = Vec::new();
     for (round, frontend) in (0..330).zip(cluster.frontends.iter().cycle()) {
-        let client = first.client.clone();
-        let request = ClaimRequest {
-            worker: "bench".parse()?,
-            capabilities: Capabilities::control(),
-            request: new_request_id()?,
-            wait: 20,
-        };
-        let mut waiting = tokio::task::JoinSet::new();
-        waiting.spawn(async move {
-            let claim = client.claim(&request).await;
-            (Instant::now(), claim)
-        });
-        waits(&first.client).await?;
+        let mut waiting = waiting_control(&first.client).await?;
         if round == 0 {
             cluster.is_told().await;
         }
