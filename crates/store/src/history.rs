@@ -78,8 +78,14 @@ impl Store {
             if page.as_ref().is_none_or(|(known, _)| *known != index) {
                 page = Some((index, self.history_page(job, index, end).await?));
             }
-            let listed = page.iter().flat_map(|(_, builds)| builds);
-            builds.extend(listed.filter(|known| known.number == number).cloned());
+            let mut listed = page.iter().flat_map(|(_, builds)| builds);
+            if let Some(known) = listed.find(|known| known.number == number) {
+                builds.push(known.clone());
+                continue;
+            }
+            // It ended since the page was read, for which it was still at work.
+            let record = self.record(&job.key, number).await?;
+            builds.extend(record.map(|record| summary(&record.build, &record.outcome)));
         }
         let next = builds
             .last()

@@ -1,12 +1,16 @@
 //! Listings of more builds than a job's node remembers, and than one page holds.
 
-use anyhow::Result;
+use std::pin::pin;
+
+use anyhow::{Context, Result, ensure};
 use distci_model::id::{BuildNumber, BuildRef, JobKey};
 use distci_model::outcome::Outcome;
-use distci_model::wire::BuildPhase;
+use distci_model::wire::{BuildPhase, CommitReply, Work};
+use distci_store::coordination::simulator::{Faults, PerMille};
 use distci_store::{StoreError, Which, keys};
+use futures::poll;
 
-use crate::scene::{Scene, exit, job, job_id};
+use crate::scene::{Scene, decision, exit, job, job_id};
 
 async fn listed(scene: &Scene, page: usize) -> Result<Vec<(u64, BuildPhase)>> {
     let (mut all, mut before) = (Vec::new(), None);
@@ -120,5 +124,48 @@ async fn the_latest_success_is_found_behind_any_number_of_failures() -> Result<(
         number: BuildNumber::FIRST.next().next(),
     };
     assert_eq!(success, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_build_that_ends_while_it_is_listed_is_not_left_out() -> Result<()> {
+    for polls in [0, 40, 60, 80, 200] {
+        let scene = Scene::simulated(1);
+        scene.set_job(&job("j", &["a"])).await?;
+        let mut slow = None;
+        for number in 0..80 {
+            scene.post("j", &number.to_string()).await?;
+            let claim = scene.next_task().await?;
+            if number == 20 {
+                slow = Some(claim);
+                continue;
+            }
+            scene.complete(&claim, Outcome::Success).await?;
+            scene.control().await?;
+        }
+        let slow = slow.context("none is slow")?;
+        scene.complete(&slow, Outcome::Success).await?;
+        let control = scene.claim(|entry| entry.key.ticket.is_control()).await?;
+        let control = control.context("nothing to decide")?;
+        let Work::Control { order } = &control.work else {
+            anyhow::bail!("a control ticket asks for a task");
+        };
+        // Every read lets others go first sixteen times: so many polls are some reads.
+        scene.set_faults(Faults {
+            delay: PerMille(1000),
+            ..Faults::none()
+        });
+        let mut listing = pin!(listed(&scene, 100));
+        for _ in 0..polls {
+            ensure!(poll!(listing.as_mut()).is_pending(), "listed too soon");
+        }
+        scene.set_faults(Faults::none());
+        let (ticket, attempt, last) = (&control.ticket, control.attempt, decision(order));
+        let end = scene.store().commit(ticket, attempt, &last, scene.now());
+        assert!(matches!(end.await?, CommitReply::Over));
+        let numbers: Vec<u64> = listing.await?.iter().map(|(number, _)| *number).collect();
+        let expected: Vec<u64> = (1..=80).rev().collect();
+        assert_eq!(numbers, expected, "after {polls} polls");
+    }
     Ok(())
 }
