@@ -61,6 +61,8 @@ pub(crate) fn cause(cause: &Cause) -> String {
     match cause {
         Cause::Manual => "manual".to_owned(),
         Cause::Upstream { build } => build.to_string(),
+        Cause::Event { told } => told.kind.to_string(),
+        Cause::Rerun { of, .. } => format!("again {of}"),
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Timestamp;
+use crate::event;
 use crate::id::{Attempt, BuildRef, JobId, RequestId, TicketId, WorkerName};
 use crate::outcome::{Outcome, TaskResult};
 use crate::ticket::Ticket;
@@ -28,10 +29,22 @@ pub struct ConfigRef {
 pub enum Cause {
     /// Somebody asked for it.
     Manual,
-    /// A build upstream succeeded.
+    /// A build upstream ended.
     Upstream {
         /// That build.
         build: BuildRef,
+    },
+    /// Something happened that the job waits for.
+    Event {
+        /// What.
+        told: Box<event::Event>,
+    },
+    /// Somebody asked to run an earlier build again.
+    Rerun {
+        /// That build.
+        of: BuildRef,
+        /// Why that one exists.
+        cause: Box<Cause>,
     },
 }
 
@@ -41,6 +54,26 @@ impl Cause {
         match self {
             Self::Manual => "manual",
             Self::Upstream { .. } => "upstream",
+            Self::Event { told } => told.kind.as_str(),
+            Self::Rerun { cause, .. } => cause.event(),
+        }
+    }
+
+    /// The event that started it, or the build that it runs again.
+    pub fn told(&self) -> Option<&event::Event> {
+        match self {
+            Self::Manual | Self::Upstream { .. } => None,
+            Self::Event { told } => Some(told),
+            Self::Rerun { cause, .. } => cause.told(),
+        }
+    }
+
+    /// The build that triggered it, or the build that it runs again.
+    pub fn upstream(&self) -> Option<&BuildRef> {
+        match self {
+            Self::Upstream { build } => Some(build),
+            Self::Manual | Self::Event { .. } => None,
+            Self::Rerun { cause, .. } => cause.upstream(),
         }
     }
 }

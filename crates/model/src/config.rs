@@ -8,6 +8,8 @@ mod check;
 mod graph;
 mod parse;
 mod path;
+mod span;
+mod trigger;
 
 use std::collections::BTreeMap;
 
@@ -20,10 +22,13 @@ pub use check::{
 pub use graph::Graph;
 pub use parse::{ConfigProblem, MAX_BYTES};
 pub use path::WorkspacePath;
+pub use span::Span;
+pub use trigger::{CatchUp, EventTrigger, OneOrMany, PollTrigger, ScheduleTrigger, Trigger};
 
 use crate::capability::{Capabilities, Kind, Label};
 use crate::id::{JobId, TaskName};
 use crate::outcome::Failure;
+use crate::ticket::Priority;
 
 /// The version of the job file that this program reads and writes.
 pub const VERSION: &str = "2013-02-26";
@@ -58,6 +63,18 @@ pub struct JobConfig {
     /// Jobs to trigger when a build succeeds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub downstream_jobs: Vec<JobId>,
+    /// What starts builds without anybody asking.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Trigger>,
+    /// How many builds may run at once, and what becomes of more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// How urgent the tasks are: 1 first, 9 last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// Whether the forge that told of a commit is told how its build stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
 }
 
 fn version() -> String {
@@ -111,9 +128,108 @@ pub struct TaskConfig {
     /// Seconds after which the task is given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u64>,
+    /// Locks to hold while it runs, all or none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<Lock>,
+    /// How urgent it is: 1 first, 9 last. Left out: the job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
     /// What to do.
     #[serde(flatten)]
     pub action: Action,
+}
+
+/// How many builds of a job may run at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
+pub struct Concurrency {
+    /// How many.
+    #[serde(default = "one")]
+    pub limit: u16,
+    /// What becomes of a build beyond that.
+    #[serde(default)]
+    pub when_full: WhenFull,
+    /// Builds of different groups do not count together: `${event.ref}`. Left out: one for the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
+fn one() -> u16 {
+    1
+}
+
+/// What becomes of a build for which there is no room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// It waits for its turn.
+    #[default]
+    Queue,
+    /// It is not made.
+    Skip,
+    /// The oldest are cancelled to make room.
+    CancelOlder,
+}
+
+/// A lock that a task holds while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(from = "WrittenLock", into = "WrittenLock")]
+#[schemars(with = "WrittenLock")]
+pub struct Lock {
+    /// Its name, the same in all jobs.
+    pub name: String,
+    /// How many tasks may hold it at once.
+    pub slots: u16,
+}
+
+/// A lock as it is written.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum WrittenLock {
+    /// The name of a lock that one task holds at a time.
+    Name(String),
+    /// A lock that several may hold.
+    Slots(LockSlots),
+}
+
+/// A lock that several may hold.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
+struct LockSlots {
+    /// Its name.
+    name: String,
+    /// How many.
+    slots: u16,
+}
+
+impl From<WrittenLock> for Lock {
+    fn from(written: WrittenLock) -> Self {
+        match written {
+            WrittenLock::Name(name) => Self { name, slots: 1 },
+            WrittenLock::Slots(LockSlots { name, slots }) => Self { name, slots },
+        }
+    }
+}
+
+impl From<Lock> for WrittenLock {
+    fn from(lock: Lock) -> Self {
+        match lock {
+            Lock { name, slots: 1 } => Self::Name(name),
+            Lock { name, slots } => Self::Slots(LockSlots { name, slots }),
+        }
+    }
+}
+
+/// How a forge is told of builds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
+pub struct Status {
+    /// What the forge lists it as. Left out: `distci/` and the job's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
 }
 
 /// What a task does, by its kind.

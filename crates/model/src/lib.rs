@@ -10,6 +10,7 @@ pub mod build;
 pub mod capability;
 pub mod config;
 pub mod decide;
+pub mod event;
 pub mod id;
 pub mod order;
 pub mod outcome;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::build::{Build, Cause, Progress};
+use crate::build::{Build, Progress};
 use crate::config::{Action, JobConfig};
 use crate::id::{BuildRef, TaskName};
 use crate::outcome::{Failure, LayerRef};
@@ -85,10 +85,7 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
         action: task.action.resolve(&build.parameters)?,
         env,
         timeout: task.timeout_seconds(),
-        upstream: match &build.cause {
-            Cause::Manual => None,
-            Cause::Upstream { build } => Some(build.clone()),
-        },
+        upstream: build.cause.upstream().cloned(),
         layers,
     })
 }

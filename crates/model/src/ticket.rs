@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -16,9 +17,34 @@ use crate::outcome::TaskResult;
 
 /// Most urgent is 0.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    ToSchema,
 )]
-pub struct Priority(u8);
+#[serde(try_from = "u8", into = "u8")]
+pub struct Priority(#[schemars(range(max = 9))] u8);
+
+impl TryFrom<u8> for Priority {
+    type Error = String;
+    fn try_from(level: u8) -> Result<Self, String> {
+        Self::new(level).ok_or_else(|| format!("{level} is no priority: 0 to 9"))
+    }
+}
+
+impl From<Priority> for u8 {
+    fn from(priority: Priority) -> Self {
+        priority.0
+    }
+}
 
 impl Priority {
     /// For control tickets: nothing else moves until they do.

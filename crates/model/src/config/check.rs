@@ -42,6 +42,8 @@ pub(super) fn assemble(reader: &mut Reader<'_>, written: WrittenJob) -> Option<J
             allow_failure: task.head.allow_failure,
             env: task.head.env,
             timeout: task.head.timeout,
+            locks: task.head.locks,
+            priority: task.head.priority,
             action: task.action,
         });
     }
@@ -54,6 +56,10 @@ pub(super) fn assemble(reader: &mut Reader<'_>, written: WrittenJob) -> Option<J
         env: head.env,
         tasks,
         downstream_jobs: head.downstream_jobs,
+        triggers: written.triggers,
+        concurrency: head.concurrency,
+        priority: head.priority,
+        status: head.status,
     })
 }
 

@@ -16,10 +16,12 @@ use utoipa::ToSchema;
 
 use super::check;
 use super::{
-    Action, CopyArtifacts, ExecuteShell, GitCheckout, JobConfig, Parameter, PublishArtifacts, When,
+    Action, Concurrency, CopyArtifacts, EventTrigger, ExecuteShell, GitCheckout, JobConfig, Lock,
+    Parameter, PollTrigger, PublishArtifacts, ScheduleTrigger, Status, Trigger, When,
 };
 use crate::capability::Kind;
 use crate::id::{JobId, TaskName};
+use crate::ticket::Priority;
 
 /// Most bytes of a job file.
 pub const MAX_BYTES: usize = 512 * 1024;
@@ -33,6 +35,10 @@ const JOB_KEYS: &[&str] = &[
     "env",
     "tasks",
     "downstream_jobs",
+    "triggers",
+    "concurrency",
+    "priority",
+    "status",
 ];
 const PARAMETER_KEYS: &[&str] = &["default", "description", "choices"];
 const TASK_KEYS: &[&str] = &[
@@ -44,7 +50,23 @@ const TASK_KEYS: &[&str] = &[
     "allow_failure",
     "env",
     "timeout",
+    "locks",
+    "priority",
 ];
+/// A trigger is of the kind whose key comes first here.
+const EVENT_KEYS: &[&str] = &[
+    "on",
+    "repository",
+    "refs",
+    "paths",
+    "labels",
+    "actions",
+    "forks",
+    "token_sha256",
+    "parameters",
+];
+const SCHEDULE_KEYS: &[&str] = &["cron", "timezone", "catch_up", "parameters"];
+const POLL_KEYS: &[&str] = &["poll", "repository", "refs", "parameters"];
 
 fn param_keys(kind: Kind) -> &'static [&'static str] {
     match kind {
@@ -110,6 +132,9 @@ pub(super) struct TaskHead {
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
     pub(super) timeout: Option<u64>,
+    #[serde(default)]
+    pub(super) locks: Vec<Lock>,
+    pub(super) priority: Option<Priority>,
 }
 
 /// A job as it is written. Parts that could not be read are missing, and a problem says why.
@@ -117,6 +142,7 @@ pub(super) struct TaskHead {
 pub(super) struct WrittenJob {
     pub(super) head: JobHead,
     pub(super) tasks: Vec<Option<WrittenTask>>,
+    pub(super) triggers: Vec<Trigger>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -133,6 +159,9 @@ pub(super) struct JobHead {
     pub(super) env: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) downstream_jobs: Vec<JobId>,
+    pub(super) concurrency: Option<Concurrency>,
+    pub(super) priority: Option<Priority>,
+    pub(super) status: Option<Status>,
 }
 
 pub(super) fn parse(text: &str) -> Result<JobConfig, Vec<ConfigProblem>> {
@@ -193,13 +222,16 @@ impl<'a> Reader<'a> {
         }
         let mut value = Value::from(root.clone());
         let tasks = value.as_object_mut()?.remove("tasks");
+        let triggers = value.as_object_mut()?.remove("triggers");
         let head = self.typed::<JobHead>("", value);
         let tasks = self.tasks(tasks);
+        let triggers = self.triggers(triggers);
         check::assemble(
             self,
             WrittenJob {
                 head: head?,
                 tasks: tasks?,
+                triggers: triggers?,
             },
         )
     }
@@ -271,6 +303,46 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    fn triggers(&mut self, triggers: Option<Value>) -> Option<Vec<Trigger>> {
+        match triggers {
+            None => Some(Vec::new()),
+            Some(Value::Array(triggers)) => {
+                let triggers = triggers.into_iter().enumerate();
+                let read: Vec<_> = triggers
+                    .map(|(index, trigger)| self.trigger(index, trigger))
+                    .collect();
+                read.into_iter().collect()
+            }
+            Some(_) => {
+                self.problem("triggers", "expected a list of triggers", None);
+                None
+            }
+        }
+    }
+
+    fn trigger(&mut self, index: usize, value: Value) -> Option<Trigger> {
+        let path = format!("triggers[{index}]");
+        let written = self
+            .find(&path)
+            .map(|ast| properties(&ast).to_vec())
+            .unwrap_or_default();
+        let kinds = [EVENT_KEYS, SCHEDULE_KEYS, POLL_KEYS];
+        let kind = kinds
+            .into_iter()
+            .find(|keys| written.iter().any(|key| key.name.as_str() == keys[0]));
+        let Some(keys) = kind else {
+            let help = "it has the key `on`, `cron` or `poll`".to_owned();
+            self.problem(&path, "not a trigger", Some(help));
+            return None;
+        };
+        self.known_keys(&path, &written, keys);
+        Some(match keys[0] {
+            "on" => Trigger::Event(self.typed::<EventTrigger>(&path, value)?),
+            "cron" => Trigger::Schedule(self.typed::<ScheduleTrigger>(&path, value)?),
+            _ => Trigger::Poll(self.typed::<PollTrigger>(&path, value)?),
+        })
     }
 
     fn task(&mut self, index: usize, mut value: Value) -> Option<WrittenTask> {
@@ -497,6 +569,13 @@ mod tests {
         };
         assert_eq!(keys("/properties"), sorted(JOB_KEYS));
         assert_eq!(keys("/$defs/Parameter/properties"), sorted(PARAMETER_KEYS));
+        for (known, name) in [
+            (EVENT_KEYS, "EventTrigger"),
+            (SCHEDULE_KEYS, "ScheduleTrigger"),
+            (POLL_KEYS, "PollTrigger"),
+        ] {
+            assert_eq!(keys(&format!("/$defs/{name}/properties")), sorted(known));
+        }
         for (kind, name) in [
             (Kind::GitCheckout, "GitCheckout"),
             (Kind::ExecuteShell, "ExecuteShell"),
