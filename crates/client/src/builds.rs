@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use distci_model::id::{Attempt, BuildRef, JobId, RequestId, TaskName};
+use distci_model::rerun::Again;
 use distci_model::wire::{
-    BuildSummary, BuildView, CONSOLE_ATTEMPT_HEADER, CONSOLE_COMPLETE_HEADER,
+    AnswerRequest, BuildSummary, BuildView, CONSOLE_ATTEMPT_HEADER, CONSOLE_COMPLETE_HEADER,
     CONSOLE_LENGTH_HEADER, Page, REQUEST_ID_HEADER, TriggerRequest,
 };
 
@@ -95,14 +96,34 @@ impl Client {
         self.answer(&call).await.map(drop)
     }
 
-    /// Asks for a build with the same parameters. The same `request` gives the same build.
+    /// Asks one task of a build to stop.
+    pub async fn stop_task(&self, build: &BuildRef, task: &TaskName) -> Result<(), ClientError> {
+        let path = build_path(build, &["tasks", task.as_str(), "cancel"]);
+        self.answer(&Call::post(path)).await.map(drop)
+    }
+
+    /// Answers a task that asks whether to go on.
+    pub async fn answer_task(
+        &self,
+        build: &BuildRef,
+        task: &TaskName,
+        answer: &AnswerRequest,
+    ) -> Result<(), ClientError> {
+        let path = build_path(build, &["tasks", task.as_str(), "answer"]);
+        self.answer(&Call::post(path).json(answer)?).await.map(drop)
+    }
+
+    /// Asks for a build with the same parameters, whole or in part. The same `request` gives the same
+    /// build.
     pub async fn rerun(
         &self,
         build: &BuildRef,
+        again: &Again,
         request: &RequestId,
     ) -> Result<BuildRef, ClientError> {
-        let call =
-            Call::post(build_path(build, &["rerun"])).header(REQUEST_ID_HEADER, request.as_str());
+        let call = Call::post(build_path(build, &["rerun"]))
+            .header(REQUEST_ID_HEADER, request.as_str())
+            .json(again)?;
         self.answer(&call).await?.json()
     }
 

@@ -107,7 +107,8 @@ impl Client {
         layer: &LayerRef,
     ) -> Result<Download, ClientError> {
         let ticket = format!("{build}.{}", layer.ticket);
-        let path = Path::api(&["layers", &ticket, &layer.attempt.to_string()]);
+        let path = Path::api(&["layers", &ticket, &layer.attempt.to_string()])
+            .with_some("build", layer.build);
         Download::start_direct(self.clone(), Call::get(path)).await
     }
 

@@ -1,4 +1,4 @@
-//! `distci cancel BUILD…`: asks builds to stop.
+//! `distci cancel BUILD…`: asks builds to stop, or one task of theirs.
 
 use anyhow::Result;
 
@@ -16,6 +16,11 @@ pub(crate) async fn run(
     let client = connection.client()?;
     for selector in &arguments.builds {
         let build = selector.build(&client).await?;
+        if let Some(task) = &arguments.task {
+            client.stop_task(&build, task).await?;
+            out.say(format_args!("asked {task} of {build} to stop"))?;
+            continue;
+        }
         client.cancel(&build).await?;
         let now = client.build(&build.job, &build.number.to_string()).await?;
         match now.outcome {

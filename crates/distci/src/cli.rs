@@ -61,10 +61,14 @@ pub(crate) enum Command {
     Show(Show),
     /// Print the console of a build
     Logs(Logs),
-    /// Ask builds to stop
+    /// Ask builds to stop, or one task
     Cancel(Cancel),
-    /// Ask for a build with the parameters of an earlier one
+    /// Ask for a build with the parameters of an earlier one, or for the rest of one
     Rerun(Rerun),
+    /// Agree that a build goes on that asks
+    Approve(Answer),
+    /// Say no to a build that asks
+    Reject(Answer),
     /// List or download the artifacts of a build
     Artifacts(Artifacts),
     /// List the tickets that wait for a worker
@@ -311,6 +315,22 @@ pub(crate) struct Cancel {
     /// JOB#N, JOB (its latest), or an address
     #[arg(required = true, value_name = "BUILD")]
     pub(crate) builds: Vec<Selector>,
+    /// Only this task; the build goes on as if it had failed
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: Option<TaskName>,
+}
+
+/// `approve`, `reject`
+#[derive(Debug, Args)]
+pub(crate) struct Answer {
+    /// JOB#N, JOB (its latest), or an address
+    pub(crate) build: Selector,
+    /// The task that asks; may be left out if only one does
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: Option<TaskName>,
+    /// Why, for people
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) comment: String,
 }
 
 /// `rerun`
@@ -318,6 +338,12 @@ pub(crate) struct Cancel {
 pub(crate) struct Rerun {
     /// JOB#N, JOB (its latest), JOB@failed, or an address
     pub(crate) build: Selector,
+    /// Keep what succeeded, and run the rest
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) failed: bool,
+    /// Keep what succeeded, but run this task and what comes after it
+    #[arg(long, value_name = "TASK")]
+    pub(crate) from: Option<TaskName>,
     #[command(flatten)]
     pub(crate) following: Following,
 }

@@ -66,7 +66,10 @@ pub(crate) async fn run(connection: &Connection, arguments: Logs, out: &mut Out)
 fn tasks(view: &BuildView) -> impl Iterator<Item = (&TaskName, Attempt)> {
     view.tasks.iter().map(|task| {
         let attempt = match &task.state {
-            TaskState::Waiting | TaskState::Skipped { .. } => Attempt::default(),
+            TaskState::Waiting | TaskState::Asking { .. } | TaskState::Skipped { .. } => {
+                Attempt::default()
+            }
+            TaskState::Backoff { last, .. } => last.attempt,
             TaskState::Queued { attempt, .. } | TaskState::Running { attempt, .. } => *attempt,
             TaskState::Finished { run } => run.attempt,
         };

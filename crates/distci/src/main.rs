@@ -3,6 +3,7 @@
 //! Owns nothing but the fork in the road: the supervisor of a task's processes, which must be
 //! small and alone, or the command line.
 
+mod answer;
 mod artifacts;
 mod builds;
 mod cancel;

@@ -29,8 +29,7 @@ impl Plan {
     pub(crate) fn of(jobs: &[&JobConfig], given: &[(String, String)]) -> Result<Self, String> {
         let names: BTreeSet<&JobId> = jobs.iter().map(|job| &job.job_id).collect();
         check_names(jobs, &names)?;
-        let downstream: BTreeSet<&JobId> =
-            jobs.iter().flat_map(|job| &job.downstream_jobs).collect();
+        let downstream: BTreeSet<&JobId> = jobs.iter().flat_map(|job| downstream(job)).collect();
         check_rounds(jobs)?;
         let first: Vec<&JobConfig> = jobs
             .iter()
@@ -44,6 +43,11 @@ impl Plan {
     }
 }
 
+/// The jobs that builds of a job trigger, however they end.
+fn downstream(job: &JobConfig) -> impl Iterator<Item = &JobId> {
+    job.downstream_jobs.iter().map(|next| &next.job)
+}
+
 fn check_names(jobs: &[&JobConfig], names: &BTreeSet<&JobId>) -> Result<(), String> {
     for (position, job) in jobs.iter().enumerate() {
         if jobs[..position]
@@ -52,7 +56,7 @@ fn check_names(jobs: &[&JobConfig], names: &BTreeSet<&JobId>) -> Result<(), Stri
         {
             return Err(format!("two files are of job {}", job.job_id));
         }
-        if let Some(missing) = job.downstream_jobs.iter().find(|job| !names.contains(job)) {
+        if let Some(missing) = downstream(job).find(|job| !names.contains(job)) {
             let job = &job.job_id;
             return Err(format!(
                 "{job} triggers {missing}, which is in none of the files: \
@@ -69,7 +73,7 @@ fn check_rounds(jobs: &[&JobConfig]) -> Result<(), String> {
     loop {
         let left: BTreeSet<&JobId> = rest.iter().map(|job| &job.job_id).collect();
         let before = rest.len();
-        rest.retain(|job| job.downstream_jobs.iter().any(|next| left.contains(next)));
+        rest.retain(|job| downstream(job).any(|next| left.contains(next)));
         if rest.is_empty() {
             return Ok(());
         }
@@ -113,7 +117,7 @@ fn parameters(
 }
 
 fn labels(jobs: &[&JobConfig]) -> Vec<Label> {
-    let tasks = jobs.iter().flat_map(|job| &job.tasks);
+    let tasks = jobs.iter().flat_map(|job| job.flat().tasks);
     let mut labels = Vec::new();
     for task in tasks {
         for capability in task.requires().iter() {

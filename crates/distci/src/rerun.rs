@@ -1,7 +1,8 @@
-//! `distci rerun BUILD`: asks for a build with the parameters of an earlier one.
+//! `distci rerun BUILD`: asks for a build with the parameters of an earlier one, or for the rest of one.
 
 use anyhow::Result;
 use distci_client::new_request_id;
+use distci_model::rerun::Again;
 
 use crate::cli::Rerun;
 use crate::connection::Connection;
@@ -12,6 +13,11 @@ use crate::trigger;
 pub(crate) async fn run(connection: &Connection, arguments: Rerun, out: &mut Out) -> Result<Exit> {
     let client = connection.client()?;
     let earlier = arguments.build.build(&client).await?;
-    let build = client.rerun(&earlier, &new_request_id()?).await?;
+    let again = match (arguments.failed, arguments.from) {
+        (true, _) => Again::Failed,
+        (false, Some(task)) => Again::From { task },
+        (false, None) => Again::All,
+    };
+    let build = client.rerun(&earlier, &again, &new_request_id()?).await?;
     trigger::after(connection, build, &arguments.following, out).await
 }

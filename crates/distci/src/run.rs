@@ -114,6 +114,8 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
         Command::Logs(arguments) => crate::logs::run(connection, arguments, out).await,
         Command::Cancel(arguments) => crate::cancel::run(connection, &arguments, out).await,
         Command::Rerun(arguments) => crate::rerun::run(connection, arguments, out).await,
+        Command::Approve(arguments) => crate::answer::run(connection, arguments, true, out).await,
+        Command::Reject(arguments) => crate::answer::run(connection, arguments, false, out).await,
         Command::Artifacts(arguments) => crate::artifacts::run(connection, &arguments, out).await,
         Command::Queue(arguments) => crate::queue::run(connection, &arguments, out).await,
         Command::Frontends(arguments) => crate::frontends::run(connection, &arguments, out).await,

@@ -136,6 +136,20 @@ fn task(task: &TaskView, now: Timestamp) -> [Cell; 5] {
                 worker.into(),
             ]
         }
+        TaskState::Backoff { run, until, last } => [
+            name,
+            Cell::styled(last.result.outcome.to_string(), style(&last.result.outcome)),
+            blank(),
+            format!("run {run}").into(),
+            format!("again in {}", span(now, *until)).into(),
+        ],
+        TaskState::Asking { message, since, .. } => [
+            name,
+            Cell::styled("asks for approval", Style::new().yellow()),
+            span(*since, now).into(),
+            blank(),
+            message.clone().into(),
+        ],
         TaskState::Skipped { why } => [
             name,
             dimmed(format!("skipped: {why}")),

@@ -20,7 +20,7 @@ pub(crate) async fn run(connection: &Connection, arguments: Worker) -> Result<Ex
     let name = arguments.name.map_or_else(new_name, Ok)?;
     let mut kinds = arguments.kinds;
     if kinds.is_empty() {
-        kinds = Kind::ALL.to_vec();
+        kinds = Kind::of_workers().collect();
     }
     let settings = Settings {
         kinds,
@@ -56,7 +56,7 @@ pub(crate) async fn run(connection: &Connection, arguments: Worker) -> Result<Ex
 pub(crate) fn settings(id: WorkerId, slots: usize, directory: PathBuf) -> Settings {
     Settings {
         id,
-        kinds: Kind::ALL.to_vec(),
+        kinds: Kind::of_workers().collect(),
         labels: Vec::new(),
         slots,
         once: false,

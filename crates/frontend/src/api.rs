@@ -66,6 +66,8 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(builds::events))
         .routes(routes!(builds::cancel))
         .routes(routes!(builds::rerun))
+        .routes(routes!(builds::stop_task))
+        .routes(routes!(builds::answer_task))
         .routes(routes!(consoles::get))
         .routes(routes!(artifacts::list))
         .routes(routes!(artifacts::get))

@@ -3,14 +3,14 @@
 //! Owns the record of a build (its control ticket's anchor) and the checkpoint that build control
 //! writes. Everything that a build knows is here or in its tickets; no process remembers more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Timestamp;
 use crate::event;
-use crate::id::{Attempt, BuildRef, JobId, RequestId, TicketId, WorkerName};
+use crate::id::{Attempt, BuildNumber, BuildRef, JobId, RequestId, TicketId, WorkerName};
 use crate::outcome::{Outcome, TaskResult};
 use crate::ticket::Ticket;
 
@@ -93,10 +93,21 @@ pub struct Build {
     pub cause: Cause,
     /// The request that posted it.
     pub request: RequestId,
+    /// How many builds have triggered each other until it came to be.
+    #[serde(default, skip_serializing_if = "is_none_before")]
+    pub depth: u32,
     /// When it was posted.
     pub created: Timestamp,
     /// How far it is.
     pub checkpoint: Checkpoint,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+fn is_none_before(depth: &u32) -> bool {
+    *depth == 0
 }
 
 /// How far a build is. Written only by build control, with the control ticket's version.
@@ -109,6 +120,12 @@ pub struct Checkpoint {
     /// When it was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<Timestamp>,
+    /// The last attempts of earlier runs, for each task that ran more than once; each run counts on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub runs: BTreeMap<usize, Vec<Attempt>>,
+    /// The tasks that were asked to stop, by their place in the configuration.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub stopped: BTreeSet<usize>,
     /// Downstream builds, in the order of the configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub downstream: Vec<Downstream>,
@@ -123,6 +140,8 @@ impl Checkpoint {
             revision: 0,
             tasks: vec![Progress::Waiting; tasks],
             cancelled: None,
+            runs: BTreeMap::new(),
+            stopped: BTreeSet::new(),
             downstream: Vec::new(),
             latest: at,
         }
@@ -139,6 +158,25 @@ pub enum Progress {
     Posted {
         /// The ticket.
         ticket: TicketId,
+        /// Which run of the task it is, from 1.
+        #[serde(default = "first", skip_serializing_if = "is_first")]
+        run: u32,
+    },
+    /// It did not succeed and will be run again.
+    Backoff {
+        /// Which run will be next.
+        run: u32,
+        /// When.
+        until: Timestamp,
+        /// How the last run was.
+        last: Box<Finished>,
+    },
+    /// It waits until somebody agrees.
+    Asking {
+        /// Since when.
+        since: Timestamp,
+        /// How long at most.
+        until: Timestamp,
     },
     /// It will not run.
     Skipped {
@@ -147,6 +185,18 @@ pub enum Progress {
     },
     /// It ran.
     Finished(Box<Finished>),
+}
+
+fn first() -> u32 {
+    1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+fn is_first(run: &u32) -> bool {
+    *run == 1
 }
 
 /// Why a task did not run.
@@ -160,8 +210,23 @@ pub enum Skip {
     },
     /// It runs only after a failure, and there was none.
     NothingFailed,
+    /// One of its conditions does not hold.
+    Condition {
+        /// Which, in words.
+        what: String,
+    },
     /// The build was cancelled.
     Cancelled,
+}
+
+impl Skip {
+    /// Whether it would have run if all had gone well.
+    pub fn is_for_want_of_success(&self) -> bool {
+        match self {
+            Self::Failed { .. } | Self::Cancelled => true,
+            Self::NothingFailed | Self::Condition { .. } => false,
+        }
+    }
 }
 
 impl std::fmt::Display for Skip {
@@ -169,6 +234,7 @@ impl std::fmt::Display for Skip {
         match self {
             Self::Failed { task } => write!(f, "{task} did not succeed"),
             Self::NothingFailed => f.write_str("nothing failed"),
+            Self::Condition { what } => f.write_str(what),
             Self::Cancelled => f.write_str("the build was cancelled"),
         }
     }
@@ -179,6 +245,12 @@ impl std::fmt::Display for Skip {
 pub struct Finished {
     /// Its ticket.
     pub ticket: TicketId,
+    /// Which run of the task it was, from 1.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub run: u32,
+    /// The earlier build that it is of, if it was not run again in this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildNumber>,
     /// The last attempt; 0 if none began.
     pub attempt: Attempt,
     /// What came of it.
@@ -220,6 +292,58 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// Somebody asked to cancel a task.
+    Stopped {
+        /// Which, by its place in the configuration.
+        task: usize,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody was asked to agree, and answered.
+    Answered {
+        /// By which task, by its place in the configuration.
+        task: usize,
+        /// What.
+        answer: Answer,
+    },
+    /// What time it is.
+    Clock {
+        /// The time.
+        at: Timestamp,
+    },
+}
+
+/// What people want of the tasks of a build; each by its place in the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wishes {
+    /// The tasks to cancel, and since when.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stops: BTreeMap<usize, Timestamp>,
+    /// What was answered to those that ask; the first answer counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<usize, Answer>,
+}
+
+impl Wishes {
+    /// The same as news to build control.
+    pub fn events(self) -> impl Iterator<Item = Event> {
+        let stops = self.stops.into_iter();
+        let stops = stops.map(|(task, at)| Event::Stopped { task, at });
+        let answers = self.answers.into_iter();
+        stops.chain(answers.map(|(task, answer)| Event::Answered { task, answer }))
+    }
+}
+
+/// What somebody who was asked to agree has said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Answer {
+    /// Whether the build goes on.
+    pub approved: bool,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub comment: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// What remains of a build for ever: written once, when it is archived.

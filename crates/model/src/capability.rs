@@ -40,17 +40,32 @@ pub enum Kind {
     PublishArtifacts,
     /// Brings artifacts of another build into the workspace.
     CopyArtifacts,
+    /// Waits until somebody agrees; no worker does it.
+    Approve,
 }
 
 impl Kind {
     /// Every kind, in the order of the glossary.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::BuildControl,
         Self::GitCheckout,
         Self::ExecuteShell,
         Self::PublishArtifacts,
         Self::CopyArtifacts,
+        Self::Approve,
     ];
+
+    /// The kinds that workers do.
+    pub fn of_workers() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kind| *kind != Self::Approve)
+    }
+
+    /// The types that tasks may have.
+    pub fn of_tasks() -> impl Iterator<Item = Self> {
+        Self::ALL
+            .into_iter()
+            .filter(|kind| *kind != Self::BuildControl)
+    }
 
     /// The wire form.
     pub fn as_str(self) -> &'static str {
@@ -60,6 +75,7 @@ impl Kind {
             Self::ExecuteShell => "execute-shell",
             Self::PublishArtifacts => "publish-artifacts",
             Self::CopyArtifacts => "copy-artifacts",
+            Self::Approve => "approve",
         }
     }
 }

@@ -5,9 +5,13 @@
 //! line; a `JobConfig` in hand is therefore valid.
 
 mod check;
+mod fits;
+mod flat;
 mod graph;
 mod parse;
 mod path;
+mod pipeline;
+mod scope;
 mod span;
 mod trigger;
 
@@ -16,16 +20,21 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use check::{
-    InvalidParameters, MAX_DOWNSTREAM, MAX_TASKS, is_free_variable, resolve_parameters,
-};
+pub use check::{InvalidParameters, MAX_DOWNSTREAM, is_free_variable, resolve_parameters};
+pub use fits::{any_fits, fits, names_of_ref};
+pub use flat::MAX_TASKS;
 pub use graph::Graph;
 pub use parse::{ConfigProblem, MAX_BYTES};
 pub use path::WorkspacePath;
+pub use pipeline::{
+    After, Conditions, DownstreamJob, Matrix, Need, Retry, RetryOn, Scalar, Start, When,
+};
+pub use scope::Scope;
 pub use span::Span;
 pub use trigger::{CatchUp, EventTrigger, OneOrMany, PollTrigger, ScheduleTrigger, Trigger};
 
 use crate::capability::{Capabilities, Kind, Label};
+use crate::event::repository_name;
 use crate::id::{JobId, TaskName};
 use crate::outcome::Failure;
 use crate::ticket::Priority;
@@ -35,6 +44,8 @@ pub const VERSION: &str = "2013-02-26";
 
 /// Seconds after which a task without a timeout of its own is given up: nothing runs for ever.
 pub const DEFAULT_TIMEOUT: u64 = 6 * 60 * 60;
+/// Most seconds that a task may ask for, and what an `approve` task has without asking.
+pub const LONGEST_TIMEOUT: u64 = 7 * 24 * 60 * 60;
 
 /// A job: what to do, of what, after what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -60,9 +71,12 @@ pub struct JobConfig {
     pub env: BTreeMap<String, String>,
     /// What to do. Without `needs`, in this order.
     pub tasks: Vec<TaskConfig>,
-    /// Jobs to trigger when a build succeeds.
+    /// What to do when all of `tasks` have ended, however they did. Without `needs`, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub downstream_jobs: Vec<JobId>,
+    pub post: Vec<TaskConfig>,
+    /// Jobs to trigger when a build has ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub downstream_jobs: Vec<DownstreamJob>,
     /// What starts builds without anybody asking.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,
@@ -85,28 +99,35 @@ fn version() -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Parameter {
+    /// What it may be.
+    #[serde(rename = "type", default, skip_serializing_if = "is_default")]
+    pub kind: ParameterKind,
     /// Its value when the trigger gives none; without a default it must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default: Option<String>,
+    pub default: Option<Scalar>,
     /// What it is for, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The only values allowed; empty allows any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub choices: Vec<String>,
+    pub choices: Vec<Scalar>,
 }
 
-/// When a task runs, given how the tasks that it needs (directly or not) ended.
+/// What the value of a parameter may be. To a task it is a text in any case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum When {
-    /// If none of them failed.
+pub enum ParameterKind {
+    /// Anything.
     #[default]
-    OnSuccess,
-    /// However they ended, unless the build was cancelled.
-    Always,
-    /// If one of them failed.
-    OnFailure,
+    String,
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number.
+    Integer,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// One entry of a job's `tasks`.
@@ -115,10 +136,16 @@ pub struct TaskConfig {
     /// Unique in the job. Left out, it is the task's type, numbered from the second on.
     pub name: TaskName,
     /// The tasks that must have ended before. Left out: the task before this one.
-    pub needs: Vec<TaskName>,
+    pub needs: Vec<Need>,
     /// When to run.
     #[serde(default)]
     pub when: When,
+    /// The cells in which it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matrix: Option<Matrix>,
+    /// How often to run it again if it did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// Whether the build may succeed though this task does not.
     #[serde(default)]
     pub allow_failure: bool,
@@ -244,6 +271,8 @@ pub enum Action {
     PublishArtifacts(PublishArtifacts),
     /// Bring artifacts of another build into the workspace.
     CopyArtifacts(CopyArtifacts),
+    /// Wait until somebody agrees.
+    Approve(Approve),
 }
 
 /// Settings of `git-checkout`.
@@ -252,9 +281,10 @@ pub enum Action {
 pub struct GitCheckout {
     /// Address or path of the repository, without credentials.
     pub repository: String,
-    /// Branch, tag, full ref or commit id. Left out: the repository's default branch.
-    #[serde(rename = "ref", default = "head")]
-    pub reference: String,
+    /// Branch, tag, full ref or commit id. Left out: the commit of the event that started the build,
+    /// if it is of this repository, or else the default branch.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// Directory of the workspace to check out into. Left out: the workspace itself.
     #[serde(rename = "checkout-dir", default)]
     pub checkout_dir: WorkspacePath,
@@ -264,10 +294,6 @@ pub struct GitCheckout {
     /// Whether to bring submodules, recursively.
     #[serde(default)]
     pub submodules: bool,
-}
-
-fn head() -> String {
-    "HEAD".to_owned()
 }
 
 /// Settings of `execute-shell`.
@@ -284,7 +310,7 @@ pub struct ExecuteShell {
     pub shell: String,
     /// Labels that the worker must carry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub nodelabels: Vec<Label>,
+    pub nodelabels: Vec<String>,
     /// Seconds after which the script is stopped; the same as the task's `timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u64>,
@@ -327,6 +353,15 @@ fn everything() -> Vec<String> {
     vec!["**".to_owned()]
 }
 
+/// Settings of `approve`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Approve {
+    /// What is asked, for people.
+    #[serde(default)]
+    pub message: String,
+}
+
 impl JobConfig {
     /// Reads a job file: JSON, with comments allowed.
     ///
@@ -341,29 +376,49 @@ impl JobConfig {
         parse::json_schema()
     }
 
-    /// What needs what.
+    /// The same job with each cell a task of its own, and with `post` tasks behind all others: the
+    /// tasks of a build, in the order in which its checkpoint has them.
+    #[must_use]
+    pub fn flat(&self) -> Self {
+        let (tasks, _) = flat::flatten(self);
+        Self {
+            tasks: tasks.into_iter().map(|flat| flat.task).collect(),
+            post: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// What needs what, in a flat job.
     pub fn graph(&self) -> Graph {
         Graph::of(&self.tasks)
     }
 }
 
 impl TaskConfig {
-    /// What a worker must offer to run this task.
+    /// What a worker must offer to run this task of a flat job.
     pub fn requires(&self) -> Capabilities {
         let labels = match &self.action {
             Action::ExecuteShell(shell) => shell.nodelabels.as_slice(),
-            Action::GitCheckout(_) | Action::PublishArtifacts(_) | Action::CopyArtifacts(_) => &[],
+            Action::GitCheckout(_)
+            | Action::PublishArtifacts(_)
+            | Action::CopyArtifacts(_)
+            | Action::Approve(_) => &[],
         };
-        Capabilities::task(self.action.kind(), labels)
+        // That they are labels is checked when the file is read.
+        let labels: Vec<Label> = labels.iter().filter_map(|text| text.parse().ok()).collect();
+        Capabilities::task(self.action.kind(), &labels)
     }
 
     /// Seconds after which it is given up.
     pub fn timeout_seconds(&self) -> u64 {
-        let classic = match &self.action {
-            Action::ExecuteShell(shell) => shell.timeout,
-            Action::GitCheckout(_) | Action::PublishArtifacts(_) | Action::CopyArtifacts(_) => None,
+        let (classic, default) = match &self.action {
+            Action::ExecuteShell(shell) => (shell.timeout, DEFAULT_TIMEOUT),
+            Action::GitCheckout(_) | Action::PublishArtifacts(_) | Action::CopyArtifacts(_) => {
+                (None, DEFAULT_TIMEOUT)
+            }
+            Action::Approve(_) => (None, LONGEST_TIMEOUT),
         };
-        self.timeout.or(classic).unwrap_or(DEFAULT_TIMEOUT)
+        self.timeout.or(classic).unwrap_or(default)
     }
 }
 
@@ -375,28 +430,24 @@ impl Action {
             Self::ExecuteShell(_) => Kind::ExecuteShell,
             Self::PublishArtifacts(_) => Kind::PublishArtifacts,
             Self::CopyArtifacts(_) => Kind::CopyArtifacts,
+            Self::Approve(_) => Kind::Approve,
         }
     }
 
-    /// The same with every `${name}` replaced by the parameter's value. Scripts are left alone:
-    /// their shell has the parameters as variables, and quotes them.
+    /// The same with every `${…}` replaced by its value. Scripts are left alone: their shell has the
+    /// parameters as variables, and quotes them.
     ///
     /// # Errors
-    /// [`Failure::Configuration`] if a name has no value.
-    pub fn resolve(&self, parameters: &BTreeMap<String, String>) -> Result<Self, Failure> {
-        let fill = |text: &str| check::substitute(text, parameters);
+    /// [`Failure::Configuration`] if one has no value.
+    pub fn resolve(&self, scope: &Scope<'_>) -> Result<Self, Failure> {
         let fill_all = |texts: &[String]| {
             texts
                 .iter()
-                .map(|text| fill(text))
+                .map(|text| scope.fill(text))
                 .collect::<Result<Vec<_>, _>>()
         };
         Ok(match self {
-            Self::GitCheckout(git) => Self::GitCheckout(GitCheckout {
-                repository: fill(&git.repository)?,
-                reference: fill(&git.reference)?,
-                ..git.clone()
-            }),
+            Self::GitCheckout(git) => Self::GitCheckout(git.resolve(scope)?),
             Self::ExecuteShell(shell) => Self::ExecuteShell(shell.clone()),
             Self::PublishArtifacts(publish) => Self::PublishArtifacts(PublishArtifacts {
                 artifacts: fill_all(&publish.artifacts)?,
@@ -404,9 +455,39 @@ impl Action {
             }),
             Self::CopyArtifacts(copy) => Self::CopyArtifacts(CopyArtifacts {
                 artifacts: fill_all(&copy.artifacts)?,
-                build: copy.build.as_deref().map(fill).transpose()?,
+                build: copy
+                    .build
+                    .as_deref()
+                    .map(|build| scope.fill(build))
+                    .transpose()?,
                 ..copy.clone()
             }),
+            Self::Approve(approve) => Self::Approve(Approve {
+                message: scope.fill(&approve.message)?,
+            }),
+        })
+    }
+}
+
+impl GitCheckout {
+    /// What is checked out when neither file nor event says it.
+    pub const DEFAULT_REF: &str = "HEAD";
+
+    fn resolve(&self, scope: &Scope<'_>) -> Result<Self, Failure> {
+        let repository = scope.fill(&self.repository)?;
+        let reference = if let Some(reference) = &self.reference {
+            scope.fill(reference)?
+        } else {
+            let name = repository_name(&repository);
+            let event = scope.event;
+            let event = event.filter(|event| event.fact("repository") == Some(name.as_str()));
+            let sha = event.and_then(|event| event.fact("sha"));
+            sha.unwrap_or(Self::DEFAULT_REF).to_owned()
+        };
+        Ok(Self {
+            repository,
+            reference: Some(reference),
+            ..self.clone()
         })
     }
 }

@@ -5,13 +5,15 @@
 //! does not change the verdict: whether a task runs depends on how its ancestors ended, on nothing
 //! else.
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::build::{Checkpoint, Event, Finished, Progress, Skip};
-use crate::config::{Graph, JobConfig, When};
-use crate::id::{BuildKey, JobId, TicketId};
-use crate::outcome::{Failure, Fault, Outcome, Verdict};
+use crate::Timestamp;
+use crate::build::{Answer, Build, Cause, Checkpoint, Event, Finished, Progress, Skip};
+use crate::config::{Action, After, Graph, JobConfig, Start};
+use crate::id::{Attempt, BuildKey, TicketId};
+use crate::outcome::{Failure, Fault, Outcome, TaskResult, Verdict};
 
 /// Most children that one commit posts or consumes, so that it stays far below the store's limit.
 pub const MAX_POSTS: usize = 32;
@@ -27,8 +29,8 @@ pub struct Decision {
     pub cancel: Vec<TicketId>,
     /// Finished tickets that the checkpoint now remembers.
     pub consume: Vec<TicketId>,
-    /// Jobs to trigger.
-    pub trigger: Vec<JobId>,
+    /// Jobs to trigger, by their place among the configuration's downstream jobs.
+    pub trigger: Vec<usize>,
     /// What follows.
     pub next: Next,
 }
@@ -38,16 +40,23 @@ pub struct Decision {
 pub struct Posting {
     /// The ticket.
     pub ticket: TicketId,
-    /// The task, by its place in the configuration.
+    /// The task, by its place in the flat configuration.
     pub task: usize,
+    /// The last attempt of the run before: attempts of a task are counted over all its runs.
+    #[serde(default)]
+    pub after: Attempt,
 }
 
 /// What follows a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "next", rename_all = "kebab-case")]
 pub enum Next {
-    /// Nothing to do until there is news.
-    Park,
+    /// Nothing to do until there is news, or until this time.
+    Park {
+        /// When there is something to do without news.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
     /// Decide again at once.
     Again,
     /// The build is over.
@@ -57,22 +66,23 @@ pub enum Next {
     },
 }
 
-/// What to do next in a build.
-pub fn decide(
-    config: &JobConfig,
-    build: &BuildKey,
-    checkpoint: &Checkpoint,
-    events: &[Event],
-) -> Decision {
+/// What to do next in a build, whose key is `key`; `config` is flat.
+pub fn decide(config: &JobConfig, key: &BuildKey, build: &Build, events: &[Event]) -> Decision {
+    let checkpoint = &build.checkpoint;
     let mut state = State {
         config,
+        key,
+        build,
         graph: config.graph(),
+        now: now(checkpoint, events),
         checkpoint: checkpoint.clone(),
     };
     let (consume, late) = state.take_events(events);
-    let cancel = state.take_cancel(events);
+    let mut cancel = state.take_cancel(events);
+    cancel.extend(state.take_stops(events));
+    state.take_answers(events);
     let mut post = Vec::new();
-    let more = state.advance(build, &mut post);
+    let more = state.advance(&mut post);
     let settled = state.checkpoint.tasks.iter().all(is_settled);
     let outcome = state.outcome();
     let trigger = if settled {
@@ -85,7 +95,8 @@ pub fn decide(
     } else if settled {
         Next::Archive { outcome }
     } else {
-        Next::Park
+        let until = state.checkpoint.tasks.iter().filter_map(due).min();
+        Next::Park { until }
     };
     state.checkpoint.revision = checkpoint.revision.saturating_add(1);
     Decision {
@@ -98,17 +109,45 @@ pub fn decide(
     }
 }
 
+/// The latest time that is known to have come.
+fn now(checkpoint: &Checkpoint, events: &[Event]) -> Timestamp {
+    let time = |event: &Event| match event {
+        Event::Finished(run) => run.finished,
+        Event::Cancelled { at } | Event::Stopped { at, .. } | Event::Clock { at } => *at,
+        Event::Answered { answer, .. } => answer.at,
+    };
+    let told = events.iter().map(time).max();
+    told.unwrap_or(checkpoint.latest).max(checkpoint.latest)
+}
+
+/// When something is to be done about a task without any news.
+fn due(progress: &Progress) -> Option<Timestamp> {
+    match progress {
+        Progress::Backoff { until, .. } | Progress::Asking { until, .. } => Some(*until),
+        Progress::Waiting
+        | Progress::Posted { .. }
+        | Progress::Skipped { .. }
+        | Progress::Finished(_) => None,
+    }
+}
+
 fn is_settled(progress: &Progress) -> bool {
     match progress {
         Progress::Skipped { .. } | Progress::Finished(_) => true,
-        Progress::Waiting | Progress::Posted { .. } => false,
+        Progress::Waiting
+        | Progress::Posted { .. }
+        | Progress::Backoff { .. }
+        | Progress::Asking { .. } => false,
     }
 }
 
 /// A build in the middle of a decision.
 struct State<'a> {
     config: &'a JobConfig,
+    key: &'a BuildKey,
+    build: &'a Build,
     graph: Graph,
+    now: Timestamp,
     checkpoint: Checkpoint,
 }
 
@@ -131,36 +170,67 @@ impl State<'_> {
             let Event::Finished(finished) = event else {
                 continue;
             };
-            let Some(task) = self.posted_as(&finished.ticket) else {
+            let Some((task, run)) = self.posted_as(&finished.ticket) else {
                 continue;
             };
             if consumed.len() == MAX_POSTS {
                 return (consumed, true);
             }
-            self.note_time(finished);
-            self.checkpoint.tasks[task] = Progress::Finished(finished.clone());
-            consumed.push(finished.ticket.clone());
+            self.note_time(finished.finished);
+            let ticket = finished.ticket.clone();
+            let finished = Box::new(Finished {
+                run,
+                ..(**finished).clone()
+            });
+            self.checkpoint.tasks[task] = self.after_run(task, finished);
+            consumed.push(ticket);
         }
         (consumed, false)
     }
 
-    fn posted_as(&self, ticket: &TicketId) -> Option<usize> {
-        let is_it = |progress: &Progress| match progress {
-            Progress::Posted { ticket: posted } => posted == ticket,
-            Progress::Waiting | Progress::Skipped { .. } | Progress::Finished(_) => false,
-        };
-        self.checkpoint.tasks.iter().position(is_it)
+    fn posted_as(&self, ticket: &TicketId) -> Option<(usize, u32)> {
+        let mut tasks = self.checkpoint.tasks.iter().enumerate();
+        tasks.find_map(|(task, progress)| match progress {
+            Progress::Posted {
+                ticket: posted,
+                run,
+            } => (posted == ticket).then_some((task, *run)),
+            Progress::Waiting
+            | Progress::Backoff { .. }
+            | Progress::Asking { .. }
+            | Progress::Skipped { .. }
+            | Progress::Finished(_) => None,
+        })
     }
 
-    fn note_time(&mut self, finished: &Finished) {
-        self.checkpoint.latest = self.checkpoint.latest.max(finished.finished);
+    /// Where a task stands after a run: over, or about to be run again.
+    fn after_run(&mut self, task: usize, last: Box<Finished>) -> Progress {
+        let retry = self.config.tasks[task].retry.as_ref();
+        let outcome = &last.result.outcome;
+        let Some(retry) = retry.filter(|retry| retry.asks_for_more(last.run, outcome)) else {
+            return Progress::Finished(last);
+        };
+        let runs = self.checkpoint.runs.entry(task).or_default();
+        runs.push(last.attempt);
+        Progress::Backoff {
+            run: last.run.saturating_add(1),
+            until: later(last.finished, retry.pause_after(last.run)),
+            last,
+        }
+    }
+
+    fn note_time(&mut self, at: Timestamp) {
+        self.checkpoint.latest = self.checkpoint.latest.max(at);
     }
 
     /// Notes a first cancellation: nothing waiting will run, everything posted is to be cancelled.
     fn take_cancel(&mut self, events: &[Event]) -> Vec<TicketId> {
         let asked = events.iter().find_map(|event| match event {
             Event::Cancelled { at } => Some(*at),
-            Event::Finished(_) => None,
+            Event::Finished(_)
+            | Event::Stopped { .. }
+            | Event::Answered { .. }
+            | Event::Clock { .. } => None,
         });
         // Of what is over nothing can be cancelled: whoever ends the build later writes the same
         // record, whatever was asked for meanwhile.
@@ -171,39 +241,145 @@ impl State<'_> {
             return Vec::new();
         };
         self.checkpoint.cancelled = Some(at);
-        self.checkpoint.latest = self.checkpoint.latest.max(at);
-        let posted = self
-            .checkpoint
-            .tasks
-            .iter()
-            .filter_map(|progress| match progress {
-                Progress::Posted { ticket } => Some(ticket.clone()),
-                Progress::Waiting | Progress::Skipped { .. } | Progress::Finished(_) => None,
-            });
-        posted.collect()
+        self.note_time(at);
+        let posted = self.checkpoint.tasks.iter().filter_map(posted_ticket);
+        posted.cloned().collect()
     }
 
-    /// Posts or skips every task whose ancestors have settled. Gives whether there is more to post
-    /// than one commit may hold.
-    fn advance(&mut self, build: &BuildKey, post: &mut Vec<Posting>) -> bool {
-        for task in self.graph.order().to_vec() {
-            if self.checkpoint.tasks.get(task) != Some(&Progress::Waiting) {
+    /// Notes the tasks that were asked to stop; gives those of their tickets that are posted.
+    fn take_stops(&mut self, events: &[Event]) -> Vec<TicketId> {
+        let mut posted = Vec::new();
+        for event in events {
+            let Event::Stopped { task, at } = event else {
+                continue;
+            };
+            let Some(progress) = self.checkpoint.tasks.get(*task) else {
+                continue;
+            };
+            if is_settled(progress) || !self.checkpoint.stopped.insert(*task) {
                 continue;
             }
+            match posted_ticket(progress) {
+                // It ends as its worker sees to it.
+                Some(ticket) => posted.push(ticket.clone()),
+                None => self.end_unposted(*task, Failure::Cancelled, *at),
+            }
+        }
+        posted
+    }
+
+    /// Takes the answers of those who were asked to agree, and ends what was asked for too long.
+    fn take_answers(&mut self, events: &[Event]) {
+        for event in events {
+            if let Event::Answered { task, answer } = event {
+                self.take_answer(*task, answer);
+            }
+        }
+        for task in 0..self.checkpoint.tasks.len() {
+            if let Some(Progress::Asking { until, .. }) = self.checkpoint.tasks.get(task)
+                && *until <= self.now
+            {
+                let (until, seconds) = (*until, self.config.tasks[task].timeout_seconds());
+                self.end_unposted(task, Failure::TimedOut { seconds }, until);
+            }
+        }
+    }
+
+    fn take_answer(&mut self, task: usize, answer: &Answer) {
+        let Some(Progress::Asking { since, .. }) = self.checkpoint.tasks.get(task) else {
+            return;
+        };
+        let since = *since;
+        let outcome = if answer.approved {
+            Outcome::Success
+        } else {
+            let detail = answer.comment.clone();
+            let reason = Failure::Rejected { detail };
+            Outcome::Failure { reason }
+        };
+        self.end_without_worker(task, outcome, (Some(since), answer.at));
+    }
+
+    fn end_unposted(&mut self, task: usize, reason: Failure, at: Timestamp) {
+        let since = match self.checkpoint.tasks.get(task) {
+            Some(Progress::Asking { since, .. }) => Some(*since),
+            _ => None,
+        };
+        self.end_without_worker(task, Outcome::Failure { reason }, (since, at));
+    }
+
+    fn end_without_worker(
+        &mut self,
+        task: usize,
+        outcome: Outcome,
+        (started, finished): (Option<Timestamp>, Timestamp),
+    ) {
+        self.note_time(finished);
+        self.checkpoint.tasks[task] = Progress::Finished(Box::new(Finished {
+            ticket: TicketId::derive(self.key, &self.config.tasks[task].name, 1),
+            run: 1,
+            build: None,
+            attempt: Attempt::default(),
+            result: TaskResult::of(outcome),
+            worker: None,
+            started,
+            finished,
+        }));
+    }
+
+    /// Posts or skips every task whose ancestors have settled, and those whose time has come again.
+    /// Gives whether there is more to post than one commit may hold.
+    fn advance(&mut self, post: &mut Vec<Posting>) -> bool {
+        for task in self.graph.order().to_vec() {
+            let run = match self.checkpoint.tasks.get(task) {
+                Some(Progress::Waiting) => 1,
+                Some(Progress::Backoff { run, until, .. }) => match self.checkpoint.cancelled {
+                    None if *until > self.now => continue,
+                    None | Some(_) => *run,
+                },
+                Some(Progress::Asking { .. }) if self.checkpoint.cancelled.is_some() => 1,
+                _ => continue,
+            };
             match self.judge(task) {
                 None => {}
                 Some(Err(why)) => self.checkpoint.tasks[task] = Progress::Skipped { why },
                 Some(Ok(())) if post.len() == MAX_POSTS => return true,
-                Some(Ok(())) => {
-                    let ticket = TicketId::derive(build, &self.config.tasks[task].name, 1);
-                    self.checkpoint.tasks[task] = Progress::Posted {
-                        ticket: ticket.clone(),
-                    };
-                    post.push(Posting { ticket, task });
-                }
+                Some(Ok(())) => self.begin(task, run, post),
             }
         }
         false
+    }
+
+    fn begin(&mut self, task: usize, run: u32, post: &mut Vec<Posting>) {
+        let config = &self.config.tasks[task];
+        if let Action::Approve(_) = config.action {
+            let since = self.ready_since(task);
+            let until = later(since, config.timeout_seconds());
+            self.checkpoint.tasks[task] = Progress::Asking { since, until };
+            return;
+        }
+        let ticket = TicketId::derive(self.key, &config.name, run);
+        self.checkpoint.tasks[task] = Progress::Posted {
+            ticket: ticket.clone(),
+            run,
+        };
+        let runs = self.checkpoint.runs.get(&task);
+        let after = runs.and_then(|runs| runs.last()).copied();
+        post.push(Posting {
+            ticket,
+            task,
+            after: after.unwrap_or_default(),
+        });
+    }
+
+    /// When the last of what a task needs had ended.
+    fn ready_since(&self, task: usize) -> Timestamp {
+        let ancestors = self.graph.ancestors(task).iter();
+        let ended = ancestors.filter_map(|&index| match self.checkpoint.tasks.get(index) {
+            Some(Progress::Finished(run)) => Some(run.finished),
+            _ => None,
+        });
+        ended.max().unwrap_or(self.build.created)
     }
 
     /// Whether a waiting task runs now (`Ok`), never (`Err`), or has to wait (`None`).
@@ -212,17 +388,26 @@ impl State<'_> {
             return Some(Err(Skip::Cancelled));
         }
         let before = self.before(task);
-        match (self.config.tasks[task].when, before) {
+        let when = &self.config.tasks[task].when;
+        match (when.outcome, before) {
             (_, Before::Unsettled) => None,
-            (When::Always, Before::Clean | Before::Failed(_))
-            | (When::OnSuccess, Before::Clean)
-            | (When::OnFailure, Before::Failed(_)) => Some(Ok(())),
-            (When::OnFailure, Before::Clean) => Some(Err(Skip::NothingFailed)),
-            (When::OnSuccess, Before::Failed(failed)) => {
+            (After::Always, Before::Clean | Before::Failed(_))
+            | (After::OnSuccess, Before::Clean)
+            | (After::OnFailure, Before::Failed(_)) => Some(self.judge_conditions(task)),
+            (After::OnFailure, Before::Clean) => Some(Err(Skip::NothingFailed)),
+            (After::OnSuccess, Before::Failed(failed)) => {
                 let task = self.config.tasks[failed].name.to_string();
                 Some(Err(Skip::Failed { task }))
             }
         }
+    }
+
+    fn judge_conditions(&self, task: usize) -> Result<(), Skip> {
+        let cause = &self.build.cause;
+        let event = cause.told();
+        let conditions = &self.config.tasks[task].when.conditions;
+        let broken = conditions.broken_by(start(cause), event, &self.build.parameters);
+        broken.map_or(Ok(()), |what| Err(Skip::Condition { what }))
     }
 
     fn before(&self, task: usize) -> Before {
@@ -253,9 +438,14 @@ impl State<'_> {
         let stopped = |progress: &Progress| match progress {
             Progress::Skipped { why } => *why == Skip::Cancelled,
             Progress::Finished(run) => run.result.outcome.is_cancelled(),
-            Progress::Waiting | Progress::Posted { .. } => false,
+            Progress::Waiting
+            | Progress::Posted { .. }
+            | Progress::Backoff { .. }
+            | Progress::Asking { .. } => false,
         };
-        if self.checkpoint.tasks.iter().any(stopped) {
+        // A task that was cancelled alone is a task that failed.
+        let cancelled = self.checkpoint.cancelled.is_some();
+        if cancelled && self.checkpoint.tasks.iter().any(stopped) {
             return Outcome::Failure {
                 reason: Failure::Cancelled,
             };
@@ -282,18 +472,44 @@ impl State<'_> {
     }
 
     /// The downstream jobs that are still to be triggered.
-    fn triggers(&self, outcome: &Outcome) -> Vec<JobId> {
-        if outcome.is_success() {
-            self.config
-                .downstream_jobs
-                .iter()
-                .skip(self.checkpoint.downstream.len())
-                .cloned()
-                .collect()
-        } else {
-            Vec::new()
+    fn triggers(&self, outcome: &Outcome) -> Vec<usize> {
+        if outcome.is_cancelled() {
+            return Vec::new();
         }
+        let downstream = self.config.downstream_jobs.iter().enumerate();
+        downstream
+            .filter(|(_, downstream)| downstream.on.contains(&outcome.verdict()))
+            .map(|(place, _)| place)
+            .skip(self.checkpoint.downstream.len())
+            .collect()
     }
+}
+
+fn posted_ticket(progress: &Progress) -> Option<&TicketId> {
+    match progress {
+        Progress::Posted { ticket, .. } => Some(ticket),
+        Progress::Waiting
+        | Progress::Backoff { .. }
+        | Progress::Asking { .. }
+        | Progress::Skipped { .. }
+        | Progress::Finished(_) => None,
+    }
+}
+
+fn start(cause: &Cause) -> Start {
+    match cause {
+        Cause::Manual => Start::Manual,
+        Cause::Upstream { .. } => Start::Upstream,
+        Cause::Event { told } => Start::Event(told.kind),
+        Cause::Rerun { cause, .. } => start(cause),
+    }
+}
+
+/// So many seconds later, or the end of time.
+fn later(at: Timestamp, seconds: u64) -> Timestamp {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    at.checked_add(SignedDuration::from_secs(seconds))
+        .unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod id;
 pub mod order;
 pub mod outcome;
 pub mod plan;
+pub mod rerun;
 pub mod ticket;
 pub mod wire;
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::build::{Build, Progress};
-use crate::config::{Action, JobConfig};
+use crate::config::{Action, JobConfig, Scope};
 use crate::id::{BuildRef, TaskName};
 use crate::outcome::{Failure, LayerRef};
 
@@ -46,7 +46,7 @@ pub struct LayerInput {
     pub on: Vec<TaskName>,
 }
 
-/// The order for task number `index` of `build`.
+/// The order for task number `index` of `build`; `config` is flat.
 ///
 /// # Errors
 /// [`Failure::Configuration`] if an expression has no value.
@@ -56,9 +56,8 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
     };
     let task = config.tasks.get(index).ok_or_else(missing)?;
     let graph = config.graph();
-    let mut env = base_env(build, task.name.as_str());
-    env.extend(config.env.clone());
-    env.extend(build.parameters.clone());
+    let mut scope = Scope::of(&build.parameters, build.cause.told());
+    let mut exports = BTreeMap::new();
     let mut layers = Vec::new();
     for ancestor in graph.ancestors_in_order(index) {
         let (Some(Progress::Finished(run)), Some(made_by)) = (
@@ -67,7 +66,10 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
         ) else {
             continue;
         };
-        env.extend(run.result.exports.clone());
+        exports.extend(run.result.exports.clone());
+        scope
+            .outputs
+            .insert(made_by.name.as_str(), &run.result.outputs);
         if let Some(layer) = &run.result.layer {
             let on = graph.ancestors_in_order(ancestor);
             let names = on.filter_map(|index| Some(config.tasks.get(index)?.name.clone()));
@@ -78,16 +80,28 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
             });
         }
     }
-    env.extend(task.env.clone());
+    let mut env = base_env(build, task.name.as_str());
+    env.extend(filled(&config.env, &scope)?);
+    env.extend(build.parameters.clone());
+    env.extend(exports);
+    env.extend(filled(&task.env, &scope)?);
     Ok(TaskOrder {
         build: build.id.clone(),
         task: task.name.clone(),
-        action: task.action.resolve(&build.parameters)?,
+        action: task.action.resolve(&scope)?,
         env,
         timeout: task.timeout_seconds(),
         upstream: build.cause.upstream().cloned(),
         layers,
     })
+}
+
+fn filled(
+    env: &BTreeMap<String, String>,
+    scope: &Scope<'_>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let value = |(name, text): (&String, &String)| Ok((name.clone(), scope.fill(text)?));
+    env.iter().map(value).collect()
 }
 
 fn base_env(build: &Build, task: &str) -> BTreeMap<String, String> {

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::id::{Attempt, TicketId};
+use crate::id::{Attempt, BuildNumber, TicketId};
 
 /// The end of a task or a build in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Everything did what it should.
@@ -157,8 +158,13 @@ pub enum Failure {
         /// What was wrong.
         detail: String,
     },
-    /// Somebody cancelled the build.
+    /// Somebody cancelled the build, or the task.
     Cancelled,
+    /// Somebody was asked to agree and did not.
+    Rejected {
+        /// What was said.
+        detail: String,
+    },
     /// At least one task of the build failed.
     Tasks {
         /// Their names.
@@ -182,6 +188,8 @@ impl fmt::Display for Failure {
             }
             Self::Configuration { detail } => write!(f, "configuration: {detail}"),
             Self::Cancelled => f.write_str("cancelled"),
+            Self::Rejected { detail } if detail.is_empty() => f.write_str("rejected"),
+            Self::Rejected { detail } => write!(f, "rejected: {detail}"),
             Self::Tasks { failed } => write!(f, "failed: {}", failed.join(", ")),
         }
     }
@@ -254,6 +262,9 @@ pub struct LayerRef {
     pub ticket: TicketId,
     /// The attempt.
     pub attempt: Attempt,
+    /// The earlier build that it is of; none for the build itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildNumber>,
     /// Stored size in bytes.
     pub bytes: u64,
 }

@@ -44,6 +44,9 @@ pub const MAX_ARTIFACTS: usize = 10_000;
 /// Most bytes of a task's summary.
 pub const MAX_SUMMARY: usize = 256 * 1024;
 
+/// Most bytes of the comment of an answer.
+pub const MAX_COMMENT: usize = 500;
+
 /// An error, as RFC 9457 has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
@@ -197,6 +200,24 @@ pub enum TaskState {
         /// Since when.
         started: Timestamp,
     },
+    /// It did not succeed and will be run again.
+    Backoff {
+        /// Which run will be next, from 2.
+        run: u32,
+        /// When.
+        until: Timestamp,
+        /// How the last run was.
+        last: Box<Finished>,
+    },
+    /// It waits until somebody agrees.
+    Asking {
+        /// What is asked.
+        message: String,
+        /// Since when.
+        since: Timestamp,
+        /// How long at most.
+        until: Timestamp,
+    },
     /// It will not run.
     Skipped {
         /// Why not.
@@ -216,6 +237,17 @@ pub struct TriggerRequest {
     /// Values for the job's parameters.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
+}
+
+/// Answers a task that asks whether to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerRequest {
+    /// Whether the build goes on.
+    pub approved: bool,
+    /// Why, for people; at most [`MAX_COMMENT`] bytes.
+    #[serde(default)]
+    pub comment: String,
 }
 
 /// Asks for a ticket. Held until there is one, or `wait` is over.

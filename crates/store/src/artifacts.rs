@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use distci_model::build::Progress;
 use distci_model::config::WorkspacePath;
-use distci_model::id::{Attempt, BuildRef, TicketKey};
+use distci_model::id::{Attempt, BuildNumber, BuildRef, TicketKey};
 use distci_model::wire::{
     Artifact, ArtifactManifest, ArtifactView, MAX_ARTIFACTS, MAX_BLOB, MAX_DIRECT, MAX_SUMMARY,
 };
@@ -21,7 +21,7 @@ use crate::builds::Found;
 use crate::error::StoreError;
 use crate::keys::AttemptBlobs;
 use crate::store::Store;
-use crate::tickets::attempt_blobs;
+use crate::tickets::{attempt_blobs, run_blobs};
 use crate::transaction::{decode, encode};
 
 /// Largest artifact manifest.
@@ -30,6 +30,18 @@ const MAX_MANIFEST: u64 = 16 * 1024 * 1024;
 /// How long an address is good for. The transfer must begin within it; the clocks of a frontend and
 /// of the store may differ by nearly as much.
 const ADDRESS_TTL: Duration = Duration::from_mins(15);
+
+/// Which layer: that of an attempt, in the active build of its ticket's key or in an earlier one of the
+/// same job.
+#[derive(Debug, Clone)]
+pub struct LayerOf {
+    /// The ticket, in the build that needs the layer.
+    pub key: TicketKey,
+    /// The attempt that stored it.
+    pub attempt: Attempt,
+    /// The earlier build; none for the active one.
+    pub build: Option<BuildNumber>,
+}
 
 /// An artifact with its content.
 pub struct OpenArtifact {
@@ -81,33 +93,30 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub async fn layer(&self, key: &TicketKey, attempt: Attempt) -> Result<Contents, StoreError> {
+    pub async fn layer(&self, of: &LayerOf) -> Result<Contents, StoreError> {
+        let LayerOf { key, attempt, .. } = of;
         let missing = || StoreError::missing(format!("layer of {key} attempt {attempt}"));
-        let blob = self.layer_blob(key, attempt).await?.ok_or_else(missing)?;
+        let blob = self.layer_blob(of).await?.ok_or_else(missing)?;
         self.blobs.get_stream(&blob, 0).await?.ok_or_else(missing)
     }
 
     /// Where a layer of a build that is not archived can be read without us, if it can. It may be
     /// missing there: [`layer`](Self::layer) tells.
-    pub async fn layer_address(
-        &self,
-        key: &TicketKey,
-        attempt: Attempt,
-    ) -> Result<Option<SignedUrl>, StoreError> {
-        let Some(blob) = self.layer_blob(key, attempt).await? else {
+    pub async fn layer_address(&self, of: &LayerOf) -> Result<Option<SignedUrl>, StoreError> {
+        let Some(blob) = self.layer_blob(of).await? else {
             return Ok(None);
         };
         Ok(self.blobs.signed(&blob, Deed::Read, ADDRESS_TTL).await?)
     }
 
-    async fn layer_blob(
-        &self,
-        key: &TicketKey,
-        attempt: Attempt,
-    ) -> Result<Option<BlobKey>, StoreError> {
-        let control = TicketKey::control(key.build.clone());
+    async fn layer_blob(&self, of: &LayerOf) -> Result<Option<BlobKey>, StoreError> {
+        let control = TicketKey::control(of.key.build.clone());
         let build = self.ticket(&control).await?;
-        Ok(build.map(|build| attempt_blobs(&build, key, attempt).layer()))
+        Ok(build.map(|build| {
+            let blobs = attempt_blobs(&build, &of.key, of.attempt);
+            let number = of.build.unwrap_or(blobs.number);
+            AttemptBlobs { number, ..blobs }.layer()
+        }))
     }
 
     /// Stores the content of artifact `index` of an attempt. Gives its size.
@@ -301,15 +310,14 @@ impl Store {
         let tasks = config.tasks.iter().zip(&build.checkpoint.tasks);
         let finished = tasks.filter_map(|(task, progress)| match progress {
             Progress::Finished(run) => {
-                let control = distci_model::id::BuildKey::derive(&job.key, id.number);
-                let key = TicketKey {
-                    build: control,
-                    ticket: run.ticket.clone(),
-                };
-                let blobs = attempt_blobs(&build.ticket, &key, run.attempt);
+                let blobs = run_blobs(&build, run);
                 Some((task.name.to_string(), blobs, run.result.artifacts))
             }
-            Progress::Waiting | Progress::Posted { .. } | Progress::Skipped { .. } => None,
+            Progress::Waiting
+            | Progress::Posted { .. }
+            | Progress::Backoff { .. }
+            | Progress::Asking { .. }
+            | Progress::Skipped { .. } => None,
         });
         Ok(finished.collect())
     }

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use distci_model::Timestamp;
-use distci_model::build::{Archived, Build, Cause, Checkpoint, Progress};
+use distci_model::build::{Archived, Build, Cause, Checkpoint, ConfigRef, Progress};
 use distci_model::capability::Capabilities;
-use distci_model::config::{JobConfig, resolve_parameters};
+use distci_model::config::{Action, JobConfig, TaskConfig, resolve_parameters};
 use distci_model::id::{
     Attempt, BuildKey, BuildNumber, BuildRef, JobId, JobKey, RequestId, TicketKey,
 };
@@ -44,6 +44,9 @@ pub(crate) struct Post {
     pub(crate) request: RequestId,
     pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) cause: Cause,
+    pub(crate) depth: u32,
+    /// The configuration and the checkpoint to begin with, if not the job's own and none.
+    pub(crate) resumed: Option<(ConfigRef, Checkpoint)>,
     pub(crate) at: Timestamp,
 }
 
@@ -83,6 +86,8 @@ impl Store {
                 request,
                 parameters,
                 cause,
+                depth: 0,
+                resumed: None,
                 at,
             };
             let mut transaction = Transaction::default();
@@ -109,15 +114,20 @@ impl Store {
             job: job.id,
             number,
         };
+        let fresh = || Checkpoint::start(config.tasks.len(), post.at);
+        let (config, checkpoint) = post
+            .resumed
+            .unwrap_or_else(|| (job.node.record.config, fresh()));
         let build = Build {
             ticket: ticket(Duty::Control, &job.key, number, &requires, post.at),
             id: id.clone(),
-            config: job.node.record.config,
+            config,
             parameters: post.parameters,
             cause: post.cause,
             request: post.request,
+            depth: post.depth,
             created: post.at,
-            checkpoint: Checkpoint::start(config.tasks.len(), post.at),
+            checkpoint,
         };
         let key = TicketKey::control(BuildKey::derive(&job.key, number));
         let path = keys::numbers(&id.job);
@@ -177,13 +187,13 @@ impl Store {
         let mut tasks = Vec::with_capacity(config.tasks.len());
         for (task, progress) in config.tasks.iter().zip(&build.checkpoint.tasks) {
             // Consumed between the two reads: the build says by now how the task ended.
-            let Some(state) = self.task_state(&key, progress, &task.requires()).await? else {
+            let Some(state) = self.task_state(&key, progress, task).await? else {
                 return Ok(Tried::Again);
             };
             tasks.push(TaskView {
                 name: task.name.clone(),
                 kind: task.action.kind(),
-                needs: task.needs.clone(),
+                needs: task.needs.iter().map(|need| need.task.clone()).collect(),
                 state,
             });
         }
@@ -215,13 +225,27 @@ impl Store {
         &self,
         build: &BuildKey,
         progress: &Progress,
-        requires: &Capabilities,
+        task: &TaskConfig,
     ) -> Result<Option<TaskState>, StoreError> {
         let ticket = match progress {
             Progress::Waiting => return Ok(Some(TaskState::Waiting)),
             Progress::Skipped { why } => return Ok(Some(TaskState::Skipped { why: why.clone() })),
             Progress::Finished(run) => return Ok(Some(TaskState::Finished { run: run.clone() })),
-            Progress::Posted { ticket } => ticket,
+            Progress::Backoff { run, until, last } => {
+                return Ok(Some(TaskState::Backoff {
+                    run: *run,
+                    until: *until,
+                    last: last.clone(),
+                }));
+            }
+            Progress::Asking { since, until } => {
+                return Ok(Some(TaskState::Asking {
+                    message: message_of(task),
+                    since: *since,
+                    until: *until,
+                }));
+            }
+            Progress::Posted { ticket, .. } => ticket,
         };
         let key = TicketKey {
             build: build.clone(),
@@ -235,7 +259,7 @@ impl Store {
         Ok(Some(match child.record.ticket.state {
             TicketState::Queued | TicketState::Parked => TaskState::Queued {
                 attempt,
-                requires: requires.clone(),
+                requires: task.requires(),
             },
             TicketState::Claimed(claimed) => TaskState::Running {
                 attempt,
@@ -341,21 +365,6 @@ impl Store {
         })
     }
 
-    /// Posts a build with the parameters of an earlier one.
-    pub async fn rerun_build(
-        &self,
-        id: &BuildRef,
-        request: &RequestId,
-        at: Timestamp,
-    ) -> Result<Posted, StoreError> {
-        let job = self.read_job(&id.job).await?;
-        let parameters = match self.find_build(&job, id).await? {
-            Found::Active(build) => build.record.parameters,
-            Found::Archived(archived) => archived.build.parameters,
-        };
-        self.post_build(&id.job, request, &parameters, at).await
-    }
-
     /// The first build of a job that is not archived.
     pub(crate) async fn first_active(
         &self,
@@ -437,11 +446,25 @@ pub(crate) fn ticket(
     }
 }
 
+/// What a task asks, as it is written.
+fn message_of(task: &TaskConfig) -> String {
+    match &task.action {
+        Action::Approve(approve) => approve.message.clone(),
+        Action::GitCheckout(_)
+        | Action::ExecuteShell(_)
+        | Action::PublishArtifacts(_)
+        | Action::CopyArtifacts(_) => String::new(),
+    }
+}
+
 fn phase(outcome: Option<&Outcome>, tasks: &[TaskView]) -> BuildPhase {
     let begun = |task: &TaskView| {
         matches!(
             task.state,
-            TaskState::Running { .. } | TaskState::Finished { .. }
+            TaskState::Running { .. }
+                | TaskState::Backoff { .. }
+                | TaskState::Asking { .. }
+                | TaskState::Finished { .. }
         )
     };
     match outcome {

@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use distci_model::build::Progress;
-use distci_model::id::{Attempt, BuildKey, BuildRef, TaskName, TicketKey};
+use distci_model::build::{Build, Progress};
+use distci_model::id::{Attempt, BuildKey, BuildRef, TaskName, TicketId, TicketKey};
 use distci_model::ticket::{Ticket, TicketState};
 use distci_model::wire::{MAX_CONSOLE, MAX_CONSOLE_CHUNK};
 use lru::LruCache;
@@ -203,10 +203,17 @@ impl Store {
         let unknown = || StoreError::missing(format!("task \"{task}\" in {id}"));
         let progress = position.and_then(|task| build.checkpoint.tasks.get(task));
         let unstarted = || StoreError::missing(format!("console of {task} in {id} yet"));
+        let mut number = id.number;
         let (ticket, last, over) = match progress.ok_or_else(unknown)? {
-            Progress::Waiting | Progress::Skipped { .. } => return Err(unstarted()),
-            Progress::Finished(run) => (run.ticket.clone(), run.attempt, true),
-            Progress::Posted { ticket } => {
+            Progress::Waiting | Progress::Asking { .. } | Progress::Skipped { .. } => {
+                return Err(unstarted());
+            }
+            Progress::Finished(run) => {
+                number = run.build.unwrap_or(number);
+                (run.ticket.clone(), run.attempt, true)
+            }
+            Progress::Backoff { last, .. } => (last.ticket.clone(), last.attempt, true),
+            Progress::Posted { ticket, .. } => {
                 let build = BuildKey::derive(&job.key, id.number);
                 let key = TicketKey {
                     build,
@@ -230,12 +237,16 @@ impl Store {
         if attempt == Attempt::default() || attempt > last {
             return Err(unstarted());
         }
+        let earlier = position.and_then(|task| earlier_run(&build, task, attempt));
+        let key = BuildKey::derive(&job.key, number);
+        let ticket = earlier.map_or(ticket, |run| TicketId::derive(&key, task, run));
         let ticket = TicketKey {
             build: BuildKey::derive(&job.key, id.number),
             ticket,
         };
+        let blobs = attempt_blobs(&build.ticket, &ticket, attempt);
         Ok(Tried::Done(ConsoleHome {
-            blobs: attempt_blobs(&build.ticket, &ticket, attempt),
+            blobs: AttemptBlobs { number, ..blobs },
             complete: archived || over || attempt < last,
             ticket,
             attempt,
@@ -289,4 +300,11 @@ impl Store {
         }
         Ok((chunks, index.length))
     }
+}
+
+/// The run that an attempt belongs to, if it is not the last run of the task.
+fn earlier_run(build: &Build, task: usize, attempt: Attempt) -> Option<u32> {
+    let runs = build.checkpoint.runs.get(&task)?;
+    let run = runs.iter().position(|last| attempt <= *last)?;
+    u32::try_from(run + 1).ok()
 }

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use distci_model::Timestamp;
-use distci_model::build::{Archived, Build, Cause, Downstream, Event, Finished, Progress};
+use distci_model::build::{Archived, Build, Cause, Downstream, Event, Finished, Progress, Wishes};
 use distci_model::capability::Capabilities;
+use distci_model::config::{DownstreamJob, JobConfig, Scope};
 use distci_model::decide::{Decision, Next};
-use distci_model::id::{Attempt, BuildKey, JobId, RequestId, TicketId, TicketKey};
+use distci_model::id::{Attempt, BuildKey, RequestId, TicketId, TicketKey};
 use distci_model::outcome::{Failure, Fault, Outcome, TaskResult, Verdict};
 use distci_model::plan::{Intent, Refused, plan};
 use distci_model::ticket::{Done, Duty, Ticket, TicketState};
@@ -28,6 +29,8 @@ use crate::transaction::{Child, Read, Transaction, Tried, encode, pack, read, un
 const MAX_REPORTED: usize = 32 * 1024;
 /// From this size on a commit takes no further downstream build.
 const TRIGGERS: usize = 24 * 1024;
+/// Most builds that trigger each other in a row: rounds that were closed all the same end here.
+const MAX_DEPTH: u32 = 32;
 /// Most names of failed tasks in a list of builds.
 const MAX_NAMED: usize = 16;
 
@@ -48,8 +51,12 @@ impl Store {
         if let Some(at) = read::<Timestamp>(&*self.coordination, &flag).await? {
             events.push(Event::Cancelled { at: at.record });
         }
+        let wishes = keys::wishes(&key.build);
+        if let Some(wishes) = read::<Wishes>(&*self.coordination, &wishes).await? {
+            events.extend(wishes.record.events());
+        }
         for progress in &build.checkpoint.tasks {
-            let Progress::Posted { ticket } = progress else {
+            let Progress::Posted { ticket, .. } = progress else {
                 continue;
             };
             let child = TicketKey {
@@ -149,7 +156,7 @@ impl Store {
             return self.committed_before(key, attempt, &before.record).await;
         }
         let intent = match decision.next {
-            Next::Park => Intent::Park { attempt },
+            Next::Park { .. } => Intent::Park { attempt },
             Next::Again | Next::Archive { .. } => Intent::Stay { attempt },
         };
         let planned = plan(&before.record.ticket, intent).map_err(|refused| refusal(&refused))?;
@@ -189,7 +196,7 @@ impl Store {
                 transaction.delete_at(keys::mailbox(&key.build), mailbox);
                 self.archive(transaction, key, &before, archived).await
             }
-            Next::Park | Next::Again => self.go_on(transaction, key, &before, after).await,
+            Next::Park { .. } | Next::Again => self.go_on(transaction, key, &before, after).await,
         }
     }
 
@@ -276,7 +283,10 @@ impl Store {
             // Stamped with the build's own time: what began first goes on first.
             let ticket = ticket(Duty::Task, job, *number, &requires, build.created);
             let child = Child {
-                ticket,
+                ticket: Ticket {
+                    attempt: posting.after,
+                    ..ticket
+                },
                 task: posting.task,
             };
             let key = TicketKey {
@@ -298,11 +308,14 @@ impl Store {
         decision: &Decision,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        for job in &decision.trigger {
+        let config = self.config(&build.ticket.job, &build.config).await?;
+        for &place in &decision.trigger {
             if transaction.bytes() > TRIGGERS {
                 break;
             }
-            let downstream = self.trigger_one(transaction, build, job, at).await?;
+            let wanted = config.downstream_jobs.get(place);
+            let wanted = wanted.ok_or_else(|| StoreError::refused("there is no such trigger"))?;
+            let downstream = self.trigger_one(transaction, build, wanted, at).await?;
             build.checkpoint.downstream.push(downstream);
         }
         Ok(())
@@ -312,28 +325,32 @@ impl Store {
         &self,
         transaction: &mut Transaction,
         build: &Build,
-        id: &JobId,
+        wanted: &DownstreamJob,
         at: Timestamp,
     ) -> Result<Downstream, StoreError> {
+        let id = &wanted.job;
         let refused = |why: String| {
             Ok(Downstream::Refused {
                 job: id.clone(),
                 why,
             })
         };
+        let depth = build.depth + 1;
+        if depth > MAX_DEPTH {
+            return refused(format!(
+                "{MAX_DEPTH} builds have triggered each other already; one more is refused"
+            ));
+        }
         let job = match self.read_job(id).await {
             Ok(job) => job,
             Err(error @ StoreError::NotFound { .. }) => return refused(error.to_string()),
             Err(error) => return Err(error),
         };
         let config = self.config(&job.key, &job.node.record.config).await?;
-        // Parameters of the same name are handed on.
-        let given: BTreeMap<_, _> = build
-            .parameters
-            .iter()
-            .filter(|(name, _)| config.parameters.contains_key(*name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+        let given = match handed_on(build, wanted, &config) {
+            Ok(given) => given,
+            Err(why) => return refused(why.to_string()),
+        };
         let parameters = match check_parameters(&config, &given) {
             Ok(parameters) => parameters,
             Err(why) => return refused(why),
@@ -349,6 +366,8 @@ impl Store {
             request,
             parameters,
             cause,
+            depth,
+            resumed: None,
             at,
         };
         let build = self.post_in(transaction, job, &config, post).await?;
@@ -383,6 +402,10 @@ impl Store {
         if coordination.get(&flag).await?.is_some() {
             transaction.delete(flag);
         }
+        let wishes = keys::wishes(&key.build);
+        if coordination.get(&wishes).await?.is_some() {
+            transaction.delete(wishes);
+        }
         transaction.remove(key, before);
         let committed = transaction.commit(coordination).await?;
         Ok(if committed.is_some() {
@@ -391,6 +414,24 @@ impl Store {
             Tried::Again
         })
     }
+}
+
+/// What a downstream build is given: parameters of the same name, and what the trigger says.
+fn handed_on(
+    build: &Build,
+    wanted: &DownstreamJob,
+    config: &JobConfig,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let same_name = |(name, _): &(&String, &String)| config.parameters.contains_key(*name);
+    let handed = build.parameters.iter().filter(same_name);
+    let mut given: BTreeMap<String, String> = handed
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let scope = Scope::of(&build.parameters, build.cause.told());
+    for (name, value) in &wanted.parameters {
+        given.insert(name.clone(), scope.fill(value)?);
+    }
+    Ok(given)
 }
 
 /// A build as its record has it: the same bytes, whoever ends it. One who lost his claim over it may
@@ -410,7 +451,7 @@ fn at_rest(build: Build) -> Build {
 fn over_or_lost(decision: &Decision) -> Result<Tried<CommitReply>, StoreError> {
     match decision.next {
         Next::Archive { .. } => Ok(Tried::Refused(CommitReply::Over)),
-        Next::Park | Next::Again => Err(StoreError::Gone),
+        Next::Park { .. } | Next::Again => Err(StoreError::Gone),
     }
 }
 
@@ -435,6 +476,8 @@ pub(crate) fn finished(ticket: TicketId, attempt: Attempt, done: Done) -> Finish
     } = done;
     Finished {
         ticket,
+        run: 1,
+        build: None,
         attempt,
         result,
         worker,
@@ -447,7 +490,11 @@ pub(crate) fn finished(ticket: TicketId, attempt: Attempt, done: Done) -> Finish
 fn reported(build: &Build) -> usize {
     let bytes = |progress: &Progress| match progress {
         Progress::Finished(run) => bytes_of(&run.result),
-        Progress::Waiting | Progress::Posted { .. } | Progress::Skipped { .. } => 0,
+        Progress::Backoff { last, .. } => bytes_of(&last.result),
+        Progress::Waiting
+        | Progress::Posted { .. }
+        | Progress::Asking { .. }
+        | Progress::Skipped { .. } => 0,
     };
     build.checkpoint.tasks.iter().map(bytes).sum()
 }

@@ -128,11 +128,11 @@ impl Store {
     /// [`StoreError::NotFound`].
     pub async fn job(&self, id: &JobId) -> Result<JobView, StoreError> {
         let job = self.read_job(id).await?;
-        let configuration = self.config(&job.key, &job.node.record.config).await?;
+        let config = &job.node.record.config;
         Ok(JobView {
             job: id.clone(),
-            revision: job.node.record.config.revision,
-            configuration: JobConfig::clone(&configuration),
+            revision: config.revision,
+            configuration: self.written_config(&job.key, config).await?,
         })
     }
 
@@ -219,7 +219,7 @@ impl Store {
         let mut ways = vec![vec![config.job_id.clone()]];
         while let Some(way) = ways.pop() {
             let downstream = match way.as_slice() {
-                [_] => config.downstream_jobs.clone(),
+                [_] => downstream_of(config),
                 [.., last] if seen.insert(last.clone()) => self.downstream_of(last).await?,
                 _ => continue,
             };
@@ -244,7 +244,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         let config = self.config(&job.key, &job.node.record.config).await?;
-        Ok(config.downstream_jobs.clone())
+        Ok(downstream_of(&config))
     }
 
     async fn commit_job(
@@ -343,7 +343,7 @@ impl Store {
         })
     }
 
-    /// One revision of a job's configuration.
+    /// One revision of a job's configuration, flat.
     pub(crate) async fn config(
         &self,
         job: &JobKey,
@@ -352,14 +352,31 @@ impl Store {
         if let Some(known) = self.configs.get(&config.hash) {
             return Ok(known);
         }
+        let flat = Arc::new(self.written_config(job, config).await?.flat());
+        self.configs.put(config.hash.clone(), Arc::clone(&flat));
+        Ok(flat)
+    }
+
+    /// One revision of a job's configuration, as its owner wrote it.
+    async fn written_config(
+        &self,
+        job: &JobKey,
+        config: &ConfigRef,
+    ) -> Result<JobConfig, StoreError> {
         let key = keys::config(job, config.revision, &config.hash);
         let limit = 4 * distci_model::config::MAX_BYTES as u64;
         let text = self.blobs.get(&key, limit).await?;
         let text = text.ok_or_else(|| StoreError::corrupt(&key, "it is gone"))?;
-        let parsed: Arc<JobConfig> = Arc::new(decode(key.as_str(), &text)?);
-        self.configs.put(config.hash.clone(), Arc::clone(&parsed));
-        Ok(parsed)
+        decode(key.as_str(), &text)
     }
+}
+
+/// The jobs that builds of a job trigger, however they end.
+fn downstream_of(config: &JobConfig) -> Vec<JobId> {
+    let downstream = config.downstream_jobs.iter();
+    downstream
+        .map(|downstream| downstream.job.clone())
+        .collect()
 }
 
 async fn read_numbers(store: &Store, id: &JobId) -> Result<Read<Numbers>, StoreError> {

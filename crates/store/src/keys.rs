@@ -114,6 +114,11 @@ pub fn cancel_flag(key: &BuildKey) -> NodePath {
     build(key).join("x")
 }
 
+/// What people want of the tasks of a build; there once they want anything.
+pub fn wishes(key: &BuildKey) -> NodePath {
+    build(key).join("w")
+}
+
 /// The anchor of any ticket.
 pub fn anchor(key: &TicketKey) -> NodePath {
     if key.ticket.is_control() {

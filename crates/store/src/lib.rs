@@ -19,12 +19,14 @@ mod jobs;
 pub mod keys;
 mod meta;
 mod migrate;
+mod reruns;
 mod store;
 mod tickets;
 mod transaction;
 mod turns;
+mod wishes;
 
-pub use artifacts::{OpenArtifact, Upload};
+pub use artifacts::{LayerOf, OpenArtifact, Upload};
 pub use builds::{Posted, Which};
 pub use cluster::{Card, ClusterNews, ClusterWatch, DigestNode};
 pub use consoles::{ConsoleHome, ConsolePart};

@@ -60,7 +60,7 @@ impl Store {
     }
 }
 
-/// Parsed configurations by hash.
+/// Parsed configurations by hash, flat.
 #[derive(Debug)]
 pub(crate) struct Configs(Mutex<LruCache<String, Arc<JobConfig>>>);
 

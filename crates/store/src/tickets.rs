@@ -5,7 +5,7 @@
 //! what is stored (R6).
 
 use distci_model::Timestamp;
-use distci_model::build::{Build, Progress};
+use distci_model::build::{Build, Finished, Progress};
 use distci_model::id::{Attempt, BuildRef, RequestId, TaskName, TicketKey, WorkerName};
 use distci_model::order::order;
 use distci_model::outcome::{Outcome, TaskResult};
@@ -150,7 +150,11 @@ impl Store {
         let build = read::<Build>(&*self.coordination, &keys::build(&key.build)).await?;
         let is_this = |progress: &Progress| match progress {
             Progress::Finished(run) => run.ticket == key.ticket && run.attempt == attempt,
-            Progress::Waiting | Progress::Posted { .. } | Progress::Skipped { .. } => false,
+            Progress::Backoff { last, .. } => last.ticket == key.ticket && last.attempt == attempt,
+            Progress::Waiting
+            | Progress::Posted { .. }
+            | Progress::Asking { .. }
+            | Progress::Skipped { .. } => false,
         };
         Ok(build.is_some_and(|build| build.record.checkpoint.tasks.iter().any(is_this)))
     }
@@ -169,7 +173,8 @@ impl Store {
             Err(error) => return Err(error),
         };
         if let Some(layer) = &result.layer {
-            let own = layer.ticket == key.ticket && layer.attempt == attempt;
+            let own =
+                layer.ticket == key.ticket && layer.attempt == attempt && layer.build.is_none();
             if !own || self.blobs.head(&blobs.layer()).await?.is_none() {
                 return Err(StoreError::refused(
                     "this attempt has not stored such a layer",
@@ -409,6 +414,16 @@ fn claiming(key: &TicketKey, ticket: &Ticket, work: Work) -> Claiming {
         lease: ticket.duty.lease().as_secs(),
         work,
     }))
+}
+
+/// Where the blobs of a run are whose result counts in `build`.
+pub(crate) fn run_blobs(build: &Build, run: &Finished) -> AttemptBlobs {
+    AttemptBlobs {
+        job: build.ticket.job.clone(),
+        number: run.build.unwrap_or(build.id.number),
+        ticket: run.ticket.clone(),
+        attempt: run.attempt,
+    }
 }
 
 /// Where the blobs of an attempt are.

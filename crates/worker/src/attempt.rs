@@ -136,7 +136,7 @@ impl Attempt<'_> {
                 .await;
         }
         match self.order.action {
-            Action::PublishArtifacts(_) => Ok(None),
+            Action::PublishArtifacts(_) | Action::Approve(_) => Ok(None),
             Action::GitCheckout(_) | Action::ExecuteShell(_) | Action::CopyArtifacts(_) => {
                 workspace::look(room).await.map(Some)
             }

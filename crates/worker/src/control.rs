@@ -47,5 +47,5 @@ fn decision(held: &Held, order: &ControlOrder) -> Decision {
         mailbox: _,
         events,
     } = order;
-    decide(config, &held.ticket.build, &build.checkpoint, events)
+    decide(config, &held.ticket.build, build, events)
 }

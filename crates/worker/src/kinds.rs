@@ -3,6 +3,7 @@
 //! Owns the seam between an attempt and the kinds. A kind works in a workspace that is already
 //! there and leaves saving it to the attempt.
 
+mod approve;
 mod copy_artifacts;
 mod execute_shell;
 mod git_checkout;
@@ -51,6 +52,7 @@ pub(crate) fn of(action: &Action) -> &dyn Perform {
         Action::ExecuteShell(shell) => shell,
         Action::PublishArtifacts(publish) => publish,
         Action::CopyArtifacts(copy) => copy,
+        Action::Approve(approve) => approve,
     }
 }
 

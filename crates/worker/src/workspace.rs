@@ -153,6 +153,7 @@ pub(crate) async fn store(
     Ok(Some(LayerRef {
         ticket,
         attempt,
+        build: None,
         bytes,
     }))
 }

@@ -65,7 +65,7 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings {
             id: "w1 0123abcd".parse().unwrap(),
-            kinds: Kind::ALL[1..].to_vec(),
+            kinds: Kind::of_workers().skip(1).collect(),
             labels: vec!["linux".parse().unwrap()],
             slots: 1,
             once: false,
@@ -355,7 +355,7 @@ async fn a_worker_for_one_ticket_leaves_after_it() {
     let mut scene = Scene::with(|settings| {
         settings.once = true;
         settings.slots = 4;
-        settings.kinds = Kind::ALL.to_vec();
+        settings.kinds = Kind::of_workers().collect();
     })
     .await;
     let ticket = scene.shell("true");

@@ -28,7 +28,8 @@ pub(super) struct Attempts {
 impl Attempts {
     pub(super) fn of(state: &TaskState, build_is_over: bool) -> Self {
         let (latest, over) = match state {
-            TaskState::Waiting => (Attempt::default(), false),
+            TaskState::Waiting | TaskState::Asking { .. } => (Attempt::default(), false),
+            TaskState::Backoff { last, .. } => (last.attempt, false),
             TaskState::Queued { attempt, .. } | TaskState::Running { attempt, .. } => {
                 (*attempt, false)
             }

@@ -9,8 +9,9 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use distci_model::id::{Attempt, JobId, TaskName, TicketKey};
+use distci_model::id::{Attempt, BuildNumber, JobId, TaskName, TicketKey};
 use distci_model::wire::{ArtifactManifest, ArtifactView, Place, Problem, Uploaded};
+use distci_store::LayerOf;
 use distci_store::blobs::SignedUrl;
 use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
@@ -185,8 +186,15 @@ pub(super) async fn layer_place(
     Ok(place(address.await?))
 }
 
+#[derive(Deserialize, IntoParams)]
+pub(super) struct Earlier {
+    /// The earlier build of the same job that the layer is of, if it is not of the ticket's.
+    #[param(value_type = Option<u64>)]
+    build: Option<BuildNumber>,
+}
+
 /// Reads a layer.
-#[utoipa::path(get, path = "/layers/{ticket}/{attempt}", tag = "worker", params(Directly),
+#[utoipa::path(get, path = "/layers/{ticket}/{attempt}", tag = "worker", params(Directly, Earlier),
     responses((status = 307, description = "It is there, to be read without a token"),
         (status = 200, content_type = "application/octet-stream", body = Vec<u8>),
         (status = 404, body = Problem)))]
@@ -194,14 +202,19 @@ pub(super) async fn get_layer(
     State(app): State<App>,
     Path((ticket, attempt)): Path<(TicketKey, u32)>,
     Query(how): Query<Directly>,
+    Query(earlier): Query<Earlier>,
 ) -> Result<Response, ApiError> {
-    let attempt = Attempt::new(attempt);
+    let layer = LayerOf {
+        key: ticket,
+        attempt: Attempt::new(attempt),
+        build: earlier.build,
+    };
     if how.direct
-        && let Some(address) = app.store.layer_address(&ticket, attempt).await?
+        && let Some(address) = app.store.layer_address(&layer).await?
     {
         return Ok(lead(&address));
     }
-    let (size, pieces) = app.store.layer(&ticket, attempt).await?;
+    let (size, pieces) = app.store.layer(&layer).await?;
     Ok((
         [(CONTENT_LENGTH, size.to_string())],
         Body::from_stream(pieces),

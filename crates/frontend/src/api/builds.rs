@@ -3,14 +3,19 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Json as Answer;
+use axum::Json as Said;
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::header::ETAG;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use distci_model::id::{BuildKey, BuildNumber, BuildRef, JobId};
-use distci_model::wire::{BuildPhase, BuildSummary, BuildView, Page, Problem, TriggerRequest};
+use distci_model::build::Answer;
+use distci_model::id::{BuildKey, BuildNumber, BuildRef, JobId, TaskName};
+use distci_model::rerun::Again;
+use distci_model::wire::{
+    AnswerRequest, BuildPhase, BuildSummary, BuildView, MAX_COMMENT, Page, Problem, TriggerRequest,
+};
 use distci_store::{Posted, StoreError, Which};
 use futures::Stream;
 use serde::Deserialize;
@@ -50,7 +55,7 @@ pub(super) async fn list(
     State(app): State<App>,
     Path(job): Path<JobId>,
     Query(paging): Query<Paging>,
-) -> Result<Answer<Page<BuildSummary>>, ApiError> {
+) -> Result<Said<Page<BuildSummary>>, ApiError> {
     let before = match &paging.cursor {
         None => None,
         Some(cursor) => {
@@ -58,7 +63,7 @@ pub(super) async fn list(
             Some(number.ok_or_else(|| ApiError::malformed("the cursor is not a build number"))?)
         }
     };
-    Ok(Answer(
+    Ok(Said(
         app.store.list_builds(&job, before, paging.limit()).await?,
     ))
 }
@@ -85,18 +90,28 @@ pub(super) async fn trigger(
     ))
 }
 
-/// Posts a build with the parameters of an earlier one.
+/// Posts a build with the parameters and the event of an earlier one. Of one that is over, what
+/// succeeded may be kept.
 #[utoipa::path(post, path = "/jobs/{job}/builds/{build}/rerun", tag = "builds",
+    request_body = Option<Again>,
     responses((status = 201, body = BuildRef), (status = 200, body = BuildRef,
         description = "an earlier try had posted it"), (status = 404, body = Problem)))]
 pub(super) async fn rerun(
     State(app): State<App>,
     Path((job, selector)): Path<(JobId, String)>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Response, ApiError> {
     let build = find(&app, job, &selector).await?;
     let id = request_id(&headers)?;
-    Ok(posted(app.store.rerun_build(&build, &id, app.now()).await?))
+    let again = if body.is_empty() {
+        Again::All
+    } else {
+        let parsed = serde_json::from_slice(&body);
+        parsed.map_err(|error| ApiError::malformed(error.to_string()))?
+    };
+    let rerun = app.store.rerun_build(&build, &again, &id, app.now());
+    Ok(posted(rerun.await?))
 }
 
 fn posted(posted: Posted) -> Response {
@@ -105,7 +120,7 @@ fn posted(posted: Posted) -> Response {
     } else {
         StatusCode::OK
     };
-    (status, Answer(posted.build)).into_response()
+    (status, Said(posted.build)).into_response()
 }
 
 /// Asks to cancel a build. Its tasks are stopped; what has ended stays as it ended.
@@ -120,16 +135,52 @@ pub(super) async fn cancel(
     Ok(StatusCode::ACCEPTED)
 }
 
+/// Asks to cancel one task of a build. The build goes on as if it had failed.
+#[utoipa::path(post, path = "/jobs/{job}/builds/{build}/tasks/{task}/cancel", tag = "builds",
+    responses((status = 202), (status = 404, body = Problem)))]
+pub(super) async fn stop_task(
+    State(app): State<App>,
+    Path((job, selector, task)): Path<(JobId, String, TaskName)>,
+) -> Result<StatusCode, ApiError> {
+    let build = find(&app, job, &selector).await?;
+    app.store.stop_task(&build, &task, app.now()).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Answers a task that asks whether to go on. The first answer counts.
+#[utoipa::path(post, path = "/jobs/{job}/builds/{build}/tasks/{task}/answer", tag = "builds",
+    request_body = AnswerRequest,
+    responses((status = 202), (status = 404, body = Problem),
+        (status = 422, description = "it does not ask", body = Problem)))]
+pub(super) async fn answer_task(
+    State(app): State<App>,
+    Path((job, selector, task)): Path<(JobId, String, TaskName)>,
+    Json(request): Json<AnswerRequest>,
+) -> Result<StatusCode, ApiError> {
+    if request.comment.len() > MAX_COMMENT {
+        let detail = format!("a comment has at most {MAX_COMMENT} bytes");
+        return Err(ApiError::malformed(detail));
+    }
+    let build = find(&app, job, &selector).await?;
+    let answer = Answer {
+        approved: request.approved,
+        comment: request.comment,
+        at: app.now(),
+    };
+    app.store.answer_task(&build, &task, &answer).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
 /// Where a build stands, in short.
 #[utoipa::path(get, path = "/jobs/{job}/builds/{build}/state", tag = "builds",
     responses((status = 200, body = BuildSummary), (status = 404, body = Problem)))]
 pub(super) async fn state(
     State(app): State<App>,
     Path((job, selector)): Path<(JobId, String)>,
-) -> Result<Answer<BuildSummary>, ApiError> {
+) -> Result<Said<BuildSummary>, ApiError> {
     let build = find(&app, job, &selector).await?;
     let view = app.store.build(&build).await?;
-    Ok(Answer(BuildSummary {
+    Ok(Said(BuildSummary {
         number: view.build.number,
         phase: view.phase,
         outcome: view.outcome,

@@ -5,62 +5,145 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::fits::pattern;
 use super::graph::Graph;
 use super::parse::{Reader, WrittenJob, WrittenTask, meant};
-use super::{Action, JobConfig, TaskConfig, VERSION};
+use super::{
+    Action, After, JobConfig, LONGEST_TIMEOUT, MAX_TASKS, Matrix, Need, ParameterKind, Retry,
+    TaskConfig, VERSION, When,
+};
 use crate::id::TaskName;
-use crate::outcome::Failure;
 
-/// Most tasks of a job.
-pub const MAX_TASKS: usize = 256;
+mod references;
+
 /// Most jobs that one job triggers: their posts go into one commit.
 pub const MAX_DOWNSTREAM: usize = 8;
 const MAX_PARAMETERS: usize = 64;
 const MAX_VALUE: usize = 4 * 1024;
-const MAX_TIMEOUT: u64 = 7 * 24 * 60 * 60;
+const MAX_AXES: usize = 16;
+const MAX_PATTERNS: usize = 256;
+const MAX_RETRIES: u8 = 10;
+const MAX_TRIGGERS: usize = 16;
 
 /// Makes a configuration of what was written, if nothing is wrong with it.
 pub(super) fn assemble(reader: &mut Reader<'_>, written: WrittenJob) -> Option<JobConfig> {
     check_head(reader, &written);
-    let names = names(&written.tasks);
-    check_names(reader, &names);
-    let needs = needs(reader, &written.tasks, &names);
-    check_cycles(reader, &names, &needs);
-    let head = written.head;
-    let declared: BTreeSet<&str> = head.parameters.keys().map(String::as_str).collect();
-    let mut tasks = Vec::with_capacity(written.tasks.len());
-    for (index, task) in written.tasks.into_iter().enumerate() {
-        let Some(task) = task else { continue };
-        check_task(reader, index, &task, &declared);
-        tasks.push(TaskConfig {
-            name: names[index].clone()?,
-            needs: needs[index]
-                .iter()
-                .filter_map(|&need| names[need].clone())
-                .collect(),
-            when: task.head.when,
-            allow_failure: task.head.allow_failure,
-            env: task.head.env,
-            timeout: task.head.timeout,
-            locks: task.head.locks,
-            priority: task.head.priority,
-            action: task.action,
-        });
+    let mut count = HashMap::new();
+    let names = ["tasks", "post"].map(|list| match list {
+        "tasks" => names(&written.tasks, &mut count),
+        _ => names(&written.post, &mut count),
+    });
+    let [task_names, post_names] = &names;
+    let tasks = List::of("tasks", written.tasks, task_names);
+    let post = List::of("post", written.post, post_names);
+    for list in [&tasks, &post] {
+        list.check_needs(reader);
+        list.check_tasks(reader);
     }
-    Some(JobConfig {
+    let head = written.head;
+    let (tasks, post) = (
+        tasks.into_tasks(After::OnSuccess),
+        post.into_tasks(After::Always),
+    );
+    let job = JobConfig {
         schema: head.schema,
         version: head.version,
         job_id: head.job_id,
         description: head.description,
         parameters: head.parameters,
         env: head.env,
-        tasks,
+        tasks: tasks?,
+        post: post?,
         downstream_jobs: head.downstream_jobs,
         triggers: written.triggers,
         concurrency: head.concurrency,
         priority: head.priority,
         status: head.status,
-    })
+    };
+    references::check(reader, &job);
+    Some(job)
+}
+
+/// One list of tasks as it is written.
+struct List<'a> {
+    path: &'static str,
+    tasks: Vec<Option<WrittenTask>>,
+    names: &'a [Option<TaskName>],
+}
+
+impl<'a> List<'a> {
+    fn of(
+        path: &'static str,
+        tasks: Vec<Option<WrittenTask>>,
+        names: &'a [Option<TaskName>],
+    ) -> Self {
+        Self { path, tasks, names }
+    }
+
+    fn written_needs(&self, index: usize) -> Option<&Vec<Need>> {
+        self.tasks[index].as_ref()?.head.needs.as_ref()
+    }
+
+    fn position(&self, task: &TaskName) -> Option<usize> {
+        let named = |name: &Option<TaskName>| name.as_ref() == Some(task);
+        self.names.iter().position(named)
+    }
+
+    fn check_needs(&self, reader: &mut Reader<'_>) {
+        let mut all = Vec::with_capacity(self.tasks.len());
+        for index in 0..self.tasks.len() {
+            let Some(written) = self.written_needs(index) else {
+                // The classic form: one after the other.
+                all.push(index.checked_sub(1).into_iter().collect());
+                continue;
+            };
+            let mut needs = Vec::new();
+            for (position, need) in written.iter().enumerate() {
+                if let Some(found) = self.position(&need.task) {
+                    needs.push(found);
+                    continue;
+                }
+                let path = format!("{}[{index}].needs[{position}]", self.path);
+                let known = self.names.iter().flatten().map(TaskName::as_str);
+                let message = format!("there is no task {:?}", need.task.as_str());
+                reader.problem(&path, &message, meant(need.task.as_str(), known));
+            }
+            all.push(needs);
+        }
+        check_cycles(reader, self.path, self.names, &all);
+    }
+
+    fn check_tasks(&self, reader: &mut Reader<'_>) {
+        for (index, task) in self.tasks.iter().enumerate() {
+            if let Some(task) = task {
+                check_task(reader, &format!("{}[{index}]", self.path), task);
+            }
+        }
+    }
+
+    /// `None` if one of the tasks could not be read.
+    fn into_tasks(self, after: After) -> Option<Vec<TaskConfig>> {
+        let names = self.names;
+        let task = |(index, task): (usize, Option<WrittenTask>)| {
+            let task = task?;
+            let before = || names.get(index.checked_sub(1)?)?.clone().map(Need::all);
+            let needs = task.head.needs;
+            Some(TaskConfig {
+                name: names[index].clone()?,
+                needs: needs.unwrap_or_else(|| before().into_iter().collect()),
+                when: task.head.when.unwrap_or_else(|| after.into()),
+                matrix: task.head.matrix,
+                retry: task.head.retry,
+                allow_failure: task.head.allow_failure,
+                env: task.head.env,
+                timeout: task.head.timeout,
+                locks: task.head.locks,
+                priority: task.head.priority,
+                action: task.action,
+            })
+        };
+        self.tasks.into_iter().enumerate().map(task).collect()
+    }
 }
 
 fn check_head(reader: &mut Reader<'_>, written: &WrittenJob) {
@@ -77,6 +160,8 @@ fn check_head(reader: &mut Reader<'_>, written: &WrittenJob) {
         reader.problem("tasks", "a job needs at least one task", None);
     }
     at_most(reader, "tasks", written.tasks.len(), MAX_TASKS);
+    at_most(reader, "post", written.post.len(), MAX_TASKS);
+    at_most(reader, "triggers", written.triggers.len(), MAX_TRIGGERS);
     at_most(
         reader,
         "downstream_jobs",
@@ -85,35 +170,52 @@ fn check_head(reader: &mut Reader<'_>, written: &WrittenJob) {
     );
     at_most(reader, "parameters", head.parameters.len(), MAX_PARAMETERS);
     let mut seen = BTreeSet::new();
-    for (index, job) in head.downstream_jobs.iter().enumerate() {
+    for (index, downstream) in head.downstream_jobs.iter().enumerate() {
         let path = format!("downstream_jobs[{index}]");
-        if *job == head.job_id {
+        if downstream.job == head.job_id {
             reader.problem(&path, "a job cannot trigger itself", None);
         }
-        if !seen.insert(job) {
+        if !seen.insert(&downstream.job) {
             reader.problem(&path, "the job is named twice", None);
         }
+        if downstream.on.is_empty() {
+            reader.problem(&path, "`on` names no end of the build", None);
+        }
+        at_most(reader, &path, downstream.parameters.len(), MAX_PARAMETERS);
     }
     check_env(reader, "env", &head.env);
     for (name, parameter) in &head.parameters {
         let path = format!("parameters.{name}");
         check_variable(reader, &path, name);
-        let default = parameter.default.as_ref();
-        if default.is_some_and(|value| value.len() > MAX_VALUE) {
-            reader.problem(
-                &path,
-                &format!("the default is over {MAX_VALUE} bytes"),
-                None,
-            );
+        let values = parameter.default.iter().chain(&parameter.choices);
+        for value in values {
+            if let Err(why) = check_value(parameter.kind, &value.0) {
+                reader.problem(&path, &format!("{:?} {why}", value.0), None);
+            }
         }
         let allowed = |value| parameter.choices.is_empty() || parameter.choices.contains(value);
-        if default.is_some_and(|value| !allowed(value)) {
-            reader.problem(
-                &format!("{path}.default"),
-                "the default is not a choice",
-                None,
-            );
+        if parameter
+            .default
+            .as_ref()
+            .is_some_and(|value| !allowed(value))
+        {
+            let path = format!("{path}.default");
+            reader.problem(&path, "the default is not a choice", None);
         }
+    }
+}
+
+/// Whether a parameter may have this value, or why not.
+fn check_value(kind: ParameterKind, value: &str) -> Result<(), String> {
+    if value.len() > MAX_VALUE || value.contains('\0') {
+        return Err(format!("is over {MAX_VALUE} bytes or holds a NUL"));
+    }
+    match kind {
+        ParameterKind::String => Ok(()),
+        ParameterKind::Boolean if matches!(value, "true" | "false") => Ok(()),
+        ParameterKind::Boolean => Err("is neither true nor false".to_owned()),
+        ParameterKind::Integer if value.parse::<i64>().is_ok() => Ok(()),
+        ParameterKind::Integer => Err("is no whole number".to_owned()),
     }
 }
 
@@ -164,9 +266,11 @@ fn check_variable(reader: &mut Reader<'_>, path: &str, name: &str) {
     }
 }
 
-/// The names of the tasks; `None` for a task that could not be read.
-fn names(tasks: &[Option<WrittenTask>]) -> Vec<Option<TaskName>> {
-    let mut count: HashMap<&'static str, usize> = HashMap::new();
+/// The names of the tasks of a list; `None` for a task that could not be read.
+fn names(
+    tasks: &[Option<WrittenTask>],
+    count: &mut HashMap<&'static str, usize>,
+) -> Vec<Option<TaskName>> {
     let name = |task: &Option<WrittenTask>| {
         let task = task.as_ref()?;
         let kind = task.action.kind().as_str();
@@ -183,52 +287,12 @@ fn names(tasks: &[Option<WrittenTask>]) -> Vec<Option<TaskName>> {
     tasks.iter().map(name).collect()
 }
 
-fn check_names(reader: &mut Reader<'_>, names: &[Option<TaskName>]) {
-    let mut first: HashMap<&TaskName, usize> = HashMap::new();
-    for (index, name) in names.iter().enumerate() {
-        let Some(name) = name else { continue };
-        match first.get(name) {
-            Some(earlier) => {
-                let message = format!("tasks[{earlier}] is named {:?} already", name.as_str());
-                reader.problem(&format!("tasks[{index}].name"), &message, None);
-            }
-            None => {
-                first.insert(name, index);
-            }
-        }
-    }
-}
-
-fn needs(
+fn check_cycles(
     reader: &mut Reader<'_>,
-    tasks: &[Option<WrittenTask>],
+    list: &str,
     names: &[Option<TaskName>],
-) -> Vec<Vec<usize>> {
-    let mut all = Vec::with_capacity(tasks.len());
-    for (index, task) in tasks.iter().enumerate() {
-        let written = task.as_ref().and_then(|task| task.head.needs.as_ref());
-        let Some(written) = written else {
-            // The classic form: one after the other.
-            all.push(index.checked_sub(1).into_iter().collect());
-            continue;
-        };
-        let mut needs = Vec::new();
-        for (position, need) in written.iter().enumerate() {
-            if let Some(found) = names.iter().position(|name| name.as_ref() == Some(need)) {
-                needs.push(found);
-                continue;
-            }
-            let path = format!("tasks[{index}].needs[{position}]");
-            let known = names.iter().flatten().map(TaskName::as_str);
-            let message = format!("there is no task {:?}", need.as_str());
-            reader.problem(&path, &message, meant(need.as_str(), known));
-        }
-        all.push(needs);
-    }
-    all
-}
-
-fn check_cycles(reader: &mut Reader<'_>, names: &[Option<TaskName>], needs: &[Vec<usize>]) {
+    needs: &[Vec<usize>],
+) {
     let graph = Graph::of_needs(needs);
     if graph.order().len() == needs.len() {
         return;
@@ -241,11 +305,11 @@ fn check_cycles(reader: &mut Reader<'_>, names: &[Option<TaskName>], needs: &[Ve
     };
     let name = |task: &usize| {
         let name = names.get(*task).and_then(Option::as_ref);
-        name.map_or_else(|| format!("tasks[{task}]"), ToString::to_string)
+        name.map_or_else(|| format!("{list}[{task}]"), ToString::to_string)
     };
     let round: Vec<String> = cycle.iter().chain(cycle.first()).map(name).collect();
     let path = format!(
-        "tasks[{}].needs",
+        "{list}[{}].needs",
         cycle.first().copied().unwrap_or_default()
     );
     reader.problem(
@@ -269,27 +333,27 @@ fn find_cycle(needs: &[Vec<usize>], stuck: &[usize]) -> Option<Vec<usize>> {
     }
 }
 
-fn check_task(
-    reader: &mut Reader<'_>,
-    index: usize,
-    task: &WrittenTask,
-    parameters: &BTreeSet<&str>,
-) {
-    let path = format!("tasks[{index}]");
+fn check_task(reader: &mut Reader<'_>, path: &str, task: &WrittenTask) {
     check_env(reader, &format!("{path}.env"), &task.head.env);
     check_timeout(reader, &format!("{path}.timeout"), task.head.timeout);
-    let params = format!("{path}.params");
+    if let Some(matrix) = &task.head.matrix {
+        check_matrix(reader, &format!("{path}.matrix"), matrix);
+    }
+    if let Some(when) = &task.head.when {
+        check_when(reader, &format!("{path}.when"), when);
+    }
+    if let Some(retry) = &task.head.retry {
+        check_retry(reader, &format!("{path}.retry"), retry);
+    }
+    check_action(reader, &format!("{path}.params"), task);
+}
+
+fn check_action(reader: &mut Reader<'_>, params: &str, task: &WrittenTask) {
     match &task.action {
         Action::GitCheckout(git) => {
-            check_references(
-                reader,
-                &format!("{params}.repository"),
-                &git.repository,
-                parameters,
-            );
-            check_references(reader, &format!("{params}.ref"), &git.reference, parameters);
             check_repository(reader, &format!("{params}.repository"), &git.repository);
-            if git.reference.is_empty() || git.reference.starts_with('-') {
+            let reference = git.reference.as_deref();
+            if reference.is_some_and(|text| text.is_empty() || text.starts_with('-')) {
                 reader.problem(&format!("{params}.ref"), "not a ref or commit id", None);
             }
             if git.depth == Some(0) {
@@ -306,33 +370,105 @@ fn check_task(
                 reader.problem(&format!("{params}.script"), "holds a NUL", None);
             }
             if shell.shell.trim().is_empty() || shell.shell.contains('\0') {
-                reader.problem(
-                    &format!("{params}.shell"),
-                    "not the name of a program",
-                    None,
-                );
+                let path = format!("{params}.shell");
+                reader.problem(&path, "not the name of a program", None);
             }
         }
-        Action::PublishArtifacts(publish) => {
-            check_patterns(reader, &params, &publish.artifacts, parameters);
-        }
+        Action::PublishArtifacts(publish) => check_patterns(reader, params, &publish.artifacts),
         Action::CopyArtifacts(copy) => {
-            check_patterns(reader, &params, &copy.artifacts, parameters);
-            if let Some(build) = &copy.build {
+            check_patterns(reader, params, &copy.artifacts);
+            if let Some(build) = &copy.build
+                && !build.contains("${")
+                && build.parse::<u64>().map_or(true, |number| number == 0)
+            {
                 let path = format!("{params}.build");
-                check_references(reader, &path, build, parameters);
-                if !build.contains("${") && build.parse::<u64>().map_or(true, |number| number == 0)
-                {
-                    reader.problem(&path, "not the number of a build", None);
-                }
+                reader.problem(&path, "not the number of a build", None);
+            }
+        }
+        Action::Approve(approve) => {
+            if approve.message.len() > MAX_VALUE {
+                let message = format!("the message is over {MAX_VALUE} bytes");
+                reader.problem(&format!("{params}.message"), &message, None);
             }
         }
     }
 }
 
+fn check_matrix(reader: &mut Reader<'_>, path: &str, matrix: &Matrix) {
+    let rows = matrix.include.iter().chain(&matrix.exclude);
+    let axes: BTreeSet<&String> = matrix
+        .axes
+        .keys()
+        .chain(rows.flat_map(BTreeMap::keys))
+        .collect();
+    at_most(reader, path, axes.len(), MAX_AXES);
+    at_most(
+        reader,
+        &format!("{path}.include"),
+        matrix.include.len(),
+        MAX_TASKS,
+    );
+    at_most(
+        reader,
+        &format!("{path}.exclude"),
+        matrix.exclude.len(),
+        MAX_TASKS,
+    );
+    for axis in axes {
+        check_variable(reader, &format!("{path}.{axis}"), axis);
+    }
+    for (axis, values) in &matrix.axes {
+        let path = format!("{path}.{axis}");
+        if values.is_empty() {
+            reader.problem(&path, "the axis has no value", None);
+        }
+        let distinct: BTreeSet<_> = values.iter().collect();
+        if distinct.len() < values.len() {
+            reader.problem(&path, "a value is there twice", None);
+        }
+    }
+    for (index, row) in matrix.exclude.iter().enumerate() {
+        for axis in row.keys().filter(|axis| !matrix.axes.contains_key(*axis)) {
+            let path = format!("{path}.exclude[{index}].{axis}");
+            let known = matrix.axes.keys().map(String::as_str);
+            reader.problem(&path, "the matrix has no such axis", meant(axis, known));
+        }
+    }
+}
+
+fn check_when(reader: &mut Reader<'_>, path: &str, when: &When) {
+    let conditions = &when.conditions;
+    for (key, patterns) in [("refs", &conditions.refs), ("paths", &conditions.paths)] {
+        check_fits(reader, &format!("{path}.{key}"), patterns);
+    }
+    for (name, patterns) in &conditions.parameters {
+        let path = format!("{path}.parameters.{name}");
+        check_fits(reader, &path, patterns.as_slice());
+    }
+}
+
+fn check_fits(reader: &mut Reader<'_>, path: &str, patterns: &[String]) {
+    at_most(reader, path, patterns.len(), MAX_PATTERNS);
+    for (index, text) in patterns.iter().enumerate() {
+        if let Err(message) = pattern(text) {
+            reader.problem(&format!("{path}[{index}]"), &message, None);
+        }
+    }
+}
+
+fn check_retry(reader: &mut Reader<'_>, path: &str, retry: &Retry) {
+    if retry.max > MAX_RETRIES {
+        let message = format!("{} further runs; the limit is {MAX_RETRIES}", retry.max);
+        reader.problem(path, &message, None);
+    }
+    if retry.on.is_empty() {
+        reader.problem(path, "`on` names no end of a run", None);
+    }
+}
+
 fn check_timeout(reader: &mut Reader<'_>, path: &str, timeout: Option<u64>) {
-    if timeout.is_some_and(|seconds| seconds == 0 || seconds > MAX_TIMEOUT) {
-        let message = format!("must be between 1 and {MAX_TIMEOUT} seconds");
+    if timeout.is_some_and(|seconds| seconds == 0 || seconds > LONGEST_TIMEOUT) {
+        let message = format!("must be between 1 and {LONGEST_TIMEOUT} seconds");
         reader.problem(path, &message, None);
     }
 }
@@ -354,12 +490,7 @@ fn check_repository(reader: &mut Reader<'_>, path: &str, repository: &str) {
     }
 }
 
-fn check_patterns(
-    reader: &mut Reader<'_>,
-    params: &str,
-    patterns: &[String],
-    parameters: &BTreeSet<&str>,
-) {
+fn check_patterns(reader: &mut Reader<'_>, params: &str, patterns: &[String]) {
     let path = format!("{params}.artifacts");
     if patterns.is_empty() {
         reader.problem(&path, "needs at least one pattern", None);
@@ -367,7 +498,6 @@ fn check_patterns(
     at_most(reader, &path, patterns.len(), 256);
     for (index, pattern) in patterns.iter().enumerate() {
         let path = format!("{path}[{index}]");
-        check_references(reader, &path, pattern, parameters);
         if pattern.is_empty() || pattern.len() > 1024 {
             reader.problem(&path, "must have between 1 and 1024 bytes", None);
         }
@@ -379,46 +509,6 @@ fn check_patterns(
             reader.problem(&path, "leaves the workspace", None);
         }
     }
-}
-
-/// The names in `${…}` of a text, or the byte where one is not closed.
-fn references(text: &str) -> Vec<&str> {
-    let mut names = Vec::new();
-    let mut rest = text;
-    while let Some(start) = rest.find("${") {
-        let after = &rest[start + 2..];
-        let end = after.find('}').unwrap_or(after.len());
-        names.push(&after[..end]);
-        rest = &after[end..];
-    }
-    names
-}
-
-fn check_references(reader: &mut Reader<'_>, path: &str, text: &str, parameters: &BTreeSet<&str>) {
-    for name in references(text) {
-        if !parameters.contains(name) {
-            let message = format!("the job has no parameter {name:?}");
-            reader.problem(path, &message, meant(name, parameters.iter().copied()));
-        }
-    }
-}
-
-/// `text` with every `${name}` replaced by its value.
-pub(super) fn substitute(text: &str, values: &BTreeMap<String, String>) -> Result<String, Failure> {
-    let mut filled = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find("${") {
-        let (before, after) = (&rest[..start], &rest[start + 2..]);
-        let (name, following) = after.split_once('}').unwrap_or((after, ""));
-        let value = values.get(name).ok_or_else(|| Failure::Configuration {
-            detail: format!("parameter {name:?} has no value"),
-        })?;
-        filled.push_str(before);
-        filled.push_str(value);
-        rest = following;
-    }
-    filled.push_str(rest);
-    Ok(filled)
 }
 
 /// Why values do not fit a job's parameters; one line each.
@@ -443,20 +533,20 @@ pub fn resolve_parameters(
     }
     let mut values = BTreeMap::new();
     for (name, parameter) in declared {
-        let Some(value) = given.get(name).or(parameter.default.as_ref()) else {
+        let default = parameter.default.as_ref().map(|value| &value.0);
+        let Some(value) = given.get(name).or(default) else {
             wrong.push(format!("parameter {name:?} needs a value"));
             continue;
         };
-        if !parameter.choices.is_empty() && !parameter.choices.contains(value) {
+        let choices: Vec<&str> = parameter.choices.iter().map(|choice| &*choice.0).collect();
+        if !choices.is_empty() && !choices.contains(&value.as_str()) {
             wrong.push(format!(
                 "parameter {name:?} is one of {}",
-                parameter.choices.join(", ")
+                choices.join(", ")
             ));
         }
-        if value.len() > MAX_VALUE || value.contains('\0') {
-            wrong.push(format!(
-                "parameter {name:?} is over {MAX_VALUE} bytes or holds a NUL"
-            ));
+        if let Err(why) = check_value(parameter.kind, value) {
+            wrong.push(format!("the value of parameter {name:?} {why}"));
         }
         values.insert(name.clone(), value.clone());
     }

@@ -27,7 +27,7 @@ impl Graph {
             .map(|task| {
                 task.needs
                     .iter()
-                    .filter_map(|name| index.get(name).copied())
+                    .filter_map(|need| index.get(&need.task).copied())
                     .collect()
             })
             .collect();

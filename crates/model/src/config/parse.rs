@@ -16,8 +16,9 @@ use utoipa::ToSchema;
 
 use super::check;
 use super::{
-    Action, Concurrency, CopyArtifacts, EventTrigger, ExecuteShell, GitCheckout, JobConfig, Lock,
-    Parameter, PollTrigger, PublishArtifacts, ScheduleTrigger, Status, Trigger, When,
+    Action, Approve, Concurrency, CopyArtifacts, DownstreamJob, EventTrigger, ExecuteShell,
+    GitCheckout, JobConfig, Lock, Matrix, Need, Parameter, PollTrigger, PublishArtifacts, Retry,
+    ScheduleTrigger, Status, Trigger, When,
 };
 use crate::capability::Kind;
 use crate::id::{JobId, TaskName};
@@ -34,19 +35,22 @@ const JOB_KEYS: &[&str] = &[
     "parameters",
     "env",
     "tasks",
+    "post",
     "downstream_jobs",
     "triggers",
     "concurrency",
     "priority",
     "status",
 ];
-const PARAMETER_KEYS: &[&str] = &["default", "description", "choices"];
+const PARAMETER_KEYS: &[&str] = &["type", "default", "description", "choices"];
 const TASK_KEYS: &[&str] = &[
     "type",
     "params",
     "name",
     "needs",
     "when",
+    "matrix",
+    "retry",
     "allow_failure",
     "env",
     "timeout",
@@ -80,6 +84,7 @@ fn param_keys(kind: Kind) -> &'static [&'static str] {
         ],
         Kind::PublishArtifacts => &["artifacts", "optional"],
         Kind::CopyArtifacts => &["job", "artifacts", "target_directory", "build"],
+        Kind::Approve => &["message"],
         Kind::BuildControl => &[],
     }
 }
@@ -124,9 +129,10 @@ pub(super) struct WrittenTask {
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskHead {
     pub(super) name: Option<TaskName>,
-    pub(super) needs: Option<Vec<TaskName>>,
-    #[serde(default)]
-    pub(super) when: When,
+    pub(super) needs: Option<Vec<Need>>,
+    pub(super) when: Option<When>,
+    pub(super) matrix: Option<Matrix>,
+    pub(super) retry: Option<Retry>,
     #[serde(default)]
     pub(super) allow_failure: bool,
     #[serde(default)]
@@ -142,6 +148,7 @@ pub(super) struct TaskHead {
 pub(super) struct WrittenJob {
     pub(super) head: JobHead,
     pub(super) tasks: Vec<Option<WrittenTask>>,
+    pub(super) post: Vec<Option<WrittenTask>>,
     pub(super) triggers: Vec<Trigger>,
 }
 
@@ -158,7 +165,7 @@ pub(super) struct JobHead {
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
     #[serde(default)]
-    pub(super) downstream_jobs: Vec<JobId>,
+    pub(super) downstream_jobs: Vec<DownstreamJob>,
     pub(super) concurrency: Option<Concurrency>,
     pub(super) priority: Option<Priority>,
     pub(super) status: Option<Status>,
@@ -222,15 +229,18 @@ impl<'a> Reader<'a> {
         }
         let mut value = Value::from(root.clone());
         let tasks = value.as_object_mut()?.remove("tasks");
+        let post = value.as_object_mut()?.remove("post");
         let triggers = value.as_object_mut()?.remove("triggers");
         let head = self.typed::<JobHead>("", value);
-        let tasks = self.tasks(tasks);
+        let tasks = self.tasks("tasks", tasks);
+        let post = post.map_or_else(|| Some(Vec::new()), |post| self.tasks("post", Some(post)));
         let triggers = self.triggers(triggers);
         check::assemble(
             self,
             WrittenJob {
                 head: head?,
                 tasks: tasks?,
+                post: post?,
                 triggers: triggers?,
             },
         )
@@ -288,14 +298,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn tasks(&mut self, tasks: Option<Value>) -> Option<Vec<Option<WrittenTask>>> {
+    fn tasks(&mut self, list: &str, tasks: Option<Value>) -> Option<Vec<Option<WrittenTask>>> {
         match tasks {
             Some(Value::Array(tasks)) => {
                 let tasks = tasks.into_iter().enumerate();
-                Some(tasks.map(|(index, task)| self.task(index, task)).collect())
+                let read = tasks.map(|(index, task)| self.task(&format!("{list}[{index}]"), task));
+                Some(read.collect())
             }
             Some(_) => {
-                self.problem("tasks", "expected a list of tasks", None);
+                self.problem(list, "expected a list of tasks", None);
                 None
             }
             None => {
@@ -345,22 +356,21 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn task(&mut self, index: usize, mut value: Value) -> Option<WrittenTask> {
-        let path = format!("tasks[{index}]");
+    fn task(&mut self, path: &str, mut value: Value) -> Option<WrittenTask> {
         let Some(task) = value.as_object_mut() else {
-            self.problem(&path, "expected a task: an object", None);
+            self.problem(path, "expected a task: an object", None);
             return None;
         };
         let written = self
-            .find(&path)
+            .find(path)
             .map(|ast| properties(&ast).to_vec())
             .unwrap_or_default();
-        self.known_keys(&path, &written, TASK_KEYS);
-        let kind = self.kind(&path, task.remove("type"));
+        self.known_keys(path, &written, TASK_KEYS);
+        let kind = self.kind(path, task.remove("type"));
         let params = task.remove("params");
-        let head = self.typed::<TaskHead>(&path, value);
+        let head = self.typed::<TaskHead>(path, value);
         let kind = kind?;
-        let params_path = join(&path, "params");
+        let params_path = join(path, "params");
         let written = written
             .iter()
             .find(|property| property.name.as_str() == "params");
@@ -380,6 +390,7 @@ impl<'a> Reader<'a> {
             Kind::CopyArtifacts => {
                 Action::CopyArtifacts(self.typed::<CopyArtifacts>(&params_path, params)?)
             }
+            Kind::Approve => Action::Approve(self.typed::<Approve>(&params_path, params)?),
             Kind::BuildControl => return None,
         };
         Some(WrittenTask {
@@ -389,17 +400,14 @@ impl<'a> Reader<'a> {
     }
 
     fn kind(&mut self, path: &str, value: Option<Value>) -> Option<Kind> {
-        let kinds: Vec<&str> = Kind::ALL[1..].iter().map(|kind| kind.as_str()).collect();
+        let kinds: Vec<&str> = Kind::of_tasks().map(Kind::as_str).collect();
         let Some(value) = value else {
             let help = format!("one of {}", kinds.join(", "));
             self.problem(path, "`type` is missing", Some(help));
             return None;
         };
         let written = value.as_str().unwrap_or_default();
-        let known = written
-            .parse()
-            .ok()
-            .filter(|kind| *kind != Kind::BuildControl);
+        let known = Kind::of_tasks().find(|kind| kind.as_str() == written);
         if known.is_none() {
             let message = format!("{value} is not a type of task");
             let help = meant(written, kinds.iter().copied())
@@ -581,6 +589,7 @@ mod tests {
             (Kind::ExecuteShell, "ExecuteShell"),
             (Kind::PublishArtifacts, "PublishArtifacts"),
             (Kind::CopyArtifacts, "CopyArtifacts"),
+            (Kind::Approve, "Approve"),
         ] {
             assert_eq!(
                 keys(&format!("/$defs/{name}/properties")),

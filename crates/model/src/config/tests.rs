@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod pipeline;
+
 const CLASSIC: &str = r#"{
   "configuration-version": "2013-02-26", "job_id": "distci",
   "tasks": [
@@ -37,7 +39,10 @@ fn the_classic_form_is_valid_unchanged() {
         names,
         ["git-checkout", "execute-shell", "publish-artifacts"]
     );
-    assert_eq!(config.tasks[1].needs, [config.tasks[0].name.clone()]);
+    assert_eq!(
+        config.tasks[1].needs,
+        [Need::all(config.tasks[0].name.clone())]
+    );
     assert_eq!(config.tasks[1].timeout_seconds(), 600);
     assert_eq!(
         config.tasks[1].requires().to_string(),
@@ -207,9 +212,12 @@ fn a_byte_order_mark_is_no_fault() {
 #[test]
 fn parameters_take_defaults_and_refuse_what_was_not_declared() {
     let parameter = |default: Option<&str>, choices: &[&str]| Parameter {
-        default: default.map(Into::into),
-        description: None,
-        choices: choices.iter().map(|&choice| choice.into()).collect(),
+        default: default.map(|text| Scalar(text.to_owned())),
+        choices: choices
+            .iter()
+            .map(|&text| Scalar(text.to_owned()))
+            .collect(),
+        ..Parameter::default()
     };
     let declared = BTreeMap::from([
         (
@@ -241,9 +249,10 @@ fn references_are_filled_in_but_not_in_scripts() {
         artifacts: vec!["out-${v}.tar".into()],
         optional: false,
     });
-    let Action::PublishArtifacts(filled) = publish.resolve(&values).unwrap() else {
+    let Action::PublishArtifacts(filled) = publish.resolve(&Scope::of(&values, None)).unwrap()
+    else {
         panic!()
     };
     assert_eq!(filled.artifacts, ["out-1.2.tar"]);
-    assert!(publish.resolve(&BTreeMap::new()).is_err());
+    assert!(publish.resolve(&Scope::default()).is_err());
 }

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::Timestamp;
-use crate::build::Downstream;
-use crate::id::{Attempt, BuildNumber, BuildRef, JobKey};
-use crate::outcome::TaskResult;
+use crate::build::{ConfigRef, Downstream};
+use crate::capability::Capabilities;
+use crate::event::EventKind;
+use crate::id::{BuildNumber, BuildRef, JobKey, RequestId};
+use crate::ticket::{Duty, Priority, Stamp, Ticket, TicketState};
+
+mod pipelines;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -39,9 +42,43 @@ fn job(lines: &[&str], downstream: &[&str]) -> JobConfig {
     JobConfig::parse(&text.to_string()).unwrap()
 }
 
+fn build(checkpoint: &Checkpoint) -> Build {
+    let job = JobKey::derive(&"j".parse().unwrap(), 0);
+    Build {
+        ticket: Ticket {
+            duty: Duty::Control,
+            job,
+            number: BuildNumber::FIRST,
+            class: Capabilities::control().class(),
+            priority: Priority::CONTROL,
+            stamp: Stamp::at(at(0)),
+            attempt: Attempt::default(),
+            losses: 0,
+            state: TicketState::Queued,
+        },
+        id: "j#1".parse().unwrap(),
+        config: ConfigRef {
+            revision: 1,
+            hash: String::new(),
+        },
+        parameters: BTreeMap::new(),
+        cause: Cause::Manual,
+        request: RequestId::derive("test"),
+        depth: 0,
+        created: at(0),
+        checkpoint: checkpoint.clone(),
+    }
+}
+
+fn decide(config: &JobConfig, checkpoint: &Checkpoint, events: &[Event]) -> Decision {
+    super::decide(config, &key(), &build(checkpoint), events)
+}
+
 fn finished(config: &JobConfig, task: usize, outcome: Outcome) -> Event {
     Event::Finished(Box::new(Finished {
         ticket: TicketId::derive(&key(), &config.tasks[task].name, 1),
+        run: 1,
+        build: None,
         attempt: Attempt::new(1),
         result: TaskResult::of(outcome),
         worker: None,
@@ -66,12 +103,12 @@ fn run(
     let mut posted: Vec<usize> = Vec::new();
     let mut past: Vec<Event> = Vec::new();
     for _ in 0..10_000 {
-        let decision = decide(config, &key(), &checkpoint, &past);
+        let decision = decide(config, &checkpoint, &past);
         checkpoint = decision.checkpoint;
         posted.extend(decision.post.iter().map(|posting| posting.task));
-        for job in decision.trigger {
+        for place in decision.trigger {
             let build = BuildRef {
-                job,
+                job: config.downstream_jobs[place].job.clone(),
                 number: BuildNumber::FIRST,
             };
             checkpoint.downstream.push(Downstream::Triggered { build });
@@ -79,7 +116,7 @@ fn run(
         match decision.next {
             Next::Again => {}
             Next::Archive { outcome } => return (checkpoint, outcome),
-            Next::Park => {
+            Next::Park { .. } => {
                 let task = posted.swap_remove(pick(posted.len()));
                 let outcome = ends.get(config.tasks[task].name.as_str()).cloned();
                 past.push(finished(config, task, outcome.unwrap_or(Outcome::Success)));
@@ -93,6 +130,8 @@ fn states(checkpoint: &Checkpoint) -> Vec<&'static str> {
     let state = |progress: &Progress| match progress {
         Progress::Waiting => "waiting",
         Progress::Posted { .. } => "posted",
+        Progress::Backoff { .. } => "backoff",
+        Progress::Asking { .. } => "asking",
         Progress::Skipped { .. } => "skipped",
         Progress::Finished(run) if run.result.outcome.is_success() => "success",
         Progress::Finished(_) => "failed",
@@ -194,16 +233,15 @@ fn downstream_jobs_are_triggered_once_and_only_after_success() {
 #[test]
 fn a_cancelled_build_posts_nothing_more_and_cancels_what_is_posted() {
     let config = job(&["a", "b a when=always", "c"], &["x"]);
-    let start = decide(&config, &key(), &Checkpoint::start(3, at(0)), &[]);
+    let start = decide(&config, &Checkpoint::start(3, at(0)), &[]);
     let cancel = decide(
         &config,
-        &key(),
         &start.checkpoint,
         &[Event::Cancelled { at: at(5) }],
     );
     assert_eq!(cancel.cancel.len(), 2);
     assert!(cancel.post.is_empty());
-    assert_eq!(cancel.next, Next::Park);
+    assert_eq!(cancel.next, Next::Park { until: None });
     let stopped = Outcome::Failure {
         reason: Failure::Cancelled,
     };
@@ -212,7 +250,7 @@ fn a_cancelled_build_posts_nothing_more_and_cancels_what_is_posted() {
         finished(&config, 0, stopped.clone()),
         finished(&config, 2, Outcome::Success),
     ];
-    let end = decide(&config, &key(), &cancel.checkpoint, &events);
+    let end = decide(&config, &cancel.checkpoint, &events);
     assert!(end.cancel.is_empty());
     assert_eq!(end.next, Next::Archive { outcome: stopped });
 }
@@ -220,12 +258,12 @@ fn a_cancelled_build_posts_nothing_more_and_cancels_what_is_posted() {
 #[test]
 fn a_cancel_that_comes_after_the_end_changes_nothing() {
     let config = job(&["a"], &[]);
-    let start = decide(&config, &key(), &Checkpoint::start(1, at(0)), &[]);
+    let start = decide(&config, &Checkpoint::start(1, at(0)), &[]);
     let events = [
         finished(&config, 0, Outcome::Success),
         Event::Cancelled { at: at(50) },
     ];
-    let end = decide(&config, &key(), &start.checkpoint, &events);
+    let end = decide(&config, &start.checkpoint, &events);
     assert_eq!(
         end.next,
         Next::Archive {
@@ -233,7 +271,7 @@ fn a_cancel_that_comes_after_the_end_changes_nothing() {
         }
     );
     assert_eq!(end.checkpoint.latest, at(10));
-    let uncancelled = decide(&config, &key(), &start.checkpoint, &events[..1]);
+    let uncancelled = decide(&config, &start.checkpoint, &events[..1]);
     assert_eq!(end, uncancelled, "two who end the build would differ");
 }
 
@@ -242,7 +280,7 @@ fn wide_builds_are_posted_in_slices() {
     let names: Vec<String> = (0..100).map(|index| format!("t{index}")).collect();
     let lines: Vec<&str> = names.iter().map(String::as_str).collect();
     let config = job(&lines, &[]);
-    let first = decide(&config, &key(), &Checkpoint::start(100, at(0)), &[]);
+    let first = decide(&config, &Checkpoint::start(100, at(0)), &[]);
     assert_eq!((first.post.len(), first.next), (MAX_POSTS, Next::Again));
     assert_eq!(run(&config, &failing(&[]), |_| 0).1, Outcome::Success);
 }
@@ -302,8 +340,8 @@ proptest! {
     #[test]
     fn deciding_twice_decides_the_same((config, ends) in any_job()) {
         let checkpoint = Checkpoint::start(config.tasks.len(), at(0));
-        let first = decide(&config, &key(), &checkpoint, &[]);
-        prop_assert_eq!(&first, &decide(&config, &key(), &checkpoint, &[]));
+        let first = decide(&config, &checkpoint, &[]);
+        prop_assert_eq!(&first, &decide(&config, &checkpoint, &[]));
         let stored = serde_json::to_string(&first).unwrap();
         prop_assert_eq!(&serde_json::from_str::<Decision>(&stored).unwrap(), &first);
         prop_assert!(ends.len() == config.tasks.len());

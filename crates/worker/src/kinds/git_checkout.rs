@@ -97,7 +97,9 @@ fn result(repository: &Repository, revision: &Revision) -> TaskResult {
 
 impl Checkout<'_> {
     async fn run(&self, errand: &Errand<'_>) -> Result<Revision, Trouble> {
-        let (reference, url) = (&self.settings.reference, self.repository.address());
+        let reference = self.settings.reference.as_deref();
+        let reference = reference.unwrap_or(GitCheckout::DEFAULT_REF);
+        let url = self.repository.address();
         errand
             .console
             .say(&format!("git checkout of {reference} from {url}"))

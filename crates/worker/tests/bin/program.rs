@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 fn work(program: &str, frontend: &str, directory: &str) -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings {
         id: "w 0123abcd".parse()?,
-        kinds: Kind::ALL.to_vec(),
+        kinds: Kind::of_workers().collect(),
         labels: Vec::new(),
         slots: 4,
         once: false,

@@ -14,6 +14,7 @@ use super::{Flaw, Grounds, Look};
 use crate::coordination::{NodePath, Version};
 use crate::error::StoreError;
 use crate::keys::{self, AttemptBlobs};
+use crate::tickets::run_blobs;
 use crate::transaction::{Child, Read};
 
 impl Look<'_> {
@@ -51,6 +52,8 @@ impl Look<'_> {
                 mailbox = true;
             } else if below == keys::cancel_flag(key) {
                 flagged = true;
+            } else if below == keys::wishes(key) {
+                // Read by every decision: what it asks for is seen when the build next wakes.
             } else if let Ok(ticket) = name.parse::<TicketId>() {
                 children.insert(ticket);
             } else {
@@ -176,17 +179,12 @@ impl Look<'_> {
         let mut news = None;
         for progress in &build.record.checkpoint.tasks {
             match progress {
-                Progress::Waiting | Progress::Skipped { .. } => {}
-                Progress::Finished(run) => {
-                    let blobs = AttemptBlobs {
-                        job: build.record.ticket.job.clone(),
-                        number: build.record.id.number,
-                        ticket: run.ticket.clone(),
-                        attempt: run.attempt,
-                    };
+                Progress::Waiting | Progress::Asking { .. } | Progress::Skipped { .. } => {}
+                Progress::Finished(run) | Progress::Backoff { last: run, .. } => {
+                    let blobs = run_blobs(&build.record, run);
                     self.result(&blobs, &run.result, &here).await?;
                 }
-                Progress::Posted { ticket } if present.remove(ticket) => {
+                Progress::Posted { ticket, .. } if present.remove(ticket) => {
                     let key = TicketKey {
                         build: control.build.clone(),
                         ticket: ticket.clone(),
@@ -195,7 +193,7 @@ impl Look<'_> {
                         news = Some(format!("its ticket {ticket} is done"));
                     }
                 }
-                Progress::Posted { ticket } => {
+                Progress::Posted { ticket, .. } => {
                     let path = here.0.join(ticket.as_str());
                     let detail = "the build waits for it";
                     self.find(Flaw::TicketMissing, path, detail, vec![here.clone()]);

@@ -1,0 +1,114 @@
+//! Running a build again, whole or from its middle.
+//!
+//! Owns the post of a build that begins with what an earlier one has done already. What may be kept is
+//! `model::rerun`'s to say.
+
+use std::sync::Arc;
+
+use distci_model::Timestamp;
+use distci_model::build::{Build, Cause};
+use distci_model::config::JobConfig;
+use distci_model::id::{BuildRef, RequestId};
+use distci_model::rerun::{Again, resume};
+
+use crate::builds::{Found, Post, Posted};
+use crate::error::StoreError;
+use crate::jobs::Job;
+use crate::keys;
+use crate::store::Store;
+use crate::transaction::{Transaction, Tried, until_done};
+
+impl Store {
+    /// Posts a build with the parameters and the event of an earlier one, and with what of it is to be
+    /// kept.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] without such a build, [`StoreError::Refused`] if there is nothing to run
+    /// again, or if it is not over.
+    ///
+    /// # Idempotence
+    /// A repeated `request` finds the build that it made.
+    pub async fn rerun_build(
+        &self,
+        id: &BuildRef,
+        again: &Again,
+        request: &RequestId,
+        at: Timestamp,
+    ) -> Result<Posted, StoreError> {
+        let _turn = self.turns.take(&id.job).await;
+        until_done!(
+            self.coordination,
+            self.try_rerun(id, again, (request.clone(), at))
+        )
+    }
+
+    async fn try_rerun(
+        &self,
+        id: &BuildRef,
+        again: &Again,
+        (request, at): (RequestId, Timestamp),
+    ) -> Result<Tried<Posted>, StoreError> {
+        let job = self.read_job_as_seen(&id.job).await?;
+        if let Some(number) = job.numbers.record.taken(&keys::request_mark(&request)) {
+            let job = job.id;
+            return Ok(Tried::Done(Posted {
+                build: BuildRef { job, number },
+                fresh: false,
+            }));
+        }
+        let (earlier, over) = match self.find_build_as_seen(&job, id).await? {
+            Found::Active(build) => (build.record, false),
+            Found::Archived(archived) => (archived.build, true),
+        };
+        if !over && *again != Again::All {
+            let why = format!("{id} is not over; cancel it first, or wait");
+            return Err(StoreError::refused(why));
+        }
+        let mut post = Post {
+            parameters: earlier.parameters.clone(),
+            cause: cause(id, &earlier),
+            depth: earlier.depth,
+            resumed: None,
+            request,
+            at,
+        };
+        let config = self.configuration_again(&job, &earlier, again).await?;
+        if *again != Again::All {
+            let begin = resume(&config, (id.number, &earlier.checkpoint), again, at);
+            let begin = begin.map_err(|why| StoreError::refused(why.to_string()))?;
+            post.resumed = Some((earlier.config, begin));
+        }
+        let mut transaction = Transaction::default();
+        let build = self.post_in(&mut transaction, job, &config, post).await?;
+        let committed = transaction.commit(&*self.coordination).await?;
+        let posted = committed.map(|_| Tried::Done(Posted { build, fresh: true }));
+        Ok(posted.unwrap_or(Tried::Again))
+    }
+
+    /// The job's own for all of a build; the build's for parts of it, so that its tasks are the same.
+    async fn configuration_again(
+        &self,
+        job: &Job,
+        earlier: &Build,
+        again: &Again,
+    ) -> Result<Arc<JobConfig>, StoreError> {
+        match again {
+            Again::All => self.config(&job.key, &job.node.record.config).await,
+            Again::Failed | Again::From { .. } => self.config(&job.key, &earlier.config).await,
+        }
+    }
+}
+
+/// A build that runs another again exists for the first one's sake.
+fn cause(of: &BuildRef, earlier: &Build) -> Cause {
+    let first = match &earlier.cause {
+        Cause::Rerun { cause, .. } => cause.clone(),
+        Cause::Manual | Cause::Upstream { .. } | Cause::Event { .. } => {
+            Box::new(earlier.cause.clone())
+        }
+    };
+    Cause::Rerun {
+        of: of.clone(),
+        cause: first,
+    }
+}
