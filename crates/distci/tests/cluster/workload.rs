@@ -144,7 +144,11 @@ impl Workload {
         Ok(match &task.state {
             TaskState::Running { attempt, .. } => Some(attempt.get()),
             TaskState::Finished { run } => Some(run.attempt.get()),
-            TaskState::Waiting | TaskState::Queued { .. } | TaskState::Skipped { .. } => None,
+            TaskState::Backoff { last, .. } => Some(last.attempt.get()),
+            TaskState::Waiting
+            | TaskState::Queued { .. }
+            | TaskState::Asking { .. }
+            | TaskState::Skipped { .. } => None,
         })
     }
 
