@@ -64,17 +64,8 @@ pub(crate) async fn run(connection: &Connection, arguments: Logs, out: &mut Out)
 
 /// The tasks, each with its latest attempt.
 fn tasks(view: &BuildView) -> impl Iterator<Item = (&TaskName, Attempt)> {
-    view.tasks.iter().map(|task| {
-        let attempt = match &task.state {
-            TaskState::Waiting | TaskState::Asking { .. } | TaskState::Skipped { .. } => {
-                Attempt::default()
-            }
-            TaskState::Backoff { last, .. } => last.attempt,
-            TaskState::Queued { attempt, .. } | TaskState::Running { attempt, .. } => *attempt,
-            TaskState::Finished { run } => run.attempt,
-        };
-        (&task.name, attempt)
-    })
+    let tasks = view.tasks.iter();
+    tasks.map(|task| (&task.name, task.state.attempt()))
 }
 
 /// Prints the console of a task as far as it is.

@@ -230,6 +230,17 @@ pub enum TaskState {
     },
 }
 
+impl TaskState {
+    /// The latest attempt that began; 0 before the first.
+    pub fn attempt(&self) -> Attempt {
+        match self {
+            Self::Waiting | Self::Asking { .. } | Self::Skipped { .. } => Attempt::default(),
+            Self::Queued { attempt, .. } | Self::Running { attempt, .. } => *attempt,
+            Self::Backoff { last: run, .. } | Self::Finished { run } => run.attempt,
+        }
+    }
+}
+
 /// Asks for a build. The request id is in the header.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

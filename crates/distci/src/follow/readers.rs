@@ -27,17 +27,12 @@ pub(super) struct Attempts {
 
 impl Attempts {
     pub(super) fn of(state: &TaskState, build_is_over: bool) -> Self {
-        let (latest, over) = match state {
-            TaskState::Waiting | TaskState::Asking { .. } => (Attempt::default(), false),
-            TaskState::Backoff { last, .. } => (last.attempt, false),
-            TaskState::Queued { attempt, .. } | TaskState::Running { attempt, .. } => {
-                (*attempt, false)
-            }
-            TaskState::Skipped { .. } => (Attempt::default(), true),
-            TaskState::Finished { run } => (run.attempt, true),
-        };
+        let over = matches!(
+            state,
+            TaskState::Skipped { .. } | TaskState::Finished { .. }
+        );
         Self {
-            latest,
+            latest: state.attempt(),
             over: over || build_is_over,
         }
     }

@@ -141,15 +141,9 @@ impl Workload {
     pub(crate) fn attempt(&self, job: &str, number: u64) -> Result<Option<u32>> {
         let build = self.build(job, number)?;
         let task = build.tasks.first().context("no task")?;
-        Ok(match &task.state {
-            TaskState::Running { attempt, .. } => Some(attempt.get()),
-            TaskState::Finished { run } => Some(run.attempt.get()),
-            TaskState::Backoff { last, .. } => Some(last.attempt.get()),
-            TaskState::Waiting
-            | TaskState::Queued { .. }
-            | TaskState::Asking { .. }
-            | TaskState::Skipped { .. } => None,
-        })
+        let begun = !matches!(task.state, TaskState::Queued { .. });
+        let attempt = task.state.attempt().get();
+        Ok((begun && attempt > 0).then_some(attempt))
     }
 
     /// Asks for a build of one long task, waits until its script prints, and has it followed.

@@ -31,18 +31,8 @@ fn finished(server: &Server) -> Result<BuildView> {
 
 /// The number of the last attempt of each task.
 fn attempts(build: &BuildView) -> Vec<u32> {
-    let attempt = |state: &TaskState| match state {
-        TaskState::Finished { run } => run.attempt.get(),
-        TaskState::Waiting
-        | TaskState::Queued { .. }
-        | TaskState::Running { .. }
-        | TaskState::Skipped { .. } => 0,
-    };
-    build
-        .tasks
-        .iter()
-        .map(|task| attempt(&task.state))
-        .collect()
+    let tasks = build.tasks.iter();
+    tasks.map(|task| task.state.attempt().get()).collect()
 }
 
 const FIRST_HANGS: &str =
