@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use distci_model::id::{Attempt, BuildRef, JobId, RequestId, TaskName};
-use distci_model::rerun::Again;
 use distci_model::wire::{
     AnswerRequest, BuildSummary, BuildView, CONSOLE_ATTEMPT_HEADER, CONSOLE_COMPLETE_HEADER,
-    CONSOLE_LENGTH_HEADER, Page, REQUEST_ID_HEADER, TriggerRequest,
+    CONSOLE_LENGTH_HEADER, Page, REQUEST_ID_HEADER, RerunRequest, TriggerRequest,
 };
 
 use crate::call::Call;
@@ -118,12 +117,12 @@ impl Client {
     pub async fn rerun(
         &self,
         build: &BuildRef,
-        again: &Again,
+        wish: &RerunRequest,
         request: &RequestId,
     ) -> Result<BuildRef, ClientError> {
         let call = Call::post(build_path(build, &["rerun"]))
             .header(REQUEST_ID_HEADER, request.as_str())
-            .json(again)?;
+            .json(wish)?;
         self.answer(&call).await?.json()
     }
 

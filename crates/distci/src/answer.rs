@@ -37,14 +37,15 @@ fn the_one_that_asks(view: &BuildView) -> Result<TaskName> {
     let name = &view.build;
     match asking.as_slice() {
         [one] => Ok(one.name.clone()),
-        [] => Err(Ended::failed(format!("no task of {name} asks for approval now")).into()),
+        [] => Err(Ended::failed(format!(
+            "no task of {name} asks for approval now"
+        ))),
         several => {
             let names: Vec<&str> = several.iter().map(|task| task.name.as_str()).collect();
             let names = names.join(", ");
             Err(Ended::failed(format!(
                 "several tasks of {name} ask: --task, one of {names}"
-            ))
-            .into())
+            )))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use distci_client::Client;
 use distci_model::id::{Attempt, BuildRef, TaskName};
-use distci_model::wire::{BuildView, TaskState};
+use distci_model::wire::BuildView;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Logs;

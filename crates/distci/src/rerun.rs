@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use distci_client::new_request_id;
-use distci_model::rerun::Again;
+use distci_model::wire::RerunRequest;
 
 use crate::cli::Rerun;
 use crate::connection::Connection;
@@ -13,11 +13,10 @@ use crate::trigger;
 pub(crate) async fn run(connection: &Connection, arguments: Rerun, out: &mut Out) -> Result<Exit> {
     let client = connection.client()?;
     let earlier = arguments.build.build(&client).await?;
-    let again = match (arguments.failed, arguments.from) {
-        (true, _) => Again::Failed,
-        (false, Some(task)) => Again::From { task },
-        (false, None) => Again::All,
+    let wish = RerunRequest {
+        failed: arguments.failed,
+        from: arguments.from,
     };
-    let build = client.rerun(&earlier, &again, &new_request_id()?).await?;
+    let build = client.rerun(&earlier, &wish, &new_request_id()?).await?;
     trigger::after(connection, build, &arguments.following, out).await
 }

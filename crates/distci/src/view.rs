@@ -99,14 +99,9 @@ fn task(task: &TaskView, now: Timestamp) -> [Cell; 5] {
     let name: Cell = format!("  {}", task.name).into();
     let blank = || Cell::from("");
     let dimmed = |text: String| Cell::styled(text, Style::new().dimmed());
+    let waiting = |name, why| [name, dimmed(why), blank(), blank(), blank()];
     match &task.state {
-        TaskState::Waiting => [
-            name,
-            dimmed("waiting".to_owned()),
-            blank(),
-            blank(),
-            blank(),
-        ],
+        TaskState::Waiting => waiting(name, "waiting".to_owned()),
         TaskState::Queued { attempt, requires } => {
             let lost = match attempt.get() {
                 0 => String::new(),
@@ -150,13 +145,7 @@ fn task(task: &TaskView, now: Timestamp) -> [Cell; 5] {
             blank(),
             message.clone().into(),
         ],
-        TaskState::Skipped { why } => [
-            name,
-            dimmed(format!("skipped: {why}")),
-            blank(),
-            blank(),
-            blank(),
-        ],
+        TaskState::Skipped { why } => waiting(name, format!("skipped: {why}")),
         TaskState::Finished { run } => finished(name, run),
     }
 }

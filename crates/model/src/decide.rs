@@ -66,12 +66,12 @@ pub enum Next {
     },
 }
 
-/// What to do next in a build, whose key is `key`; `config` is flat.
-pub fn decide(config: &JobConfig, key: &BuildKey, build: &Build, events: &[Event]) -> Decision {
+/// What to do next in a build; `config` is its configuration, flat.
+pub fn decide(config: &JobConfig, build: &Build, events: &[Event]) -> Decision {
     let checkpoint = &build.checkpoint;
     let mut state = State {
         config,
-        key,
+        key: BuildKey::derive(&build.ticket.job, build.id.number),
         build,
         graph: config.graph(),
         now: now(checkpoint, events),
@@ -144,7 +144,7 @@ fn is_settled(progress: &Progress) -> bool {
 /// A build in the middle of a decision.
 struct State<'a> {
     config: &'a JobConfig,
-    key: &'a BuildKey,
+    key: BuildKey,
     build: &'a Build,
     graph: Graph,
     now: Timestamp,
@@ -256,7 +256,12 @@ impl State<'_> {
             let Some(progress) = self.checkpoint.tasks.get(*task) else {
                 continue;
             };
-            if is_settled(progress) || !self.checkpoint.stopped.insert(*task) {
+            // Its ticket may have been cancelled by one who died before this was noted.
+            let ended_so = match progress {
+                Progress::Finished(run) => run.result.outcome.is_cancelled() && *at <= run.finished,
+                progress => !is_settled(progress),
+            };
+            if !ended_so || !self.checkpoint.stopped.insert(*task) || is_settled(progress) {
                 continue;
             }
             match posted_ticket(progress) {
@@ -316,7 +321,7 @@ impl State<'_> {
     ) {
         self.note_time(finished);
         self.checkpoint.tasks[task] = Progress::Finished(Box::new(Finished {
-            ticket: TicketId::derive(self.key, &self.config.tasks[task].name, 1),
+            ticket: TicketId::derive(&self.key, &self.config.tasks[task].name, 1),
             run: 1,
             build: None,
             attempt: Attempt::default(),
@@ -358,7 +363,7 @@ impl State<'_> {
             self.checkpoint.tasks[task] = Progress::Asking { since, until };
             return;
         }
-        let ticket = TicketId::derive(self.key, &config.name, run);
+        let ticket = TicketId::derive(&self.key, &config.name, run);
         self.checkpoint.tasks[task] = Progress::Posted {
             ticket: ticket.clone(),
             run,
@@ -435,17 +440,18 @@ impl State<'_> {
     /// How the build ends, if no task changes any more. The user's failures come before our faults:
     /// they would be there without us.
     fn outcome(&self) -> Outcome {
-        let stopped = |progress: &Progress| match progress {
+        // A task that was cancelled alone is a task that failed.
+        let stopped = |(task, progress): (usize, &Progress)| match progress {
             Progress::Skipped { why } => *why == Skip::Cancelled,
-            Progress::Finished(run) => run.result.outcome.is_cancelled(),
+            Progress::Finished(run) => {
+                run.result.outcome.is_cancelled() && !self.checkpoint.stopped.contains(&task)
+            }
             Progress::Waiting
             | Progress::Posted { .. }
             | Progress::Backoff { .. }
             | Progress::Asking { .. } => false,
         };
-        // A task that was cancelled alone is a task that failed.
-        let cancelled = self.checkpoint.cancelled.is_some();
-        if cancelled && self.checkpoint.tasks.iter().any(stopped) {
+        if self.checkpoint.tasks.iter().enumerate().any(stopped) {
             return Outcome::Failure {
                 reason: Failure::Cancelled,
             };

@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod plan;
 pub mod rerun;
 pub mod ticket;
+pub mod why;
 pub mod wire;
 
 /// A point in time, UTC. Only orders and schedules; never decides who owns a ticket.

@@ -20,6 +20,7 @@ use crate::id::{
 };
 use crate::order::TaskOrder;
 use crate::outcome::Outcome;
+use crate::rerun::Again;
 
 /// The header that names a request across retries; 32 hex digits.
 pub const REQUEST_ID_HEADER: &str = "idempotency-key";
@@ -248,6 +249,28 @@ pub struct TriggerRequest {
     /// Values for the job's parameters.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
+}
+
+/// Asks to run a build again. Of one that is over, what succeeded may be kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RerunRequest {
+    /// Keep what succeeded, and run the rest.
+    #[serde(default)]
+    pub failed: bool,
+    /// Keep what succeeded, but run this task and what comes after it.
+    #[serde(default)]
+    pub from: Option<TaskName>,
+}
+
+impl From<RerunRequest> for Again {
+    fn from(request: RerunRequest) -> Self {
+        match request.from {
+            Some(task) => Self::From { task },
+            None if request.failed => Self::Failed,
+            None => Self::All,
+        }
+    }
 }
 
 /// Answers a task that asks whether to go on.

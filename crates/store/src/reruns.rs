@@ -49,6 +49,10 @@ impl Store {
         (request, at): (RequestId, Timestamp),
     ) -> Result<Tried<Posted>, StoreError> {
         let job = self.read_job_as_seen(&id.job).await?;
+        let (earlier, over) = match self.find_build_as_seen(&job, id).await? {
+            Found::Active(build) => (build.record, false),
+            Found::Archived(archived) => (archived.build, true),
+        };
         if let Some(number) = job.numbers.record.taken(&keys::request_mark(&request)) {
             let job = job.id;
             return Ok(Tried::Done(Posted {
@@ -56,10 +60,6 @@ impl Store {
                 fresh: false,
             }));
         }
-        let (earlier, over) = match self.find_build_as_seen(&job, id).await? {
-            Found::Active(build) => (build.record, false),
-            Found::Archived(archived) => (archived.build, true),
-        };
         if !over && *again != Again::All {
             let why = format!("{id} is not over; cancel it first, or wait");
             return Err(StoreError::refused(why));

@@ -23,7 +23,7 @@ pub(crate) async fn control(
     loop {
         let request = CommitRequest {
             mailbox: order.mailbox,
-            decision: decision(held, &order),
+            decision: decision(&order),
         };
         let reply = tokio::select! {
             reply = client.commit(held, &request) => reply,
@@ -40,12 +40,12 @@ pub(crate) async fn control(
     }
 }
 
-fn decision(held: &Held, order: &ControlOrder) -> Decision {
+fn decision(order: &ControlOrder) -> Decision {
     let ControlOrder {
         config,
         build,
         mailbox: _,
         events,
     } = order;
-    decide(config, &held.ticket.build, build, events)
+    decide(config, build, events)
 }

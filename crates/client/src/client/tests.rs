@@ -499,6 +499,7 @@ fn layer() -> (distci_model::id::BuildKey, distci_model::outcome::LayerRef) {
     let layer = distci_model::outcome::LayerRef {
         ticket: held.ticket.ticket,
         attempt: held.attempt,
+        build: None,
         bytes: 9,
     };
     (held.ticket.build, layer)

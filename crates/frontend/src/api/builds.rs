@@ -12,9 +12,9 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use distci_model::build::Answer;
 use distci_model::id::{BuildKey, BuildNumber, BuildRef, JobId, TaskName};
-use distci_model::rerun::Again;
 use distci_model::wire::{
-    AnswerRequest, BuildPhase, BuildSummary, BuildView, MAX_COMMENT, Page, Problem, TriggerRequest,
+    AnswerRequest, BuildPhase, BuildSummary, BuildView, MAX_COMMENT, Page, Problem, RerunRequest,
+    TriggerRequest,
 };
 use distci_store::{Posted, StoreError, Which};
 use futures::Stream;
@@ -93,7 +93,7 @@ pub(super) async fn trigger(
 /// Posts a build with the parameters and the event of an earlier one. Of one that is over, what
 /// succeeded may be kept.
 #[utoipa::path(post, path = "/jobs/{job}/builds/{build}/rerun", tag = "builds",
-    request_body = Option<Again>,
+    request_body = Option<RerunRequest>,
     responses((status = 201, body = BuildRef), (status = 200, body = BuildRef,
         description = "an earlier try had posted it"), (status = 404, body = Problem)))]
 pub(super) async fn rerun(
@@ -104,13 +104,14 @@ pub(super) async fn rerun(
 ) -> Result<Response, ApiError> {
     let build = find(&app, job, &selector).await?;
     let id = request_id(&headers)?;
-    let again = if body.is_empty() {
-        Again::All
+    let wish: RerunRequest = if body.is_empty() {
+        RerunRequest::default()
     } else {
         let parsed = serde_json::from_slice(&body);
         parsed.map_err(|error| ApiError::malformed(error.to_string()))?
     };
-    let rerun = app.store.rerun_build(&build, &again, &id, app.now());
+    let (at, again) = (app.now(), wish.into());
+    let rerun = app.store.rerun_build(&build, &again, &id, at);
     Ok(posted(rerun.await?))
 }
 

@@ -71,7 +71,7 @@ fn build(checkpoint: &Checkpoint) -> Build {
 }
 
 fn decide(config: &JobConfig, checkpoint: &Checkpoint, events: &[Event]) -> Decision {
-    super::decide(config, &key(), &build(checkpoint), events)
+    super::decide(config, &build(checkpoint), events)
 }
 
 fn finished(config: &JobConfig, task: usize, outcome: Outcome) -> Event {

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use bytes::Bytes;
-use distci_model::id::BuildRef;
+use distci_model::id::{BuildRef, TicketKey};
 use distci_model::outcome::{Outcome, TaskResult};
 use distci_model::wire::{Artifact, ArtifactManifest, Claim};
-use distci_store::StoreError;
+use distci_store::{LayerOf, StoreError};
 use futures::TryStreamExt;
 
 use crate::scene::{Scene, job};
@@ -117,7 +117,12 @@ async fn a_zombie_stores_nothing_that_anybody_sees() -> Result<()> {
         );
     }
     let claim = scene.next_task().await?;
-    let missing = store.layer(key, claim.attempt).await.map(drop);
+    let of = |key: &TicketKey, attempt| LayerOf {
+        key: key.clone(),
+        attempt,
+        build: None,
+    };
+    let missing = store.layer(&of(key, claim.attempt)).await.map(drop);
     assert!(
         matches!(missing, Err(StoreError::NotFound { .. })),
         "the zombie's layer"
@@ -141,7 +146,12 @@ async fn an_upload_that_breaks_off_leaves_nothing() -> Result<()> {
         .put_layer(&claim.ticket, claim.attempt, futures::stream::iter(broken))
         .await;
     assert!(matches!(cut, Err(StoreError::Interrupted(_))), "{cut:?}");
-    let missing = store.layer(&claim.ticket, claim.attempt).await.map(drop);
+    let of = LayerOf {
+        key: claim.ticket.clone(),
+        attempt: claim.attempt,
+        build: None,
+    };
+    let missing = store.layer(&of).await.map(drop);
     assert!(matches!(missing, Err(StoreError::NotFound { .. })));
     let far = store
         .put_artifact(&claim.ticket, claim.attempt, 10_000, upload("x"))

@@ -26,7 +26,11 @@ fn cancelled(view: &distci_model::wire::BuildView) -> Vec<bool> {
     let is_cancelled = |state: &TaskState| match state {
         TaskState::Finished { run } => run.result.outcome.is_cancelled(),
         TaskState::Skipped { why } => *why == distci_model::build::Skip::Cancelled,
-        TaskState::Waiting | TaskState::Queued { .. } | TaskState::Running { .. } => false,
+        TaskState::Waiting
+        | TaskState::Queued { .. }
+        | TaskState::Running { .. }
+        | TaskState::Backoff { .. }
+        | TaskState::Asking { .. } => false,
     };
     view.tasks
         .iter()

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use distci_model::id::{BuildRef, RequestId};
 use distci_model::outcome::Outcome;
+use distci_model::rerun::Again;
 use distci_store::{Expected, Put, StoreError};
 use futures::future::try_join_all;
 use serde_json::json;
@@ -208,11 +209,11 @@ async fn a_rerun_takes_the_parameters_and_the_request_of_its_own() -> Result<()>
     scene.run_all(&Outcome::Success).await?;
     let request = RequestId::derive("2");
     let again = store
-        .rerun_build(&first.build, &request, scene.now())
+        .rerun_build(&first.build, &Again::All, &request, scene.now())
         .await?;
     assert_eq!(scene.view(&again.build).await?.parameters, given);
     let repeated = store
-        .rerun_build(&first.build, &request, scene.now())
+        .rerun_build(&first.build, &Again::All, &request, scene.now())
         .await?;
     assert_eq!((repeated.build, repeated.fresh), (again.build, false));
     let never = BuildRef {
@@ -220,7 +221,9 @@ async fn a_rerun_takes_the_parameters_and_the_request_of_its_own() -> Result<()>
         number: first.build.number.next().next(),
     };
     assert!(is_missing(
-        &store.rerun_build(&never, &request, scene.now()).await
+        &store
+            .rerun_build(&never, &Again::All, &request, scene.now())
+            .await
     ));
     Ok(())
 }

@@ -503,11 +503,8 @@ impl World {
             ensure!(*ended == outcome, "{build}: {ended} is not {outcome}");
             self.check_tasks(view, &checkpoint)?;
         }
-        let wanted: &[JobId] = if ended.is_success() {
-            &config.downstream_jobs
-        } else {
-            &[]
-        };
+        let downstream = config.downstream_jobs.iter().map(|next| &next.job);
+        let wanted: Vec<&JobId> = downstream.filter(|_| ended.is_success()).collect();
         ensure!(
             view.downstream.len() == wanted.len(),
             "{build}: {:?}",
@@ -564,7 +561,10 @@ impl World {
 fn rank(state: &TaskState) -> u8 {
     match state {
         TaskState::Waiting => 0,
-        TaskState::Queued { .. } | TaskState::Running { .. } => 1,
+        TaskState::Queued { .. }
+        | TaskState::Running { .. }
+        | TaskState::Backoff { .. }
+        | TaskState::Asking { .. } => 1,
         TaskState::Skipped { .. } | TaskState::Finished { .. } => 2,
     }
 }

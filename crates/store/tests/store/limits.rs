@@ -157,6 +157,7 @@ async fn a_result_refers_only_to_what_its_own_attempt_stored() -> Result<()> {
     let layer = LayerRef {
         ticket: claim.ticket.ticket.clone(),
         attempt: claim.attempt,
+        build: None,
         bytes: 3,
     };
     let good = TaskResult {
@@ -165,6 +166,7 @@ async fn a_result_refers_only_to_what_its_own_attempt_stored() -> Result<()> {
     };
     let foreign = LayerRef {
         attempt: claim.attempt.next(),
+        build: None,
         ..layer
     };
     let foreign = TaskResult {

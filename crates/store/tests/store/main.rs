@@ -14,3 +14,4 @@ mod meta;
 mod migrate;
 mod scene;
 mod timers;
+mod wishes;

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use distci_model::Timestamp;
-use distci_model::build::{Checkpoint, Downstream, Event, Finished};
+use distci_model::build::{Build, Cause, Checkpoint, ConfigRef, Downstream, Event, Finished};
+use distci_model::capability::Capabilities;
 use distci_model::config::JobConfig;
 use distci_model::decide::{Next, Posting, decide};
 use distci_model::id::{
-    Attempt, BuildKey, BuildNumber, BuildRef, JobId, JobKey, RequestId, TicketKey, WorkerName,
+    Attempt, BuildNumber, BuildRef, JobId, JobKey, RequestId, TicketKey, WorkerName,
 };
 use distci_model::outcome::{Failure, Outcome, TaskResult};
-use distci_model::ticket::{IndexName, QueueName, Ticket};
+use distci_model::ticket::{Duty, IndexName, Priority, QueueName, Stamp, Ticket, TicketState};
 use distci_model::wire::{BuildView, Claim, CommitReply, CommitRequest, ControlOrder, Work};
 use distci_store::blobs::Blobs;
 use distci_store::coordination::embedded::Embedded;
@@ -270,15 +271,40 @@ fn recomputed_name(path: &str, node: &Node) -> Result<Option<IndexName>> {
 
 /// What a control worker asks for.
 pub(crate) fn decision(order: &ControlOrder) -> CommitRequest {
-    let build = BuildKey::derive(&order.build.ticket.job, order.build.id.number);
     CommitRequest {
         mailbox: order.mailbox,
-        decision: decide(
-            &order.config,
-            &build,
-            &order.build.checkpoint,
-            &order.events,
-        ),
+        decision: decide(&order.config, &order.build, &order.events),
+    }
+}
+
+fn first_build(config: &JobConfig, at: Timestamp) -> Build {
+    let requires = Capabilities::control();
+    Build {
+        ticket: Ticket {
+            duty: Duty::Control,
+            job: JobKey::derive(&config.job_id, 0),
+            number: BuildNumber::FIRST,
+            class: requires.class(),
+            priority: Priority::CONTROL,
+            stamp: Stamp::at(at),
+            attempt: Attempt::default(),
+            losses: 0,
+            state: TicketState::Queued,
+        },
+        id: BuildRef {
+            job: config.job_id.clone(),
+            number: BuildNumber::FIRST,
+        },
+        config: ConfigRef {
+            revision: 1,
+            hash: String::new(),
+        },
+        parameters: BTreeMap::new(),
+        cause: Cause::Manual,
+        request: RequestId::derive("first"),
+        depth: 0,
+        created: at,
+        checkpoint: Checkpoint::start(config.tasks.len(), at),
     }
 }
 
@@ -288,22 +314,25 @@ pub(crate) fn predict(
     config: &JobConfig,
     result: impl Fn(&str) -> TaskResult,
 ) -> (Checkpoint, Outcome) {
-    let at = Timestamp::UNIX_EPOCH;
-    let build = BuildKey::derive(&JobKey::derive(&config.job_id, 0), BuildNumber::FIRST);
-    let (mut checkpoint, mut events) = (Checkpoint::start(config.tasks.len(), at), Vec::new());
+    let (config, at) = (&config.flat(), Timestamp::UNIX_EPOCH);
+    let (mut build, mut events) = (first_build(config, at), Vec::new());
     loop {
-        let decided = decide(config, &build, &checkpoint, &events);
-        checkpoint = decided.checkpoint;
-        for job in decided.trigger {
+        let decided = decide(config, &build, &events);
+        build.checkpoint = decided.checkpoint;
+        for place in decided.trigger {
+            let job = config.downstream_jobs[place].job.clone();
             let why = "to be seen".to_owned();
-            checkpoint.downstream.push(Downstream::Refused { job, why });
+            let refused = Downstream::Refused { job, why };
+            build.checkpoint.downstream.push(refused);
         }
         if let Next::Archive { outcome } = decided.next {
-            return (checkpoint, outcome);
+            return (build.checkpoint, outcome);
         }
         let ended = |posting: Posting| {
             Event::Finished(Box::new(Finished {
                 ticket: posting.ticket,
+                run: 1,
+                build: None,
                 attempt: Attempt::new(1),
                 result: result(config.tasks[posting.task].name.as_str()),
                 worker: None,

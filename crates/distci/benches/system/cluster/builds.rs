@@ -102,10 +102,9 @@ async fn decide_first(client: &Client, claim: Claim) -> anyhow::Result<()> {
     let Work::Control { order } = claim.work else {
         anyhow::bail!("a task where a decision was asked for");
     };
-    let build = &claim.ticket.build;
     let request = CommitRequest {
         mailbox: order.mailbox,
-        decision: decide(&order.config, build, &order.build.checkpoint, &order.events),
+        decision: decide(&order.config, &order.build, &order.events),
     };
     let held = Held {
         ticket: claim.ticket,

@@ -79,6 +79,7 @@ async fn there_and_back(client: &Client, file: &Path) -> anyhow::Result<(f64, f6
     let layer = LayerRef {
         ticket: held.ticket.ticket.clone(),
         attempt: held.attempt,
+        build: None,
         bytes,
     };
     let start = Instant::now();

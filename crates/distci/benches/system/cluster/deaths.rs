@@ -69,13 +69,8 @@ async fn worker_dies(report: &mut Report, cluster: &Cluster) -> anyhow::Result<(
 
 /// Whether a task of the build runs, in this attempt.
 fn runs(view: &BuildView, wanted: u32) -> bool {
-    view.tasks.iter().any(|task| match &task.state {
-        TaskState::Running { attempt, .. } => attempt.get() == wanted,
-        TaskState::Waiting
-        | TaskState::Queued { .. }
-        | TaskState::Skipped { .. }
-        | TaskState::Finished { .. } => false,
-    })
+    let runs = |state: &TaskState| matches!(state, TaskState::Running { attempt, .. } if attempt.get() == wanted);
+    view.tasks.iter().any(|task| runs(&task.state))
 }
 
 async fn nothing_dies(report: &mut Report, cluster: &Cluster) -> anyhow::Result<()> {

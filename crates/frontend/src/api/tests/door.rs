@@ -246,6 +246,8 @@ const ROUTES: &[&str] = &[
     "post /api/v1/jobs/{job}/builds",
     "post /api/v1/jobs/{job}/builds/{build}/cancel",
     "post /api/v1/jobs/{job}/builds/{build}/rerun",
+    "post /api/v1/jobs/{job}/builds/{build}/tasks/{task}/answer",
+    "post /api/v1/jobs/{job}/builds/{build}/tasks/{task}/cancel",
     "post /api/v1/tickets/{ticket}/{attempt}/artifacts/{index}",
     "post /api/v1/tickets/{ticket}/{attempt}/commit",
     "post /api/v1/tickets/{ticket}/{attempt}/complete",

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use distci_model::Timestamp;
 use distci_model::capability::{Capabilities, Capability, Kind};
 use distci_model::decide::decide;
-use distci_model::id::{BuildKey, RequestId};
+use distci_model::id::RequestId;
 use distci_model::wire::{Claim, CommitReply, CommitRequest, Problem, Work};
 use distci_store::Store;
 use distci_store::blobs::Blobs;
@@ -182,11 +182,9 @@ impl Scene {
             };
             let mut order = order;
             loop {
-                let build = BuildKey::derive(&order.build.ticket.job, order.build.id.number);
-                let (checkpoint, events) = (&order.build.checkpoint, &order.events);
                 let request = CommitRequest {
                     mailbox: order.mailbox,
-                    decision: decide(&order.config, &build, checkpoint, events),
+                    decision: decide(&order.config, &order.build, &order.events),
                 };
                 let path = format!("/tickets/{}/{}/commit", claim.ticket, claim.attempt);
                 let answer = self.post(&path, &serde_json::to_value(&request)?).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use distci_model::Timestamp;
 use distci_model::decide::{Next, decide};
-use distci_model::id::{BuildKey, TicketKey};
+use distci_model::id::TicketKey;
 use distci_model::ticket::TicketState;
 use distci_model::wire::{Claim, CommitRequest, Work};
 use distci_store::blobs::Blobs;
@@ -104,9 +104,7 @@ impl Cluster {
         let Work::Control { order } = &claim.work else {
             anyhow::bail!("a task for a control worker");
         };
-        let build = BuildKey::derive(&order.build.ticket.job, order.build.id.number);
-        let (checkpoint, events) = (&order.build.checkpoint, &order.events);
-        let mut decision = decide(&order.config, &build, checkpoint, events);
+        let mut decision = decide(&order.config, &order.build, &order.events);
         let until = Some(self.clock.now() + after);
         decision.next = Next::Park { until };
         let mailbox = order.mailbox;

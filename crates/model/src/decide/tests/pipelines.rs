@@ -254,7 +254,7 @@ fn conditions_look_at_the_event_and_the_parameters() {
     let config = parsed(&text);
     let mut build = build(&Checkpoint::start(config.tasks.len(), at(0)));
     let posted = |build: &Build| -> Vec<String> {
-        let decision = super::super::decide(&config, &key(), build, &[]);
+        let decision = super::super::decide(&config, build, &[]);
         let tasks = decision.post.iter().map(|posting| posting.task);
         tasks
             .map(|task| config.tasks[task].name.to_string())
