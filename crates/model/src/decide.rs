@@ -259,7 +259,11 @@ impl State<'_> {
             // Its ticket may have been cancelled by one who died before this was noted.
             let ended_so = match progress {
                 Progress::Finished(run) => run.result.outcome.is_cancelled() && *at <= run.finished,
-                progress => !is_settled(progress),
+                Progress::Skipped { .. } => false,
+                Progress::Waiting
+                | Progress::Posted { .. }
+                | Progress::Backoff { .. }
+                | Progress::Asking { .. } => true,
             };
             if !ended_so || !self.checkpoint.stopped.insert(*task) || is_settled(progress) {
                 continue;
