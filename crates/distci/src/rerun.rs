@@ -12,6 +12,6 @@ use crate::trigger;
 pub(crate) async fn run(connection: &Connection, arguments: Rerun, out: &mut Out) -> Result<Exit> {
     let client = connection.client()?;
     let earlier = arguments.build.build(&client).await?;
-    let build = client.rerun(&earlier, &new_request_id()?).await?;
-    trigger::after(connection, build, &arguments.following, out).await
+    let triggered = client.rerun(&earlier, &new_request_id()?).await?;
+    trigger::after(connection, triggered, &arguments.following, out).await
 }

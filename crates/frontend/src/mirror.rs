@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use distci_model::ticket::{IndexName, QueueName};
-use distci_store::{ClusterNews, IndexNews, StoreError};
+use distci_store::{ClusterNews, IndexNews, LockNews, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,7 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
     // Watched before listed: what happens in between is news.
     let (mut queue, mut claims) = (app.store.watch_queue(), app.store.watch_claims());
     let mut cluster = app.store.watch_cluster();
+    let mut locks = app.store.watch_locks();
     let mut questions = app.barrier.questions();
     let mut question = None;
     let mut applied = list(&app).await;
@@ -40,6 +41,7 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
             news = queue.next() => news.map(News::Index),
             news = claims.next() => news.map(News::Index),
             news = cluster.next() => news.map(News::Cluster),
+            news = locks.next() => news.map(News::Locks),
             () = tokio::time::sleep(AGAIN), if behind => Some(News::Gap),
             // Answered by a look at all queues that began after the question was read: what came
             // into one of them while the others were looked at is not overlooked.
@@ -60,15 +62,23 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
         applied = match news {
             // A mirror that is behind is made whole before it takes single news.
             _ if behind => list(&app).await,
-            News::Gap | News::Index(IndexNews::Gap) | News::Cluster(ClusterNews::Gap) => {
+            News::Gap
+            | News::Index(IndexNews::Gap)
+            | News::Cluster(ClusterNews::Gap)
+            | News::Locks(LockNews::Gap) => {
                 // One loss is told by every watch; what they hold now, the list shows.
                 queue.skip();
                 claims.skip();
                 cluster.skip();
+                locks.skip();
                 list(&app).await
             }
             News::Index(news) => apply(&app, news).await,
             News::Cluster(news) => hear(&app, news).await,
+            News::Locks(LockNews::Freed(lock)) => {
+                app.board.freed(&lock);
+                Ok(())
+            }
         };
     }
 }
@@ -76,6 +86,7 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
 enum News {
     Index(IndexNews),
     Cluster(ClusterNews),
+    Locks(LockNews),
     Gap,
 }
 
@@ -141,6 +152,7 @@ async fn list(app: &App) -> Result<(), StoreError> {
     }
     app.peers.set(app.store.members().await?);
     app.board.reset(&queue);
+    app.board.freed_any();
     app.leases.reset(claims, Instant::now());
     app.requests.ring_all();
     app.builds.ring_all();

@@ -44,6 +44,7 @@ pub enum Cause {
         /// That build.
         of: BuildRef,
         /// Why that one exists.
+        #[schema(no_recursion)]
         cause: Box<Cause>,
     },
 }
@@ -109,6 +110,9 @@ pub struct Checkpoint {
     /// When it was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<Timestamp>,
+    /// What cancelled it, if that was no person: `superseded by job#8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_by: Option<String>,
     /// Downstream builds, in the order of the configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub downstream: Vec<Downstream>,
@@ -123,6 +127,7 @@ impl Checkpoint {
             revision: 0,
             tasks: vec![Progress::Waiting; tasks],
             cancelled: None,
+            cancelled_by: None,
             downstream: Vec::new(),
             latest: at,
         }
@@ -219,6 +224,9 @@ pub enum Event {
     Cancelled {
         /// When.
         at: Timestamp,
+        /// What did, if that was no person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
 }
 

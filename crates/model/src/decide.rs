@@ -159,7 +159,7 @@ impl State<'_> {
     /// Notes a first cancellation: nothing waiting will run, everything posted is to be cancelled.
     fn take_cancel(&mut self, events: &[Event]) -> Vec<TicketId> {
         let asked = events.iter().find_map(|event| match event {
-            Event::Cancelled { at } => Some(*at),
+            Event::Cancelled { at, by } => Some((*at, by.clone())),
             Event::Finished(_) => None,
         });
         // Of what is over nothing can be cancelled: whoever ends the build later writes the same
@@ -167,10 +167,11 @@ impl State<'_> {
         if self.checkpoint.tasks.iter().all(is_settled) {
             return Vec::new();
         }
-        let (Some(at), None) = (asked, self.checkpoint.cancelled) else {
+        let (Some((at, by)), None) = (asked, self.checkpoint.cancelled) else {
             return Vec::new();
         };
         self.checkpoint.cancelled = Some(at);
+        self.checkpoint.cancelled_by = by;
         self.checkpoint.latest = self.checkpoint.latest.max(at);
         let posted = self
             .checkpoint

@@ -10,7 +10,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use distci_model::id::{BuildKey, BuildNumber, BuildRef, JobId};
-use distci_model::wire::{BuildPhase, BuildSummary, BuildView, Page, Problem, TriggerRequest};
+use distci_model::wire::{
+    BuildPhase, BuildSummary, BuildView, Page, Problem, TriggerRequest, Triggered,
+};
 use distci_store::{Posted, StoreError, Which};
 use futures::Stream;
 use serde::Deserialize;
@@ -65,8 +67,9 @@ pub(super) async fn list(
 
 /// Posts a build. The header `Idempotency-Key` (32 hex digits) makes it safe to repeat.
 #[utoipa::path(post, path = "/jobs/{job}/builds", tag = "builds", request_body = TriggerRequest,
-    responses((status = 201, body = BuildRef), (status = 200, body = BuildRef,
-        description = "an earlier try had posted it"), (status = 422, body = Problem)))]
+    responses((status = 201, body = BuildRef), (status = 200, body = Triggered,
+        description = "an earlier try had posted it, or it is skipped"),
+        (status = 422, body = Problem)))]
 pub(super) async fn trigger(
     State(app): State<App>,
     Path(job): Path<JobId>,
@@ -87,8 +90,9 @@ pub(super) async fn trigger(
 
 /// Posts a build with the parameters of an earlier one.
 #[utoipa::path(post, path = "/jobs/{job}/builds/{build}/rerun", tag = "builds",
-    responses((status = 201, body = BuildRef), (status = 200, body = BuildRef,
-        description = "an earlier try had posted it"), (status = 404, body = Problem)))]
+    responses((status = 201, body = BuildRef), (status = 200, body = Triggered,
+        description = "an earlier try had posted it, or it is skipped"),
+        (status = 404, body = Problem)))]
 pub(super) async fn rerun(
     State(app): State<App>,
     Path((job, selector)): Path<(JobId, String)>,
@@ -100,12 +104,12 @@ pub(super) async fn rerun(
 }
 
 fn posted(posted: Posted) -> Response {
-    let status = if posted.fresh {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
+    let (status, triggered) = match posted {
+        Posted::Build { build, fresh: true } => (StatusCode::CREATED, Triggered::Build(build)),
+        Posted::Build { build, .. } => (StatusCode::OK, Triggered::Build(build)),
+        Posted::Skipped { holder } => (StatusCode::OK, Triggered::Skipped { skipped: holder }),
     };
-    (status, Answer(posted.build)).into_response()
+    (status, Answer(triggered)).into_response()
 }
 
 /// Asks to cancel a build. Its tasks are stopped; what has ended stays as it ended.

@@ -199,7 +199,10 @@ fn a_cancelled_build_posts_nothing_more_and_cancels_what_is_posted() {
         &config,
         &key(),
         &start.checkpoint,
-        &[Event::Cancelled { at: at(5) }],
+        &[Event::Cancelled {
+            at: at(5),
+            by: None,
+        }],
     );
     assert_eq!(cancel.cancel.len(), 2);
     assert!(cancel.post.is_empty());
@@ -208,7 +211,10 @@ fn a_cancelled_build_posts_nothing_more_and_cancels_what_is_posted() {
         reason: Failure::Cancelled,
     };
     let events = [
-        Event::Cancelled { at: at(5) },
+        Event::Cancelled {
+            at: at(5),
+            by: None,
+        },
         finished(&config, 0, stopped.clone()),
         finished(&config, 2, Outcome::Success),
     ];
@@ -223,7 +229,10 @@ fn a_cancel_that_comes_after_the_end_changes_nothing() {
     let start = decide(&config, &key(), &Checkpoint::start(1, at(0)), &[]);
     let events = [
         finished(&config, 0, Outcome::Success),
-        Event::Cancelled { at: at(50) },
+        Event::Cancelled {
+            at: at(50),
+            by: None,
+        },
     ];
     let end = decide(&config, &key(), &start.checkpoint, &events);
     assert_eq!(
