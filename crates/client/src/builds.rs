@@ -6,7 +6,7 @@ use bytes::Bytes;
 use distci_model::id::{Attempt, BuildRef, JobId, RequestId, TaskName};
 use distci_model::wire::{
     AnswerRequest, BuildSummary, BuildView, CONSOLE_ATTEMPT_HEADER, CONSOLE_COMPLETE_HEADER,
-    CONSOLE_LENGTH_HEADER, Page, REQUEST_ID_HEADER, RerunRequest, TriggerRequest,
+    CONSOLE_LENGTH_HEADER, Page, REQUEST_ID_HEADER, RerunRequest, TriggerRequest, Triggered,
 };
 
 use crate::call::Call;
@@ -51,7 +51,7 @@ impl Client {
         job: &JobId,
         wish: &TriggerRequest,
         request: &RequestId,
-    ) -> Result<BuildRef, ClientError> {
+    ) -> Result<Triggered, ClientError> {
         let call = Call::post(Path::api(&["jobs", job.as_str(), "builds"]))
             .header(REQUEST_ID_HEADER, request.as_str())
             .json(wish)?;
@@ -119,7 +119,7 @@ impl Client {
         build: &BuildRef,
         wish: &RerunRequest,
         request: &RequestId,
-    ) -> Result<BuildRef, ClientError> {
+    ) -> Result<Triggered, ClientError> {
         let call = Call::post(build_path(build, &["rerun"]))
             .header(REQUEST_ID_HEADER, request.as_str())
             .json(wish)?;

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use distci_model::config::JobConfig;
 use distci_model::id::JobId;
-use distci_model::wire::{FrontendView, JobSummary, JobView, Page, QueueView, Version, WorkerView};
+use distci_model::wire::{
+    FrontendView, JobSummary, JobView, LockView, Page, QueueView, Version, WorkerView,
+};
 use reqwest::header::{IF_MATCH, IF_NONE_MATCH};
 
 use crate::call::Call;
@@ -63,6 +65,12 @@ impl Client {
     /// A page of the tickets that wait for a worker, from `cursor` on.
     pub async fn queue(&self, cursor: Option<&str>) -> Result<Page<QueueView>, ClientError> {
         let path = Path::api(&["queue"]).with_some("cursor", cursor);
+        self.answer(&Call::get(path)).await?.json()
+    }
+
+    /// A page of the locks that are held or waited for, from `cursor` on.
+    pub async fn locks(&self, cursor: Option<&str>) -> Result<Page<LockView>, ClientError> {
+        let path = Path::api(&["locks"]).with_some("cursor", cursor);
         self.answer(&Call::get(path)).await?.json()
     }
 

@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Artifacts(Artifacts),
     /// List the tickets that wait for a worker
     Queue(Read),
+    /// List the locks that are held, and who waits for them.
+    Locks(Read),
     /// List the frontends that share the store
     Frontends(Read),
     /// List the workers

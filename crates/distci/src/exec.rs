@@ -12,7 +12,7 @@ use distci_client::{Client, new_request_id};
 use distci_model::build::Downstream;
 use distci_model::config::JobConfig;
 use distci_model::id::BuildRef;
-use distci_model::wire::{BuildView, TriggerRequest};
+use distci_model::wire::{BuildView, TriggerRequest, Triggered};
 use distci_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -135,7 +135,12 @@ async fn build(
         let request = TriggerRequest {
             parameters: parameters.clone(),
         };
-        builds.push(client.trigger(job, &request, &new_request_id()?).await?);
+        match client.trigger(job, &request, &new_request_id()?).await? {
+            Triggered::Build(build) => builds.push(build),
+            Triggered::Skipped { skipped } => {
+                out.say(format_args!("{job} is skipped: {skipped} is still running"))?;
+            }
+        }
     }
     let breadth = if files.len() == 1 {
         Breadth::Builds

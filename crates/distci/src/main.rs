@@ -27,6 +27,7 @@ mod jobs;
 mod lines;
 mod lint;
 mod local;
+mod locks;
 mod logs;
 mod migrate;
 mod out;

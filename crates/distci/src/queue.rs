@@ -18,7 +18,7 @@ pub(crate) async fn run(connection: &Connection, arguments: &Read, out: &mut Out
         out.json(&Page { items, next: None })?;
         return Ok(Exit::Ok);
     }
-    let mut table = Table::new(&["BUILD", "TASK", "WAITS", "REQUIRES", "WORKERS"]);
+    let mut table = Table::new(&["BUILD", "TASK", "WAITS", "REQUIRES", "WORKERS", "BLOCKED"]);
     for ticket in &items {
         let task = ticket.task.as_ref();
         table.row([
@@ -28,6 +28,7 @@ pub(crate) async fn run(connection: &Connection, arguments: &Read, out: &mut Out
             view::span(ticket.since, now()).into(),
             ticket.requires.to_string().into(),
             ticket.workers.into(),
+            view::block(ticket.blocked.as_ref()).into(),
         ]);
     }
     view::print(&table, "nothing waits", out)?;

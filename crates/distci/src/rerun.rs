@@ -17,6 +17,6 @@ pub(crate) async fn run(connection: &Connection, arguments: Rerun, out: &mut Out
         failed: arguments.failed,
         from: arguments.from,
     };
-    let build = client.rerun(&earlier, &wish, &new_request_id()?).await?;
-    trigger::after(connection, build, &arguments.following, out).await
+    let triggered = client.rerun(&earlier, &wish, &new_request_id()?).await?;
+    trigger::after(connection, triggered, &arguments.following, out).await
 }

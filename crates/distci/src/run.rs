@@ -118,6 +118,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
         Command::Reject(arguments) => crate::answer::run(connection, arguments, false, out).await,
         Command::Artifacts(arguments) => crate::artifacts::run(connection, &arguments, out).await,
         Command::Queue(arguments) => crate::queue::run(connection, &arguments, out).await,
+        Command::Locks(arguments) => crate::locks::run(connection, &arguments, out).await,
         Command::Frontends(arguments) => crate::frontends::run(connection, &arguments, out).await,
         Command::Workers(arguments) => crate::workers::run(connection, &arguments, out).await,
         Command::Schema => crate::schema::run(out),

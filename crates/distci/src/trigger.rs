@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use distci_client::{Client, new_request_id};
 use distci_model::id::BuildRef;
-use distci_model::wire::TriggerRequest;
+use distci_model::wire::{TriggerRequest, Triggered};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Following, Trigger};
@@ -31,23 +31,31 @@ pub(crate) async fn run(
             return Err(Ended::failed(format!("parameter {name:?} is given twice")));
         }
     }
-    let build = client
+    let triggered = client
         .trigger(&arguments.job, &request, &new_request_id()?)
         .await?;
-    after(connection, build, &arguments.following, out).await
+    after(connection, triggered, &arguments.following, out).await
 }
 
-/// Names the build, or follows it to its end.
+/// Names the build, or follows it to its end. That a build was skipped is no failure: the job is
+/// meant to be so.
 pub(crate) async fn after(
     connection: &Connection,
-    build: BuildRef,
+    triggered: Triggered,
     following: &Following,
     out: &mut Out,
 ) -> Result<Exit> {
     if following.json {
-        out.json(&build)?;
+        out.json(&triggered)?;
         return Ok(Exit::Ok);
     }
+    let build = match triggered {
+        Triggered::Build(build) => build,
+        Triggered::Skipped { skipped } => {
+            out.line(format_args!("skipped: {skipped} is still running"))?;
+            return Ok(Exit::Ok);
+        }
+    };
     if !following.follow {
         out.line(&build)?;
         return Ok(Exit::Ok);

@@ -3,7 +3,7 @@
 use distci_model::Timestamp;
 use distci_model::build::{Cause, Downstream, Finished};
 use distci_model::outcome::{Failure, Fault, Outcome, Verdict};
-use distci_model::wire::{ArtifactView, BuildPhase, BuildView, TaskState, TaskView};
+use distci_model::wire::{ArtifactView, BuildPhase, BuildView, LockBlock, TaskState, TaskView};
 use owo_colors::Style;
 
 use crate::out::{Out, Paint};
@@ -66,6 +66,18 @@ pub(crate) fn cause(cause: &Cause) -> String {
     }
 }
 
+/// The lock that holds a ticket up, and who has it.
+pub(crate) fn block(blocked: Option<&LockBlock>) -> String {
+    let Some(LockBlock { lock, held_by }) = blocked else {
+        return String::new();
+    };
+    let holders: Vec<_> = held_by.iter().map(ToString::to_string).collect();
+    match holders.as_slice() {
+        [] => format!("by lock {lock}"),
+        holders => format!("by lock {lock} ({})", holders.join(", ")),
+    }
+}
+
 /// A build with a line for each task, and what it triggered.
 pub(crate) fn build(build: &BuildView, now: Timestamp, paint: Paint) -> Vec<String> {
     let end = build.finished.unwrap_or(now);
@@ -75,14 +87,7 @@ pub(crate) fn build(build: &BuildView, now: Timestamp, paint: Paint) -> Vec<Stri
         state(build.phase, build.outcome.as_ref()),
         span(build.created, end).into(),
         cause(&build.cause).into(),
-        Cell::styled(
-            if build.cancelled && build.outcome.is_none() {
-                "cancelling"
-            } else {
-                ""
-            },
-            Style::new().yellow(),
-        ),
+        Cell::styled(cancellation(build), Style::new().yellow()),
     ]);
     let mut lines = first.lines(paint);
     let mut tasks = Table::bare();
@@ -92,6 +97,13 @@ pub(crate) fn build(build: &BuildView, now: Timestamp, paint: Paint) -> Vec<Stri
     lines.extend(tasks.lines(paint));
     lines.extend(build.downstream.iter().map(|one| downstream(one, paint)));
     lines
+}
+
+/// That a build is being cancelled, and by what.
+fn cancellation(build: &BuildView) -> String {
+    let doing = (build.cancelled && build.outcome.is_none()).then_some("cancelling");
+    let parts = doing.into_iter().chain(build.cancelled_by.as_deref());
+    parts.collect::<Vec<_>>().join(": ")
 }
 
 /// Name, state, time, attempt, and what else there is to know of a task.

@@ -16,6 +16,7 @@ mod consoles;
 mod description;
 mod extract;
 mod jobs;
+mod locks;
 mod tickets;
 
 use axum::Router;
@@ -73,6 +74,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(artifacts::get))
         .routes(routes!(artifacts::summary))
         .routes(routes!(cluster::queue))
+        .routes(routes!(locks::list))
         .routes(routes!(cluster::workers))
         .routes(routes!(cluster::demand))
         .routes(routes!(cluster::frontends))

@@ -2,18 +2,23 @@
 //!
 //! Owns the matching within this frontend. It is a mirror and a list of open connections: losing it
 //! loses nothing, for the store has the queue and workers ask again. Invariant: an entry is offered
-//! to one waiting worker at a time, so workers of one frontend never race each other.
+//! to one waiting worker at a time, so workers of one frontend never race each other. An entry that
+//! found a lock full is passed over until a slot of that lock is free, and holds up nobody.
+
+mod full;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use distci_model::capability::Capabilities;
-use distci_model::id::{ClassId, WorkerName};
+use distci_model::id::{ClassId, LockKey, WorkerName};
 use distci_model::ticket::QueueName;
+use distci_store::Blocked;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use self::full::FullLocks;
 use crate::peers::Peers;
 
 /// How much later at least each frontend claims a ticket than the one before it in the order.
@@ -28,6 +33,9 @@ const SLOWEST: Duration = Duration::from_millis(100);
 /// How far a worker looks for a ticket that no other frontend claims before this one.
 const WINDOW: usize = 64;
 
+/// How long a lock is believed to be full without news.
+const FULL: Duration = Duration::from_secs(10);
+
 /// The matching of one frontend. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Board {
@@ -41,13 +49,24 @@ pub(crate) struct Board {
 struct State {
     queue: HashMap<ClassId, BTreeSet<QueueName>>,
     classes: HashMap<ClassId, Capabilities>,
-    offered: HashSet<QueueName>,
+    /// Entries on offer, with the locks of which a slot became free since.
+    offered: HashMap<QueueName, Vec<LockKey>>,
     /// Entries that other frontends may claim before us, until then.
     unripe: HashMap<QueueName, Instant>,
-    ripening: BTreeSet<(Instant, QueueName)>,
+    full: FullLocks,
+    ripening: BTreeSet<(Instant, Ripening)>,
     profiles: HashMap<Capabilities, VecDeque<Waiter>>,
     /// How long claims take of late.
     claiming: Duration,
+}
+
+/// What is looked at again when its time comes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Ripening {
+    /// An entry that others may claim before us until then.
+    Entry(QueueName),
+    /// A lock that is believed to be full until then.
+    Lock(LockKey),
 }
 
 #[derive(Debug)]
@@ -69,6 +88,13 @@ impl Offer {
         self.entry.as_ref()
     }
 
+    /// The entry stays in the queue, and waits for a lock.
+    pub(crate) fn blocked(mut self, blocked: &Blocked) {
+        if let Some(entry) = self.entry.take() {
+            self.board.refuse(&entry, blocked);
+        }
+    }
+
     /// The entry is out of the queue, by this worker's claim or by somebody else's.
     pub(crate) fn spent(mut self) {
         if let Some(entry) = self.entry.take() {
@@ -80,10 +106,25 @@ impl Offer {
 impl Drop for Offer {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            self.board.lock().offered.remove(&entry);
+            {
+                let mut state = self.board.lock();
+                state.offered.remove(&entry);
+                state.full.end(&entry);
+            }
             self.board.match_entry(&entry);
         }
     }
+}
+
+/// A queued ticket, for people to read.
+#[derive(Debug, Clone)]
+pub(crate) struct Queued {
+    pub(crate) entry: QueueName,
+    pub(crate) requires: Capabilities,
+    /// How many workers wait here that could do it.
+    pub(crate) workers: usize,
+    /// The lock that holds it up.
+    pub(crate) blocked: Option<Blocked>,
 }
 
 /// What waits here, for people to read.
@@ -126,8 +167,8 @@ impl Board {
                 return;
             }
             if rank > 0 {
-                let later = RANK.max(state.claiming * CLAIMS);
-                state.ripen(entry, Instant::now() + later * rank);
+                let later = state.step() * rank;
+                state.ripen(entry, Instant::now() + later);
             }
         }
         if rank == 0 {
@@ -148,15 +189,21 @@ impl Board {
     pub(crate) async fn ripen(&self) {
         loop {
             let first = self.lock().ripening.first().cloned();
-            let Some((at, entry)) = first else {
+            let Some((at, ripening)) = first else {
                 self.ripening.notified().await;
                 continue;
             };
             tokio::select! {
-                () = tokio::time::sleep_until(at) => {
-                    self.lock().ripe(&entry);
-                    self.match_entry(&entry);
-                }
+                () = tokio::time::sleep_until(at) => match ripening {
+                    Ripening::Entry(entry) => {
+                        self.lock().ripe(&entry);
+                        self.match_entry(&entry);
+                    }
+                    Ripening::Lock(lock) => {
+                        self.lock().believe(&lock, None);
+                        self.match_lock(&lock);
+                    }
+                },
                 () = self.ripening.notified() => {}
             }
         }
@@ -164,14 +211,77 @@ impl Board {
 
     /// Removes a ticket that is not queued any more.
     pub(crate) fn remove(&self, entry: &QueueName) {
-        let mut state = self.lock();
-        state.offered.remove(entry);
-        state.ripe(entry);
-        if let Some(entries) = state.queue.get_mut(&entry.class) {
-            entries.remove(entry);
-            if entries.is_empty() {
-                state.queue.remove(&entry.class);
+        let lock = {
+            let mut state = self.lock();
+            state.offered.remove(entry);
+            state.ripe(entry);
+            if let Some(entries) = state.queue.get_mut(&entry.class) {
+                entries.remove(entry);
+                if entries.is_empty() {
+                    state.queue.remove(&entry.class);
+                }
             }
+            state.forget_lock(entry)
+        };
+        // It may have left a slot to the next.
+        if let Some(lock) = lock {
+            self.match_lock(&lock);
+        }
+    }
+
+    /// A slot of a lock is free: the first that waits for it is offered, or is so after those
+    /// frontends that come before us for it.
+    pub(crate) fn freed(&self, lock: &LockKey) {
+        let is_next = {
+            let mut state = self.lock();
+            for freed in state.offered.values_mut() {
+                freed.push(lock.clone());
+            }
+            let Some(first) = state.full.waiting(lock).next() else {
+                return;
+            };
+            let rank = self.peers.claim_rank(first);
+            let later = Instant::now() + state.step() * rank;
+            state.believe(lock, (rank > 0).then_some(later));
+            rank == 0
+        };
+        if is_next {
+            self.match_lock(lock);
+        } else {
+            self.ripening.notify_one();
+        }
+    }
+
+    /// Slots of any lock may be free, after news were missed.
+    pub(crate) fn freed_any(&self) {
+        let full = self.lock().full.all();
+        for blocked in full {
+            self.freed(&blocked.lock);
+        }
+    }
+
+    /// An entry found a lock full.
+    fn refuse(&self, entry: &QueueName, blocked: &Blocked) {
+        let (before, is_free) = {
+            let mut state = self.lock();
+            let freed = state.offered.remove(entry).unwrap_or_default();
+            let before = state.forget_lock(entry);
+            if !state.is_queued(entry) {
+                return;
+            }
+            state.full.refuse(entry, blocked);
+            // What was read of the lock may be older than those news.
+            let is_free = freed.contains(&blocked.lock);
+            let until = (!is_free).then(|| Instant::now() + FULL);
+            state.believe(&blocked.lock, until);
+            (before, is_free)
+        };
+        self.ripening.notify_one();
+        if is_free {
+            self.match_lock(&blocked.lock);
+        }
+        if let Some(before) = before.filter(|before| *before != blocked.lock) {
+            self.match_lock(&before);
         }
     }
 
@@ -220,7 +330,8 @@ impl Board {
     }
 
     fn offer(&self, state: &mut State, entry: QueueName) -> Offer {
-        state.offered.insert(entry.clone());
+        state.offered.insert(entry.clone(), Vec::new());
+        state.full.begin(&entry);
         Offer {
             board: self.clone(),
             entry: Some(entry),
@@ -228,36 +339,65 @@ impl Board {
     }
 
     fn match_entry(&self, entry: &QueueName) {
+        let lock = self.lock().full.of(entry).cloned();
+        match lock {
+            Some(lock) => self.match_lock(&lock),
+            None => self.match_first(|_| Some(entry.clone())),
+        }
+    }
+
+    /// Offers the first of those that wait for a lock and for whom a worker waits.
+    fn match_lock(&self, lock: &LockKey) {
+        self.match_first(|state| {
+            let mut waiting = state.full.waiting(lock);
+            waiting.find(|entry| state.is_wanted(entry)).cloned()
+        });
+    }
+
+    fn match_first(&self, choose: impl FnOnce(&State) -> Option<QueueName>) {
         // A worker that hung up drops its offer, which matches the entry anew.
         let (waiter, offer) = {
             let mut state = self.lock();
-            let queued = state
-                .queue
-                .get(&entry.class)
-                .is_some_and(|set| set.contains(entry));
-            if !queued || state.offered.contains(entry) || state.unripe.contains_key(entry) {
+            let chosen = choose(&state).filter(|it| state.is_queued(it) && state.is_free(it));
+            let Some(entry) = chosen else {
                 return;
-            }
+            };
             let Some(waiter) = state.waiter_for(&entry.class) else {
                 return;
             };
-            (waiter, self.offer(&mut state, entry.clone()))
+            (waiter, self.offer(&mut state, entry))
         };
         // Outside of the lock: an offer that nobody takes comes back through it.
         drop(waiter.offer.send(offer));
     }
 
-    /// Every queued ticket in the order of urgency, at most `most`, and how many wait for it.
-    pub(crate) fn queued(&self, most: usize) -> Vec<(QueueName, Capabilities, usize)> {
+    /// Every queued ticket in the order of urgency, at most `most`.
+    pub(crate) fn queued(&self, most: usize) -> Vec<Queued> {
         let state = self.lock();
         let mut entries: Vec<&QueueName> = state.queue.values().flatten().collect();
         entries.sort_unstable_by_key(|entry| (entry.priority, entry.stamp));
         let row = |entry: &QueueName| {
             let requires = state.classes.get(&entry.class).cloned().unwrap_or_default();
             let workers = state.waiting_for(&requires);
-            (entry.clone(), requires, workers)
+            Queued {
+                entry: entry.clone(),
+                requires,
+                workers,
+                blocked: state.full.blocked(entry),
+            }
         };
         entries.into_iter().take(most).map(row).collect()
+    }
+
+    /// The locks that hold up tickets, with these tickets, the first first and at most `most`.
+    pub(crate) fn blocked(&self, most: usize) -> Vec<(Blocked, Vec<QueueName>)> {
+        let state = self.lock();
+        let row = |blocked: Blocked| {
+            let waiting = state.full.waiting(&blocked.lock).take(most);
+            let waiting = waiting.cloned().collect();
+            (blocked, waiting)
+        };
+        state.full.all().into_iter().map(row).collect()
     }
 
     /// How many tickets of each set of requirements are queued.
@@ -306,13 +446,54 @@ impl Board {
 impl State {
     fn ripen(&mut self, entry: &QueueName, at: Instant) {
         self.unripe.insert(entry.clone(), at);
-        self.ripening.insert((at, entry.clone()));
+        self.ripening.insert((at, Ripening::Entry(entry.clone())));
     }
 
     fn ripe(&mut self, entry: &QueueName) {
         if let Some(at) = self.unripe.remove(entry) {
-            self.ripening.remove(&(at, entry.clone()));
+            self.ripening.remove(&(at, Ripening::Entry(entry.clone())));
         }
+    }
+
+    /// How much later than the frontend before it each one claims.
+    fn step(&self) -> Duration {
+        RANK.max(self.claiming * CLAIMS)
+    }
+
+    /// Believes a lock to be full until `until`, or not at all.
+    fn believe(&mut self, lock: &LockKey, until: Option<Instant>) {
+        let timer = |at| (at, Ripening::Lock(lock.clone()));
+        if let Some(before) = self.full.believe(lock, until) {
+            self.ripening.remove(&timer(before));
+        }
+        self.ripening.extend(until.map(timer));
+    }
+
+    /// Forgets which lock an entry waits for. Gives that lock.
+    fn forget_lock(&mut self, entry: &QueueName) -> Option<LockKey> {
+        let lock = self.full.of(entry).cloned();
+        if let Some((lock, until)) = self.full.forget(entry) {
+            self.ripening.remove(&(until, Ripening::Lock(lock)));
+        }
+        lock
+    }
+
+    fn is_queued(&self, entry: &QueueName) -> bool {
+        let entries = self.queue.get(&entry.class);
+        entries.is_some_and(|entries| entries.contains(entry))
+    }
+
+    /// Whether an entry may be offered now, and somebody waits for it.
+    fn is_wanted(&self, entry: &QueueName) -> bool {
+        let requires = self.classes.get(&entry.class);
+        self.is_free(entry) && requires.is_some_and(|requires| self.waiting_for(requires) > 0)
+    }
+
+    /// Whether an entry may be offered now.
+    fn is_free(&self, entry: &QueueName) -> bool {
+        !self.offered.contains_key(entry)
+            && !self.unripe.contains_key(entry)
+            && self.full.admit(entry)
     }
 
     /// Among the first entries that fit, those that the fewest other frontends would claim before
@@ -324,9 +505,7 @@ impl State {
                 .is_some_and(|requires| capabilities.satisfy(requires))
         };
         let fitting = self.queue.iter().filter(|(class, _)| fits(class));
-        let free = |entry: &&QueueName| {
-            !self.offered.contains(*entry) && !self.unripe.contains_key(*entry)
-        };
+        let free = |entry: &&QueueName| self.is_free(entry);
         let first = |entries: &'_ BTreeSet<QueueName>| {
             let window = entries.iter().filter(free).take(WINDOW);
             window
@@ -336,7 +515,17 @@ impl State {
         let found = fitting.filter_map(|(_, entries)| first(entries));
         found
             .min_by_key(|(rank, entry)| (entry.priority, *rank, entry.stamp))
-            .map(|(_, entry)| entry)
+            .map(|(_, entry)| self.before(entry, fits))
+    }
+
+    /// The first of those that wait for the same lock as `entry` and fit.
+    fn before(&self, entry: QueueName, fits: impl Fn(&ClassId) -> bool) -> QueueName {
+        let Some(lock) = self.full.of(&entry) else {
+            return entry;
+        };
+        let mut waiting = self.full.waiting(lock);
+        let first = waiting.find(|other| fits(&other.class) && self.is_free(other));
+        first.cloned().unwrap_or(entry)
     }
 
     /// The worker that has waited longest in the first profile that fits.
@@ -457,7 +646,7 @@ mod tests {
         let ticket = entry(1, 1, &linux);
         let board = board(&[(&ticket, &linux)]);
         let promise = board.ask(&worker(), &any).unwrap_err();
-        assert_eq!(board.queued(10)[0].2, 0);
+        assert_eq!(board.queued(10)[0].workers, 0);
         drop(promise);
         assert!(board.ask(&worker(), &linux).is_ok());
     }
@@ -493,6 +682,191 @@ mod tests {
             board.lock().claiming < Duration::from_millis(60),
             "one claim counts too much"
         );
+    }
+
+    fn full(lock: &str) -> Blocked {
+        Blocked {
+            lock: LockKey::of_task(lock),
+            name: lock.to_owned(),
+        }
+    }
+
+    fn free(board: &Board, lock: &str) {
+        board.freed(&LockKey::of_task(lock));
+    }
+
+    fn asked(board: &Board, capabilities: &Capabilities) -> Option<QueueName> {
+        let offer = board.ask(&worker(), capabilities).ok()?;
+        let entry = offer.entry().cloned();
+        // It stays on offer, as with a claim that hangs.
+        std::mem::forget(offer);
+        entry
+    }
+
+    #[test]
+    fn a_blocked_entry_holds_up_nobody() {
+        let any = shell(&[]);
+        let (old, new) = (entry(1, 1, &any), entry(2, 2, &any));
+        let board = board(&[(&old, &any), (&new, &any)]);
+        let offer = board.ask(&worker(), &any).unwrap();
+        assert_eq!(offer.entry(), Some(&old));
+        offer.blocked(&full("deploy"));
+        assert_eq!(asked(&board, &any), Some(new));
+        assert!(board.ask(&worker(), &any).is_err(), "offered in vain");
+        let queued = board.queued(10);
+        assert_eq!(queued[0].blocked, Some(full("deploy")));
+        assert_eq!(board.blocked(10), [(full("deploy"), vec![old])]);
+    }
+
+    #[test]
+    fn a_free_slot_goes_to_the_one_that_is_first_in_the_queue() {
+        let (any, linux) = (shell(&[]), shell(&["linux"]));
+        let (second, first) = (entry(1, 20, &any), entry(2, 10, &any));
+        let (urgent, third) = (
+            QueueName {
+                priority: Priority::new(1).unwrap(),
+                ..entry(3, 90, &linux)
+            },
+            entry(4, 30, &any),
+        );
+        let all = [&second, &first, &urgent, &third].map(|entry| {
+            let requires = if *entry == urgent { &linux } else { &any };
+            (entry, requires.clone())
+        });
+        let board = Board::default();
+        for (entry, requires) in &all {
+            board.learn(entry.class.clone(), requires.clone());
+            board.add(entry);
+        }
+        for _ in &all {
+            board.ask(&worker(), &linux).unwrap().blocked(&full("a"));
+        }
+        assert!(board.ask(&worker(), &linux).is_err());
+        // This worker cannot do the most urgent one, and does not wait for who can.
+        for next in [&first, &second, &third] {
+            let mut promise = board.ask(&worker(), &any).unwrap_err();
+            assert!(promise.try_recv().is_err(), "offered before a slot is free");
+            free(&board, "a");
+            let offer = promise.try_recv().unwrap();
+            assert_eq!(offer.entry(), Some(next));
+            offer.spent();
+            // Whoever comes next finds it full again, or is not offered it at all.
+            while let Ok(offer) = board.ask(&worker(), &any) {
+                offer.blocked(&full("a"));
+            }
+        }
+        free(&board, "a");
+        assert_eq!(asked(&board, &linux), Some(urgent));
+    }
+
+    #[test]
+    fn of_those_that_wait_for_a_lock_one_at_a_time_is_tried() {
+        let any = shell(&[]);
+        let entries: Vec<_> = (1..=3).map(|number| entry(number, number, &any)).collect();
+        let board = board(
+            &entries
+                .iter()
+                .map(|entry| (entry, &any))
+                .collect::<Vec<_>>(),
+        );
+        for _ in &entries {
+            board.ask(&worker(), &any).unwrap().blocked(&full("a"));
+        }
+        let mut promises: Vec<_> = (0..3)
+            .map(|_| board.ask(&worker(), &any).unwrap_err())
+            .collect();
+        free(&board, "a");
+        let first = promises[0].try_recv().unwrap();
+        assert!(promises[1].try_recv().is_err(), "two race for one slot");
+        // It takes the slot; there may be another one.
+        first.spent();
+        let second = promises[1].try_recv().unwrap();
+        assert_eq!(second.entry(), Some(&entries[1]));
+        second.blocked(&full("a"));
+        assert!(promises[2].try_recv().is_err(), "there was none");
+        // A worker that hangs up leaves the slot to the next.
+        free(&board, "a");
+        drop(promises.remove(2));
+        assert_eq!(board.queued(10)[0].blocked, None);
+    }
+
+    #[test]
+    fn a_slot_that_became_free_during_the_look_is_not_missed() {
+        let any = shell(&[]);
+        let ticket = entry(1, 1, &any);
+        let board = board(&[(&ticket, &any)]);
+        for known in [false, true] {
+            let offer = board.ask(&worker(), &any).unwrap();
+            free(&board, "a");
+            offer.blocked(&full("a"));
+            assert_eq!(board.queued(1)[0].blocked, None, "known before: {known}");
+        }
+        let offer = board.ask(&worker(), &any).unwrap();
+        free(&board, "b");
+        offer.blocked(&full("a"));
+        assert_eq!(board.queued(1)[0].blocked, Some(full("a")));
+    }
+
+    #[test]
+    fn an_entry_waits_for_the_lock_that_it_found_full_last() {
+        let any = shell(&[]);
+        let (both, one) = (entry(1, 1, &any), entry(2, 2, &any));
+        let board = board(&[(&both, &any), (&one, &any)]);
+        board.ask(&worker(), &any).unwrap().blocked(&full("a"));
+        board.ask(&worker(), &any).unwrap().blocked(&full("a"));
+        let mut promise = board.ask(&worker(), &any).unwrap_err();
+        free(&board, "a");
+        let offer = promise.try_recv().unwrap();
+        let mut promise = board.ask(&worker(), &any).unwrap_err();
+        offer.blocked(&full("b"));
+        let offer = promise.try_recv().unwrap();
+        assert_eq!(offer.entry(), Some(&one), "the free slot is left unused");
+        offer.spent();
+        free(&board, "a");
+        assert!(board.ask(&worker(), &any).is_err());
+        free(&board, "b");
+        assert_eq!(asked(&board, &any), Some(both));
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten_with_its_lock() {
+        let any = shell(&[]);
+        let ticket = entry(1, 1, &any);
+        let board = board(&[(&ticket, &any)]);
+        board.ask(&worker(), &any).unwrap().blocked(&full("a"));
+        board.remove(&ticket);
+        assert_eq!(board.blocked(10), []);
+        assert!(board.lock().ripening.is_empty(), "a timer for nobody");
+        // Refused only after it had gone.
+        board.add(&ticket);
+        let offer = board.ask(&worker(), &any).unwrap();
+        board.remove(&ticket);
+        offer.blocked(&full("a"));
+        assert_eq!(board.blocked(10), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_lock_is_tried_again_without_news() {
+        let any = shell(&[]);
+        let ticket = entry(1, 1, &any);
+        let board = board(&[(&ticket, &any)]);
+        board.ask(&worker(), &any).unwrap().blocked(&full("a"));
+        let promise = board.ask(&worker(), &any).unwrap_err();
+        let offer = tokio::select! {
+            () = board.ripen() => panic!("it never ends"),
+            offer = promise => offer.unwrap(),
+        };
+        assert_eq!(offer.entry(), Some(&ticket));
+    }
+
+    #[test]
+    fn after_a_gap_every_lock_is_tried() {
+        let any = shell(&[]);
+        let ticket = entry(1, 1, &any);
+        let board = board(&[(&ticket, &any)]);
+        board.ask(&worker(), &any).unwrap().blocked(&full("a"));
+        board.freed_any();
+        assert_eq!(asked(&board, &any), Some(ticket));
     }
 
     #[test]

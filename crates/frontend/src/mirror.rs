@@ -8,7 +8,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use distci_model::ticket::{IndexName, QueueName};
-use distci_store::{ClusterNews, ClusterWatch, IndexNews, IndexWatch, StoreError};
+use distci_store::{
+    ClusterNews, ClusterWatch, IndexNews, IndexWatch, LockNews, LockWatch, StoreError,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -57,13 +59,20 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
         applied = match news {
             // A mirror that is behind is made whole before it takes single news.
             _ if behind => list(&app).await,
-            News::Gap | News::Index(IndexNews::Gap) | News::Cluster(ClusterNews::Gap) => {
+            News::Gap
+            | News::Index(IndexNews::Gap)
+            | News::Cluster(ClusterNews::Gap)
+            | News::Locks(LockNews::Gap) => {
                 // One loss is told by every watch; what they hold now, the list shows.
                 watches.skip();
                 list(&app).await
             }
             News::Index(news) => apply(&app, news).await,
             News::Cluster(news) => hear(&app, news).await,
+            News::Locks(LockNews::Freed(lock)) => {
+                app.board.freed(&lock);
+                Ok(())
+            }
         };
     }
 }
@@ -71,6 +80,7 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
 enum News {
     Index(IndexNews),
     Cluster(ClusterNews),
+    Locks(LockNews),
     Gap,
 }
 
@@ -80,6 +90,7 @@ struct Watches {
     claims: IndexWatch,
     timers: IndexWatch,
     cluster: ClusterWatch,
+    locks: LockWatch,
 }
 
 impl Watches {
@@ -89,6 +100,7 @@ impl Watches {
             claims: app.store.watch_claims(),
             timers: app.store.watch_timers(),
             cluster: app.store.watch_cluster(),
+            locks: app.store.watch_locks(),
         }
     }
 
@@ -100,6 +112,7 @@ impl Watches {
             news = self.claims.next() => news.map(News::Index),
             news = self.timers.next() => news.map(News::Index),
             news = self.cluster.next() => news.map(News::Cluster),
+            news = self.locks.next() => news.map(News::Locks),
         }
     }
 
@@ -109,6 +122,7 @@ impl Watches {
         self.claims.skip();
         self.timers.skip();
         self.cluster.skip();
+        self.locks.skip();
     }
 }
 
@@ -175,6 +189,7 @@ async fn list(app: &App) -> Result<(), StoreError> {
     }
     app.peers.set(app.store.members().await?);
     app.board.reset(&queue);
+    app.board.freed_any();
     app.leases.reset(claims, Instant::now());
     app.timers.reset(timers);
     app.requests.ring_all();

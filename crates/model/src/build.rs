@@ -127,6 +127,9 @@ pub struct Checkpoint {
     /// The tasks that were asked to stop, by their place in the configuration.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub stopped: BTreeSet<usize>,
+    /// What cancelled it, if that was no person: `superseded by job#8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_by: Option<String>,
     /// Downstream builds, in the order of the configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub downstream: Vec<Downstream>,
@@ -143,6 +146,7 @@ impl Checkpoint {
             cancelled: None,
             runs: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            cancelled_by: None,
             downstream: Vec::new(),
             latest: at,
         }
@@ -292,6 +296,9 @@ pub enum Event {
     Cancelled {
         /// When.
         at: Timestamp,
+        /// What did, if that was no person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// Somebody asked to cancel a task.
     Stopped {

@@ -113,7 +113,7 @@ pub fn decide(config: &JobConfig, build: &Build, events: &[Event]) -> Decision {
 fn now(checkpoint: &Checkpoint, events: &[Event]) -> Timestamp {
     let time = |event: &Event| match event {
         Event::Finished(run) => run.finished,
-        Event::Cancelled { at } | Event::Stopped { at, .. } | Event::Clock { at } => *at,
+        Event::Cancelled { at, .. } | Event::Stopped { at, .. } | Event::Clock { at } => *at,
         Event::Answered { answer, .. } => answer.at,
     };
     let told = events.iter().map(time).max();
@@ -226,7 +226,7 @@ impl State<'_> {
     /// Notes a first cancellation: nothing waiting will run, everything posted is to be cancelled.
     fn take_cancel(&mut self, events: &[Event]) -> Vec<TicketId> {
         let asked = events.iter().find_map(|event| match event {
-            Event::Cancelled { at } => Some(*at),
+            Event::Cancelled { at, by } => Some((*at, by.clone())),
             Event::Finished(_)
             | Event::Stopped { .. }
             | Event::Answered { .. }
@@ -237,10 +237,11 @@ impl State<'_> {
         if self.checkpoint.tasks.iter().all(is_settled) {
             return Vec::new();
         }
-        let (Some(at), None) = (asked, self.checkpoint.cancelled) else {
+        let (Some((at, by)), None) = (asked, self.checkpoint.cancelled) else {
             return Vec::new();
         };
         self.checkpoint.cancelled = Some(at);
+        self.checkpoint.cancelled_by = by;
         self.note_time(at);
         let posted = self.checkpoint.tasks.iter().filter_map(posted_ticket);
         posted.cloned().collect()

@@ -166,6 +166,10 @@ text_id!(
     TicketId, "ticket id", |what, text| check_key(what, text, 16)
 );
 text_id!(
+    /// A lock, by the hash of what it is called.
+    LockKey, "lock key", |what, text| check_key(what, text, 16)
+);
+text_id!(
     /// A capability class: the canonical form of a set of requirements.
     ClassId, "class id", |what, text| check_key(what, text, 10)
 );
@@ -218,6 +222,22 @@ impl TicketId {
     /// Whether this is the build's control ticket.
     pub fn is_control(&self) -> bool {
         self.0.bytes().all(|b| b == b'a')
+    }
+}
+
+impl LockKey {
+    /// The lock that tasks of all jobs name so.
+    pub fn of_task(name: &str) -> Self {
+        Self::derive(&format!("lock:{name}"))
+    }
+
+    /// The lock of the builds of a job that count together.
+    pub fn of_builds(job: &JobKey, group: &str) -> Self {
+        Self::derive(&format!("job:{job}:{group}"))
+    }
+
+    fn derive(name: &str) -> Self {
+        Self(digest_text("distci lock key v1", &[name.as_bytes()], 16))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod config;
 pub mod decide;
 pub mod event;
 pub mod id;
+pub mod lock;
 pub mod order;
 pub mod outcome;
 pub mod plan;

@@ -6,6 +6,7 @@
 
 use crate::Timestamp;
 use crate::id::{Attempt, RequestId, WorkerName};
+use crate::lock::{Hold, LockNeed, Slot};
 use crate::outcome::{Failure, Fault, Outcome, TaskResult};
 use crate::ticket::{Claimed, Done, Duty, Ticket, TicketState};
 
@@ -18,6 +19,8 @@ pub enum Intent {
         worker: WorkerName,
         /// The request, kept across retries.
         request: RequestId,
+        /// What it brings for the ticket's locks.
+        hold: Hold,
         /// Now.
         at: Timestamp,
     },
@@ -101,6 +104,9 @@ pub enum Refused {
     /// Tasks are completed, control tickets are committed; not the other way round.
     #[error("not an act for this kind of ticket")]
     WrongDuty,
+    /// The claim brings other slots than the ticket's locks require.
+    #[error("the slots are not those that the ticket needs")]
+    WrongSlots,
 }
 
 /// What becomes of `ticket` if `intent` is done to it.
@@ -121,8 +127,10 @@ fn plan_queued(ticket: &Ticket, intent: Intent) -> Result<Transition, Refused> {
         Intent::Claim {
             worker,
             request,
+            hold,
             at,
         } => {
+            let slots = slots_with(ticket, hold)?;
             let claimed = Claimed {
                 worker,
                 request,
@@ -131,6 +139,7 @@ fn plan_queued(ticket: &Ticket, intent: Intent) -> Result<Transition, Refused> {
             };
             let ticket = Ticket {
                 attempt: ticket.attempt.next(),
+                slots,
                 state: TicketState::Claimed(claimed),
                 ..ticket.clone()
             };
@@ -149,6 +158,24 @@ fn plan_queued(ticket: &Ticket, intent: Intent) -> Result<Transition, Refused> {
         | Intent::Expire { .. }
         | Intent::Park { .. }
         | Intent::Stay { .. } => Err(over(ticket)),
+    }
+}
+
+/// The slots that a ticket holds when it is claimed: one of each of its locks, and no others.
+fn slots_with(ticket: &Ticket, hold: Hold) -> Result<Vec<Slot>, Refused> {
+    let taken = match hold {
+        Hold::Slots(taken) => taken,
+        Hold::Waived => return control_only(ticket).map(|()| ticket.slots.clone()),
+    };
+    let mut slots = ticket.slots.clone();
+    slots.extend(taken);
+    slots.sort_unstable();
+    slots.dedup();
+    let one_of = |need: &LockNeed| slots.iter().any(|slot| need.has(slot));
+    if slots.len() == ticket.locks.len() && ticket.locks.iter().all(one_of) {
+        Ok(slots)
+    } else {
+        Err(Refused::WrongSlots)
     }
 }
 
@@ -300,6 +327,7 @@ fn finish(
         finished: at,
     };
     let ticket = Ticket {
+        slots: Vec::new(),
         state: TicketState::Done(Box::new(done)),
         ..ticket.clone()
     };
@@ -314,8 +342,14 @@ fn requeue(ticket: &Ticket, claimed: &Claimed, losses: u32, at: Timestamp) -> Tr
     if claimed.cancel {
         return finish(ticket, Some(claimed), cancelled(), at);
     }
+    let slots = if ticket.duty.keeps_slots() {
+        ticket.slots.clone()
+    } else {
+        Vec::new()
+    };
     let ticket = Ticket {
         losses,
+        slots,
         state: TicketState::Queued,
         ..ticket.clone()
     };

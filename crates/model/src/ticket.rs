@@ -13,6 +13,7 @@ use crate::Timestamp;
 use crate::id::{
     Attempt, BuildNumber, ClassId, JobKey, RequestId, TicketKey, WorkerId, WorkerName,
 };
+use crate::lock::{LockNeed, Slot};
 use crate::outcome::TaskResult;
 
 /// Most urgent is 0.
@@ -90,6 +91,12 @@ impl Stamp {
     pub fn millis(self) -> u64 {
         self.0
     }
+
+    /// The moment.
+    pub fn time(self) -> Timestamp {
+        let millis = i64::try_from(self.0).unwrap_or_default();
+        Timestamp::from_millisecond(millis).unwrap_or_default()
+    }
 }
 
 /// What a ticket is for.
@@ -108,6 +115,16 @@ impl Duty {
         match self {
             Self::Control => Duration::from_secs(15),
             Self::Task => Duration::from_secs(30),
+        }
+    }
+
+    /// Whether the slots of its locks are held from the first claim to the end, and not by each
+    /// claim anew.
+    pub fn keeps_slots(self) -> bool {
+        match self {
+            // Between two claims a build runs on: its tasks do.
+            Self::Control => true,
+            Self::Task => false,
         }
     }
 
@@ -140,6 +157,13 @@ pub struct Ticket {
     pub attempt: Attempt,
     /// How many attempts were lost or ended in a fault.
     pub losses: u32,
+    /// The locks of which it holds a slot while it is worked on: a task while it is claimed, a
+    /// build from its first claim to its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<LockNeed>,
+    /// The slots that it holds now. Nothing else says who holds a slot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<Slot>,
     /// Where it stands.
     pub state: TicketState,
 }
@@ -284,6 +308,22 @@ impl Claimed {
 }
 
 impl Ticket {
+    /// The locks of which it holds no slot.
+    pub fn locks_missing(&self) -> impl Iterator<Item = &LockNeed> {
+        let held = |need: &LockNeed| self.slots.iter().any(|slot| slot.lock == need.key);
+        self.locks.iter().filter(move |need| !held(need))
+    }
+
+    /// Since when it holds its slots, for people to read.
+    pub fn slots_since(&self) -> Timestamp {
+        match &self.state {
+            TicketState::Claimed(claimed) => claimed.since,
+            TicketState::Queued | TicketState::Parked { .. } | TicketState::Done(_) => {
+                self.stamp.time()
+            }
+        }
+    }
+
     /// The index entry of this ticket, whose anchor has `version`. `None` while parked for
     /// no time, or done.
     pub fn index_name(&self, key: &TicketKey, version: u32) -> Option<IndexName> {

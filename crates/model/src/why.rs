@@ -68,7 +68,10 @@ fn about_build(view: &BuildView, queue: &QueueFacts) -> Reason {
     let build = &view.build;
     let text = match (&view.outcome, view.phase) {
         (Some(Outcome::Success), _) => format!("{build} succeeded"),
-        (Some(outcome), _) if outcome.is_cancelled() => format!("{build} was cancelled"),
+        (Some(outcome), _) if outcome.is_cancelled() => match &view.cancelled_by {
+            Some(by) => format!("{build} was cancelled: {by}"),
+            None => format!("{build} was cancelled"),
+        },
         (Some(outcome), _) => format!("{build} ended with {outcome}"),
         (None, _) if view.cancelled => format!("{build} is being cancelled"),
         (None, BuildPhase::Queued) => match &queue.control {
@@ -230,6 +233,7 @@ mod tests {
             created: at(0),
             finished: None,
             cancelled: false,
+            cancelled_by: None,
             tasks: states.into_iter().map(task).collect(),
             downstream: Vec::new(),
         }

@@ -15,8 +15,8 @@ use crate::capability::{Capabilities, Kind};
 use crate::config::{ConfigProblem, JobConfig};
 use crate::decide::Decision;
 use crate::id::{
-    Attempt, BuildNumber, BuildRef, FrontendId, JobId, RequestId, SessionId, TaskName, TicketKey,
-    WorkerId, WorkerName,
+    Attempt, BuildNumber, BuildRef, FrontendId, JobId, LockKey, RequestId, SessionId, TaskName,
+    TicketKey, WorkerId, WorkerName,
 };
 use crate::order::TaskOrder;
 use crate::outcome::Outcome;
@@ -159,6 +159,9 @@ pub struct BuildView {
     pub finished: Option<Timestamp>,
     /// Whether somebody asked to cancel it.
     pub cancelled: bool,
+    /// What did, if that was no person: `superseded by job#8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_by: Option<String>,
     /// Its tasks, in the order of the configuration.
     pub tasks: Vec<TaskView>,
     /// What it triggered.
@@ -269,6 +272,29 @@ impl From<RerunRequest> for Again {
             Some(task) => Self::From { task },
             None if request.failed => Self::Failed,
             None => Self::All,
+        }
+    }
+}
+
+/// What came of asking for a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Triggered {
+    /// The build.
+    Build(BuildRef),
+    /// None was made: the job skips builds for which there is no room.
+    Skipped {
+        /// A build that has the room.
+        skipped: BuildRef,
+    },
+}
+
+impl Triggered {
+    /// The build, if there is one.
+    pub fn build(self) -> Option<BuildRef> {
+        match self {
+            Self::Build(build) => Some(build),
+            Self::Skipped { .. } => None,
         }
     }
 }
@@ -498,6 +524,63 @@ pub struct QueueView {
     pub since: Timestamp,
     /// How many waiting workers offer that now.
     pub workers: usize,
+    /// The lock that holds it up, as this frontend saw when it last tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<LockBlock>,
+}
+
+/// A lock that holds up a ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LockBlock {
+    /// Its name.
+    pub lock: String,
+    /// Builds that hold it, a few of them.
+    pub held_by: Vec<BuildRef>,
+}
+
+/// A lock that is held or waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LockView {
+    /// Which.
+    pub lock: LockKey,
+    /// What people call it.
+    pub name: String,
+    /// How many of its slots are held.
+    pub taken: usize,
+    /// Who holds them, the first hundred.
+    pub held: Vec<LockHolder>,
+    /// Who waits for one, the first hundred, the first first.
+    pub waiting: Vec<LockWaiter>,
+}
+
+/// Who holds a slot of a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LockHolder {
+    /// Which slot, from 0.
+    pub slot: u16,
+    /// The ticket that holds it.
+    pub ticket: TicketKey,
+    /// Of which build.
+    pub build: BuildRef,
+    /// Of which task; none if the build holds it as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskName>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A ticket that waits for a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LockWaiter {
+    /// Which ticket.
+    pub ticket: TicketKey,
+    /// Of which build.
+    pub build: BuildRef,
+    /// Of which task; none if the build waits as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskName>,
+    /// Since when it is queued.
+    pub since: Timestamp,
 }
 
 /// A worker, as this frontend sees it now: waiting here, or holding a claim.

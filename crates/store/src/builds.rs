@@ -1,4 +1,4 @@
-//! Builds: posting, reading, listing, cancelling.
+//! Builds: posting, reading, listing.
 //!
 //! Owns what a build is from its post to its record. Numbers are allocated and used in one commit,
 //! so they have no gaps and listing needs no index: build `n` of a job is its anchor, or its record.
@@ -8,27 +8,47 @@ use std::collections::BTreeMap;
 use distci_model::Timestamp;
 use distci_model::build::{Archived, Build, Cause, Checkpoint, ConfigRef, Progress};
 use distci_model::capability::Capabilities;
-use distci_model::config::{Action, JobConfig, TaskConfig, resolve_parameters};
+use distci_model::config::{Action, JobConfig, TaskConfig, WhenFull, resolve_parameters};
 use distci_model::id::{
     Attempt, BuildKey, BuildNumber, BuildRef, JobId, JobKey, RequestId, TicketKey,
 };
+use distci_model::lock::concurrency_of;
 use distci_model::outcome::Outcome;
 use distci_model::ticket::{Duty, Priority, Stamp, Ticket, TicketState};
 use distci_model::wire::{BuildPhase, BuildSummary, BuildView, TaskState, TaskView};
 
+use crate::admission::Admission;
 use crate::error::StoreError;
 use crate::jobs::{Job, Numbers, RECENT};
 use crate::keys;
 use crate::store::Store;
-use crate::transaction::{Child, Read, Transaction, Tried, decode, encode, pack, read, until_done};
+use crate::transaction::{Child, Read, Transaction, Tried, decode, pack, read, until_done};
 
 /// A build that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Posted {
-    /// Job and number.
-    pub build: BuildRef,
-    /// Whether this request made it, and not an earlier try.
-    pub fresh: bool,
+pub enum Posted {
+    /// It is there.
+    Build {
+        /// Job and number.
+        build: BuildRef,
+        /// Whether this request made it, and not an earlier try.
+        fresh: bool,
+    },
+    /// It was not made, for the job's builds are to be skipped when there is no room.
+    Skipped {
+        /// A build that has the room.
+        holder: BuildRef,
+    },
+}
+
+impl Posted {
+    /// The build, if there is one.
+    pub fn build(self) -> Option<BuildRef> {
+        match self {
+            Self::Build { build, .. } => Some(build),
+            Self::Skipped { .. } => None,
+        }
+    }
 }
 
 /// A build wherever it is now.
@@ -58,7 +78,7 @@ impl Store {
     /// not fit.
     ///
     /// # Idempotence
-    /// A repeated `request` finds the build that it made.
+    /// A repeated `request` finds the build that it made. One that was skipped is not remembered.
     pub async fn post_build(
         &self,
         job: &JobId,
@@ -74,7 +94,7 @@ impl Store {
                     job: job.id,
                     number,
                 };
-                return Ok(Tried::Done(Posted {
+                return Ok(Tried::Done(Posted::Build {
                     build,
                     fresh: false,
                 }));
@@ -91,21 +111,28 @@ impl Store {
                 at,
             };
             let mut transaction = Transaction::default();
-            let build = self.post_in(&mut transaction, job, &config, post).await?;
+            let posted = self.post_in(&mut transaction, job, &config, post).await?;
+            if let Posted::Skipped { .. } = posted {
+                return Ok(Tried::Done(posted));
+            }
             let committed = transaction.commit(&*self.coordination).await?;
-            let posted = committed.map(|_| Tried::Done(Posted { build, fresh: true }));
-            Ok(posted.unwrap_or(Tried::Again))
+            Ok(committed.map_or(Tried::Again, |_| Tried::Done(posted)))
         })
     }
 
-    /// Adds the post of a build to a commit.
+    /// Adds the post of a build to a commit, or nothing if it is skipped.
     pub(crate) async fn post_in(
         &self,
         transaction: &mut Transaction,
         job: Job,
         config: &JobConfig,
         post: Post,
-    ) -> Result<BuildRef, StoreError> {
+    ) -> Result<Posted, StoreError> {
+        let needed = concurrency_of(config, &job.key, &post.parameters, &post.cause);
+        let (locks, slots) = match self.admit(needed.as_ref()).await? {
+            Admission::Granted { locks, slots } => (locks, slots),
+            Admission::Full { holder } => return Ok(Posted::Skipped { holder }),
+        };
         let requires = Capabilities::control();
         self.ensure_class(&requires).await?;
         let mut numbers = job.numbers.record;
@@ -114,12 +141,20 @@ impl Store {
             job: job.id,
             number,
         };
+        if let Some((need, WhenFull::CancelOlder)) = &needed {
+            let new = (&job.key, &id, &post);
+            self.supersede(transaction, &mut numbers, need, new).await?;
+        }
         let fresh = || Checkpoint::start(config.tasks.len(), post.at);
         let (config, checkpoint) = post
             .resumed
             .unwrap_or_else(|| (job.node.record.config, fresh()));
         let build = Build {
-            ticket: ticket(Duty::Control, &job.key, number, &requires, post.at),
+            ticket: Ticket {
+                locks,
+                slots,
+                ..ticket(Duty::Control, &job.key, number, &requires, post.at)
+            },
             id: id.clone(),
             config,
             parameters: post.parameters,
@@ -137,7 +172,10 @@ impl Store {
         transaction.set(path, data, job.numbers.version);
         transaction.post(&key, &build)?;
         transaction.create(keys::mailbox(&key.build), bytes::Bytes::new());
-        Ok(id)
+        Ok(Posted::Build {
+            build: id,
+            fresh: true,
+        })
     }
 
     /// Makes sure that the requirements of a class can be looked up.
@@ -197,14 +235,11 @@ impl Store {
                 state,
             });
         }
-        let asked = build.checkpoint.cancelled.is_some();
-        let cancelled = asked
-            || outcome.is_none()
-                && self
-                    .coordination
-                    .get(&keys::cancel_flag(&key))
-                    .await?
-                    .is_some();
+        let noted = build.checkpoint.cancelled.is_some();
+        let flag = match &outcome {
+            None if !noted => self.cancel_flag(&key).await?,
+            None | Some(_) => None,
+        };
         Ok(Tried::Done(BuildView {
             build: id.clone(),
             phase: phase(outcome.as_ref(), &tasks),
@@ -214,7 +249,11 @@ impl Store {
             parameters: build.parameters,
             revision: build.config.revision,
             created: build.created,
-            cancelled,
+            cancelled: noted || flag.is_some(),
+            cancelled_by: build
+                .checkpoint
+                .cancelled_by
+                .or(flag.and_then(|flag| flag.by)),
             tasks,
             downstream: build.checkpoint.downstream,
         }))
@@ -337,34 +376,6 @@ impl Store {
         }
     }
 
-    /// Asks to cancel a build.
-    ///
-    /// # Idempotence
-    /// A second time, or after its end, nothing changes.
-    pub async fn cancel_build(&self, id: &BuildRef, at: Timestamp) -> Result<(), StoreError> {
-        until_done!(self.coordination, async {
-            let job = self.read_job_as_seen(&id.job).await?;
-            if let Found::Archived(_) = self.find_build_as_seen(&job, id).await? {
-                return Ok(Tried::Done(()));
-            }
-            let key = BuildKey::derive(&job.key, id.number);
-            let flag = keys::cancel_flag(&key);
-            if self.coordination.get(&flag).await?.is_some() {
-                return Ok(Tried::Done(()));
-            }
-            let mut transaction = Transaction::default();
-            let data = encode(flag.as_str(), &at)?;
-            transaction.create(flag, data);
-            transaction.ring(&*self.coordination, &key).await?;
-            let committed = transaction.commit(&*self.coordination).await?;
-            Ok(if committed.is_some() {
-                Tried::Done(())
-            } else {
-                Tried::Again
-            })
-        })
-    }
-
     /// The first build of a job that is not archived.
     pub(crate) async fn first_active(
         &self,
@@ -442,6 +453,8 @@ pub(crate) fn ticket(
         stamp: Stamp::at(at),
         attempt: Attempt::default(),
         losses: 0,
+        locks: Vec::new(),
+        slots: Vec::new(),
         state: TicketState::Queued,
     }
 }

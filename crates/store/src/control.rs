@@ -8,15 +8,17 @@ use std::collections::BTreeMap;
 use distci_model::Timestamp;
 use distci_model::build::{Archived, Build, Cause, Downstream, Event, Finished, Progress, Wishes};
 use distci_model::capability::Capabilities;
-use distci_model::config::{DownstreamJob, JobConfig, Scope};
+use distci_model::config::{DownstreamJob, JobConfig, Scope, TaskConfig};
 use distci_model::decide::{Decision, Next};
 use distci_model::id::{Attempt, BuildKey, RequestId, TicketId, TicketKey};
+use distci_model::lock::LockNeed;
 use distci_model::outcome::{Failure, Fault, Outcome, TaskResult, Verdict};
 use distci_model::plan::{Intent, Refused, plan};
-use distci_model::ticket::{Done, Duty, Ticket, TicketState};
+use distci_model::ticket::{Done, Duty, Priority, Ticket, TicketState};
 use distci_model::wire::{BuildPhase, BuildSummary, CommitReply, CommitRequest, ControlOrder};
 
-use crate::builds::{Post, check_parameters, ticket};
+use crate::builds::{Post, Posted, check_parameters, ticket};
+use crate::cancel::CancelFlag;
 use crate::coordination::Version;
 use crate::error::StoreError;
 use crate::keys;
@@ -48,9 +50,8 @@ impl Store {
         };
         let config = self.config(&build.ticket.job, &build.config).await?;
         let (mut events, mut reported) = (vec![Event::Clock { at }], reported(build));
-        let flag = keys::cancel_flag(&key.build);
-        if let Some(at) = read::<Timestamp>(&*self.coordination, &flag).await? {
-            events.push(Event::Cancelled { at: at.record });
+        if let Some(CancelFlag { at, by }) = self.cancel_flag(&key.build).await? {
+            events.push(Event::Cancelled { at, by });
         }
         let wishes = keys::wishes(&key.build);
         if let Some(wishes) = read::<Wishes>(&*self.coordination, &wishes).await? {
@@ -273,7 +274,11 @@ impl Store {
             self.ensure_class(&requires).await?;
             let Ticket { job, number, .. } = &build.ticket;
             // Stamped with the build's own time: what began first goes on first.
-            let ticket = ticket(Duty::Task, job, *number, &requires, build.created);
+            let ticket = Ticket {
+                priority: priority(&config, task),
+                locks: LockNeed::of_task(&task.locks),
+                ..ticket(Duty::Task, job, *number, &requires, build.created)
+            };
             let child = Child {
                 ticket: Ticket {
                     attempt: posting.after,
@@ -362,8 +367,10 @@ impl Store {
             resumed: None,
             at,
         };
-        let build = self.post_in(transaction, job, &config, post).await?;
-        Ok(Downstream::Triggered { build })
+        match self.post_in(transaction, job, &config, post).await? {
+            Posted::Build { build, .. } => Ok(Downstream::Triggered { build }),
+            Posted::Skipped { holder } => refused(format!("skipped: {holder} is still running")),
+        }
     }
 
     /// The last commit: the record first, then everything of the build goes at once.
@@ -387,6 +394,7 @@ impl Store {
         let numbers = read::<crate::jobs::Numbers>(coordination, &numbers_path).await?;
         if let Some(mut numbers) = numbers {
             numbers.record.archive(summary);
+            numbers.record.leave(build.id.number);
             let data = pack(&numbers_path, &numbers.record)?;
             transaction.set(numbers_path, data, numbers.version);
         }
@@ -426,12 +434,20 @@ fn handed_on(
     Ok(given)
 }
 
+/// How urgent a task's tickets are: never as urgent as what decides about builds.
+fn priority(config: &JobConfig, task: &TaskConfig) -> Priority {
+    let written = task.priority.or(config.priority);
+    let own = written.filter(|priority| *priority != Priority::CONTROL);
+    own.unwrap_or(Priority::NORMAL)
+}
+
 /// A build as its record has it: the same bytes, whoever ends it. One who lost his claim over it may
 /// still write a record, and does no harm.
 fn at_rest(build: Build) -> Build {
     let ticket = Ticket {
         attempt: Attempt::default(),
         losses: 0,
+        slots: Vec::new(),
         state: TicketState::Parked { until: None },
         ..build.ticket
     };
@@ -452,7 +468,7 @@ fn refusal(refused: &Refused) -> StoreError {
         Refused::AttemptOver { current } => StoreError::AttemptOver {
             current: current.get(),
         },
-        Refused::AlreadySo | Refused::NotQueued | Refused::WrongDuty => {
+        Refused::AlreadySo | Refused::NotQueued | Refused::WrongDuty | Refused::WrongSlots => {
             StoreError::refused(refused.to_string())
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns the judgement and the repair. Nothing is read at one moment, so a finding counts only if a
 //! second look, begun after the first has ended, finds it again with the same versions: then there
-//! was a moment in between at which it was so. Repairs only names, wake-ups and what else follows
+//! was a moment in between at which it was so. Repairs only names, slots, wake-ups and what else follows
 //! from records; never a record, and never without the version that was judged.
 
 mod look;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::look::Look;
-use self::repair::Repair;
+use self::repair::{Fence, Repair};
 use crate::coordination::{NodePath, Version};
 use crate::error::StoreError;
 use crate::store::Store;
@@ -28,6 +28,10 @@ pub enum Flaw {
     NameMissing,
     /// A name is in the index that no ticket has.
     NameWrong,
+    /// A ticket lists a slot of a lock, and does not have it.
+    SlotMissing,
+    /// A slot of a lock is held by a ticket that does not list it.
+    SlotLeaked,
     /// A build sleeps although there is news for it.
     AsleepOverNews,
     /// A build has no mailbox.
@@ -56,6 +60,8 @@ impl Flaw {
         match self {
             Self::NameMissing => "the ticket is found by nobody",
             Self::NameWrong => "it is offered or watched in vain",
+            Self::SlotMissing => "others may take the lock as well",
+            Self::SlotLeaked => "whoever needs the lock waits for nobody",
             Self::AsleepOverNews => "the build never goes on",
             Self::MailboxMissing => "the build can take no news",
             Self::ClassUnknown => "the ticket is given to nobody",
@@ -75,6 +81,8 @@ impl fmt::Display for Flaw {
         f.write_str(match self {
             Self::NameMissing => "a name is missing",
             Self::NameWrong => "a name is wrong",
+            Self::SlotMissing => "a slot is missing",
+            Self::SlotLeaked => "a slot is held by nobody",
             Self::AsleepOverNews => "a build sleeps over news",
             Self::MailboxMissing => "a mailbox is missing",
             Self::ClassUnknown => "a class is unknown",
@@ -123,6 +131,8 @@ pub struct Checked {
     pub tickets: usize,
     /// Names in the queue, among the claims and among the timers.
     pub names: usize,
+    /// Slots of locks that are held.
+    pub slots: usize,
     /// Records of archived builds, as far as no page of the history vouches for them.
     pub records: usize,
     /// Results whose bytes were looked for.
@@ -145,7 +155,7 @@ pub struct Checkup {
 pub enum Mending {
     /// Only look.
     Look,
-    /// Mend names and wake-ups.
+    /// Mend names, slots and wake-ups.
     Repair,
 }
 
@@ -167,9 +177,10 @@ impl Store {
                 findings: found.into_iter().collect(),
             });
         }
+        let mut fence = Fence::default();
         for finding in &found {
             if let Some(repair) = &finding.repair {
-                repair.apply(self).await?;
+                repair.apply(self, &mut fence).await?;
             }
         }
         let (checked, left) = self.look_twice(moment).await?;

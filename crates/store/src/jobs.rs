@@ -4,12 +4,12 @@
 //! refers to it, and changes only by compare-and-set on the revision. A removed job leaves a
 //! tombstone, so that versions and keys never start again.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use distci_model::build::ConfigRef;
 use distci_model::config::JobConfig;
-use distci_model::id::{BuildNumber, JobId, JobKey};
+use distci_model::id::{BuildNumber, JobId, JobKey, LockKey};
 use distci_model::wire::{BuildSummary, JobView};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,9 @@ pub(crate) struct Numbers {
     pub(crate) triggers: VecDeque<(String, BuildNumber)>,
     /// Recently archived builds, oldest first.
     pub(crate) recent: VecDeque<BuildSummary>,
+    /// Of each lock whose older builds are cancelled, the active builds that are not, oldest first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) newest: BTreeMap<LockKey, Vec<BuildNumber>>,
 }
 
 impl Numbers {
@@ -52,6 +55,7 @@ impl Numbers {
             next: BuildNumber::FIRST,
             triggers: VecDeque::new(),
             recent: VecDeque::new(),
+            newest: BTreeMap::new(),
         }
     }
 
@@ -72,6 +76,14 @@ impl Numbers {
             .iter()
             .find(|(known, _)| known == mark)
             .map(|(_, number)| *number)
+    }
+
+    /// Forgets a build among the newest ones.
+    pub(crate) fn leave(&mut self, number: BuildNumber) {
+        self.newest.retain(|_, newest| {
+            newest.retain(|known| *known != number);
+            !newest.is_empty()
+        });
     }
 
     /// Remembers an archived build.

@@ -2,13 +2,14 @@
 //!
 //! Owns how nodes and blobs are called and how index names are read back. Everything here is a pure
 //! function; `docs/znodes.md` is its prose. Invariant: no name is ever used for two things (R1), so
-//! what is deleted never comes back.
+//! what is deleted never comes back. Slots of locks alone do: `docs/znodes.md` says why they may.
 
 use distci_model::capability::Capabilities;
 use distci_model::id::{
-    Attempt, BuildKey, BuildNumber, ClassId, FrontendId, JobId, JobKey, RequestId, TicketId,
-    TicketKey,
+    Attempt, BuildKey, BuildNumber, ClassId, FrontendId, JobId, JobKey, LockKey, RequestId,
+    TicketId, TicketKey,
 };
+use distci_model::lock::Slot;
 use distci_model::ticket::{ClaimName, DueName, IndexName, Priority, QueueName, Stamp};
 
 use crate::blobs::BlobKey;
@@ -57,8 +58,8 @@ pub fn meta() -> NodePath {
 }
 
 /// The trees whose directories are the shards.
-pub fn sharded_trees() -> [NodePath; 5] {
-    [jobs(), builds(), queue(), claims(), timers()]
+pub fn sharded_trees() -> [NodePath; 6] {
+    [jobs(), builds(), queue(), claims(), timers(), locks()]
 }
 
 /// All trees.
@@ -261,6 +262,33 @@ pub fn parse_due(name: &str) -> Option<DueName> {
     next().is_none().then_some(DueName { due, key, version })
 }
 
+/// Where the slots of all locks are.
+pub fn locks() -> NodePath {
+    dir("s")
+}
+
+/// Where the slots of a lock are, among those of others.
+pub fn lock_shard(lock: &LockKey) -> NodePath {
+    locks().join(&shard(lock.as_str()))
+}
+
+/// A slot of a lock: there as long as somebody holds it.
+pub fn slot(slot: &Slot) -> NodePath {
+    let Slot { lock, slot } = slot;
+    lock_shard(lock).join(&format!("{lock}.{slot}"))
+}
+
+/// Reads the name of a slot back; `None` for what nobody of this version wrote.
+pub fn parse_slot(name: &str) -> Option<Slot> {
+    let (lock, slot) = name.split_once('.')?;
+    let slot = Slot {
+        lock: lock.parse().ok()?,
+        slot: slot.parse().ok()?,
+    };
+    // Of the many ways to write a number, one is a name.
+    (format!("{}.{}", slot.lock, slot.slot) == name).then_some(slot)
+}
+
 /// What a trigger request is remembered by.
 pub fn request_mark(request: &RequestId) -> String {
     request.as_str().chars().take(24).collect()
@@ -415,6 +443,22 @@ mod tests {
         assert_eq!(parse_due("1700000000000"), None);
         assert_eq!(parse_queue("0.x"), None);
         assert_eq!(parse_claim("nonsense"), None);
+    }
+
+    #[test]
+    fn slots_read_what_they_write() {
+        let lock = LockKey::of_task("deploy");
+        let held = Slot { lock, slot: 999 };
+        assert_eq!(parse_slot(slot(&held).name()), Some(held.clone()));
+        for bad in [
+            "",
+            "x",
+            "x.1",
+            &format!("{}.01", held.lock),
+            &format!("{}.", held.lock),
+        ] {
+            assert_eq!(parse_slot(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

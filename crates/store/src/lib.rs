@@ -4,9 +4,11 @@
 //! builds, tickets, consoles, artifacts, history. Never knows HTTP and never decides a rule: the
 //! laws are in `distci-model`. Invariant: each transition of a ticket is exactly one commit.
 
+mod admission;
 mod artifacts;
 pub mod blobs;
 mod builds;
+mod cancel;
 mod cluster;
 mod consoles;
 mod control;
@@ -17,6 +19,7 @@ mod history;
 mod index;
 mod jobs;
 pub mod keys;
+mod locks;
 mod meta;
 mod migrate;
 mod reruns;
@@ -34,6 +37,7 @@ pub use error::StoreError;
 pub use fsck::{Checked, Checkup, Finding, Flaw, Mending};
 pub use index::{IndexNews, IndexWatch};
 pub use jobs::{Expected, Put};
+pub use locks::{Blocked, HeldSlot, LockNews, LockWatch};
 pub use meta::{Meta, PrepareError, SCHEMA};
 pub use migrate::{Copied, MigrateError, Stage};
 pub use store::{OpenError, Store};

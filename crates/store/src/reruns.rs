@@ -27,7 +27,7 @@ impl Store {
     /// again, or if it is not over.
     ///
     /// # Idempotence
-    /// A repeated `request` finds the build that it made.
+    /// A repeated `request` finds the build that it made. One that was skipped is not remembered.
     pub async fn rerun_build(
         &self,
         id: &BuildRef,
@@ -55,7 +55,7 @@ impl Store {
         };
         if let Some(number) = job.numbers.record.taken(&keys::request_mark(&request)) {
             let job = job.id;
-            return Ok(Tried::Done(Posted {
+            return Ok(Tried::Done(Posted::Build {
                 build: BuildRef { job, number },
                 fresh: false,
             }));
@@ -79,10 +79,12 @@ impl Store {
             post.resumed = Some((earlier.config, begin));
         }
         let mut transaction = Transaction::default();
-        let build = self.post_in(&mut transaction, job, &config, post).await?;
+        let posted = self.post_in(&mut transaction, job, &config, post).await?;
+        if let Posted::Skipped { .. } = posted {
+            return Ok(Tried::Done(posted));
+        }
         let committed = transaction.commit(&*self.coordination).await?;
-        let posted = committed.map(|_| Tried::Done(Posted { build, fresh: true }));
-        Ok(posted.unwrap_or(Tried::Again))
+        Ok(committed.map_or(Tried::Again, |_| Tried::Done(posted)))
     }
 
     /// The job's own for all of a build; the build's for parts of it, so that its tasks are the same.

@@ -7,6 +7,7 @@
 use distci_model::Timestamp;
 use distci_model::build::{Build, Finished, Progress};
 use distci_model::id::{Attempt, BuildRef, RequestId, TaskName, TicketKey, WorkerName};
+use distci_model::lock::Hold;
 use distci_model::order::order;
 use distci_model::outcome::{Outcome, TaskResult};
 use distci_model::plan::{Intent, Refused};
@@ -15,6 +16,7 @@ use distci_model::wire::{Claim, Work};
 
 use crate::error::StoreError;
 use crate::keys::{self, AttemptBlobs};
+use crate::locks::Blocked;
 use crate::store::Store;
 use crate::transaction::{Anchor, Child, Read, Transaction, Tried, read, until_done};
 
@@ -25,6 +27,8 @@ pub enum Claiming {
     Claimed(Box<Claim>),
     /// Somebody else has it, or it is gone.
     Taken,
+    /// It is still queued, for one of its locks has no free slot.
+    Blocked(Blocked),
 }
 
 /// A ticket for people to read.
@@ -52,17 +56,17 @@ impl Store {
         request: &RequestId,
         at: Timestamp,
     ) -> Result<Claiming, StoreError> {
-        let intent = || Intent::Claim {
+        let intent = |hold| Intent::Claim {
             worker: worker.clone(),
             request: request.clone(),
+            hold,
             at,
         };
         if key.ticket.is_control() {
-            let claimed = self
-                .transition::<Build>(key, intent, Refusals::AsSeen)
-                .await?;
-            let Some(build) = won(claimed) else {
-                return Ok(Claiming::Taken);
+            let build = match self.take::<Build>(key, intent).await? {
+                Taking::Held(build) => build,
+                Taking::Lost => return Ok(Claiming::Taken),
+                Taking::Blocked(blocked) => return Ok(Claiming::Blocked(blocked)),
             };
             let Some(order) = self.control_order(key, &build, at).await? else {
                 return Ok(Claiming::Taken);
@@ -75,14 +79,51 @@ impl Store {
                 },
             ))
         } else {
-            let claimed = self
-                .transition::<Child>(key, intent, Refusals::AsSeen)
-                .await?;
-            let Some(child) = won(claimed) else {
-                return Ok(Claiming::Taken);
+            let child = match self.take::<Child>(key, intent).await? {
+                Taking::Held(child) => child,
+                Taking::Lost => return Ok(Claiming::Taken),
+                Taking::Blocked(blocked) => return Ok(Claiming::Blocked(blocked)),
             };
             self.task_claim(key, &child, at).await
         }
+    }
+
+    /// Claims a ticket with the slots of its locks. What it refuses, it refuses as seen: whoever is
+    /// refused has a better idea, and nothing is lost if only a lagging view refused.
+    async fn take<A: Anchor>(
+        &self,
+        key: &TicketKey,
+        intent: impl Fn(Hold) -> Intent,
+    ) -> Result<Taking<A>, StoreError> {
+        let coordination = &*self.coordination;
+        until_done!(coordination, async {
+            let Some(before) = read::<A>(coordination, &keys::anchor(key)).await? else {
+                return Ok(Tried::Done(Taking::Lost));
+            };
+            let ticket = before.record.ticket();
+            let hold = match &ticket.state {
+                TicketState::Queued => self.hold_for(key, ticket).await?,
+                // The law answers: it may be this very claim.
+                TicketState::Claimed(_) | TicketState::Parked { .. } | TicketState::Done(_) => {
+                    Ok(Hold::Slots(Vec::new()))
+                }
+            };
+            let hold = match hold {
+                Ok(hold) => hold,
+                Err(blocked) => return Ok(Tried::Done(Taking::Blocked(blocked))),
+            };
+            let mut transaction = Transaction::default();
+            let planned = transaction.intend(coordination, key, &before, intent(hold));
+            match planned.await? {
+                Err(Refused::AlreadySo) => Ok(Tried::Done(Taking::Held(before.record))),
+                Err(_) => Ok(Tried::Done(Taking::Lost)),
+                // Of a slot that somebody else took first, the next look shows it.
+                Ok(after) => Ok(match transaction.commit(coordination).await? {
+                    Some(_) => Tried::Done(Taking::Held(after)),
+                    None => Tried::Again,
+                }),
+            }
+        })
     }
 
     async fn task_claim(
@@ -136,10 +177,7 @@ impl Store {
             result: Box::new(result.clone()),
             at,
         };
-        match self
-            .transition::<Child>(key, intent, Refusals::Confirmed)
-            .await?
-        {
+        match self.transition::<Child>(key, intent).await? {
             Transitioned::Missing if self.is_consumed(key, attempt).await? => Ok(()),
             outcome => done(outcome),
         }
@@ -200,8 +238,7 @@ impl Store {
         attempt: Attempt,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        self.end_claim(key, || Intent::Release { attempt, at })
-            .await
+        self.act(key, || Intent::Release { attempt, at }).await
     }
 
     /// Takes a ticket from a worker that was not heard of.
@@ -215,7 +252,7 @@ impl Store {
         attempt: Attempt,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        self.end_claim(key, || Intent::Expire { attempt, at }).await
+        self.act(key, || Intent::Expire { attempt, at }).await
     }
 
     /// Queues a parked ticket whose time has come.
@@ -223,34 +260,18 @@ impl Store {
     /// # Idempotence
     /// A ticket that is awake already, or over, stays as it is.
     pub async fn wake(&self, key: &TicketKey) -> Result<(), StoreError> {
-        // Who knows of the timer has seen the ticket parked: what his view shows is no older.
-        let (wake, refusals) = (|| Intent::Wake, Refusals::AsSeen);
-        let done = if key.ticket.is_control() {
-            done(self.transition::<Build>(key, wake, refusals).await?)
-        } else {
-            done(self.transition::<Child>(key, wake, refusals).await?)
-        };
-        match done {
+        match self.act(key, || Intent::Wake).await {
             Err(StoreError::Gone | StoreError::AttemptOver { .. }) => Ok(()),
             done => done,
         }
     }
 
-    async fn end_claim(
-        &self,
-        key: &TicketKey,
-        intent: impl Fn() -> Intent,
-    ) -> Result<(), StoreError> {
+    /// Does what is intended to a ticket of any kind.
+    async fn act(&self, key: &TicketKey, intent: impl Fn() -> Intent) -> Result<(), StoreError> {
         if key.ticket.is_control() {
-            done(
-                self.transition::<Build>(key, intent, Refusals::Confirmed)
-                    .await?,
-            )
+            done(self.transition::<Build>(key, intent).await?)
         } else {
-            done(
-                self.transition::<Child>(key, intent, Refusals::Confirmed)
-                    .await?,
-            )
+            done(self.transition::<Child>(key, intent).await?)
         }
     }
 
@@ -262,7 +283,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         task_only(key)?;
         match self
-            .transition::<Child>(key, || Intent::Cancel { at }, Refusals::Confirmed)
+            .transition::<Child>(key, || Intent::Cancel { at })
             .await?
         {
             Transitioned::Now(_) | Transitioned::Before(_) | Transitioned::Missing => Ok(()),
@@ -270,20 +291,16 @@ impl Store {
         }
     }
 
+    /// Does what is intended, or makes sure that it cannot be: somebody drops his work because of it.
     async fn transition<A: Anchor>(
         &self,
         key: &TicketKey,
         intent: impl Fn() -> Intent,
-        refusals: Refusals,
     ) -> Result<Transitioned<A>, StoreError> {
         let coordination = &*self.coordination;
-        let refuse = |refused| match refusals {
-            Refusals::AsSeen => Tried::Done(refused),
-            Refusals::Confirmed => Tried::Refused(refused),
-        };
         until_done!(coordination, async {
             let Some(before) = read::<A>(coordination, &keys::anchor(key)).await? else {
-                return Ok(refuse(Transitioned::Missing));
+                return Ok(Tried::Refused(Transitioned::Missing));
             };
             let mut transaction = Transaction::default();
             match transaction
@@ -291,7 +308,7 @@ impl Store {
                 .await?
             {
                 Err(Refused::AlreadySo) => Ok(Tried::Done(Transitioned::Before(before.record))),
-                Err(refused) => Ok(refuse(Transitioned::Refused(refused))),
+                Err(refused) => Ok(Tried::Refused(Transitioned::Refused(refused))),
                 Ok(after) => Ok(match transaction.commit(coordination).await? {
                     Some(_) => Tried::Done(Transitioned::Now(after)),
                     None => Tried::Again,
@@ -385,13 +402,14 @@ pub(crate) fn task_only(key: &TicketKey) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What a refusal is worth.
-#[derive(Debug, Clone, Copy)]
-enum Refusals {
-    /// Whoever is refused has a better idea: nothing is lost if only a lagging view refused.
-    AsSeen,
-    /// Somebody drops his work because of it: it must be so.
-    Confirmed,
+/// What became of a try to claim.
+enum Taking<A> {
+    /// The request holds the claim, by this call or an earlier one.
+    Held(A),
+    /// It does not, and will not.
+    Lost,
+    /// A lock has no room.
+    Blocked(Blocked),
 }
 
 /// What became of an intent.
@@ -404,14 +422,6 @@ enum Transitioned<A> {
     Refused(Refused),
     /// There is no such ticket any more.
     Missing,
-}
-
-/// The record, if the request holds the claim, by this call or an earlier one.
-fn won<A>(outcome: Transitioned<A>) -> Option<A> {
-    match outcome {
-        Transitioned::Now(anchor) | Transitioned::Before(anchor) => Some(anchor),
-        Transitioned::Refused(_) | Transitioned::Missing => None,
-    }
 }
 
 fn done<A>(outcome: Transitioned<A>) -> Result<(), StoreError> {

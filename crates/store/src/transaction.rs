@@ -1,7 +1,7 @@
 //! Records read with their version, and the one commit that a transition becomes.
 //!
 //! Owns the translation of a planned transition into operations (R2): the anchor with its version,
-//! the difference of its index names, and the news for the build's control ticket. Never decides
+//! the difference of its index names and of its slots, and the news for the build's control ticket. Never decides
 //! anything: that is `model::plan`.
 
 use std::time::Duration;
@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use distci_model::build::Build;
 use distci_model::id::{BuildKey, TicketKey};
+use distci_model::lock::Slot;
 use distci_model::plan::{Intent, News, Refused, plan};
-use distci_model::ticket::Ticket;
+use distci_model::ticket::{Ticket, TicketState};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use crate::coordination::{
 };
 use crate::error::StoreError;
 use crate::keys;
+use crate::locks::SlotNode;
 
 /// How often a commit that lost a race is planned anew. Each round, somebody's commit succeeded.
 const MAX_ROUNDS: u32 = 256;
@@ -273,7 +275,7 @@ impl Transaction {
         if let Some(name) = anchor.ticket().index_name(key, Version::FIRST.0) {
             self.create(keys::index(&name), Bytes::new());
         }
-        Ok(())
+        self.exchange_slots(key, &[], anchor.ticket())
     }
 
     /// Replaces an anchor, and its index entry if that changes.
@@ -297,13 +299,35 @@ impl Transaction {
                 self.delete(keys::index(&old));
             }
         }
+        self.exchange_slots(key, &before.record.ticket().slots, after.ticket())
+    }
+
+    /// Takes the slots that the ticket holds from now on, and gives back those that it does not hold
+    /// any more. Nobody but the one whose record lists it ever gives a slot back.
+    fn exchange_slots(
+        &mut self,
+        key: &TicketKey,
+        before: &[Slot],
+        after: &Ticket,
+    ) -> Result<(), StoreError> {
+        for slot in after.slots.iter().filter(|slot| !before.contains(slot)) {
+            let path = keys::slot(slot);
+            let data = encode(path.as_str(), &SlotNode::of(key, after, slot))?;
+            self.create(path, data);
+        }
+        for slot in before.iter().filter(|slot| !after.slots.contains(slot)) {
+            self.delete(keys::slot(slot));
+        }
         Ok(())
     }
 
-    /// Removes an anchor and its index entry.
+    /// Removes an anchor, its index entry and the slots that it holds.
     pub(crate) fn remove<A: Anchor>(&mut self, key: &TicketKey, before: &Read<A>) {
         if let Some(name) = before.record.ticket().index_name(key, before.version.0) {
             self.delete(keys::index(&name));
+        }
+        for slot in &before.record.ticket().slots {
+            self.delete(keys::slot(slot));
         }
         self.delete_at(keys::anchor(key), before.version);
     }
@@ -333,10 +357,17 @@ impl Transaction {
                 let after = parent.record.with(woken.ticket);
                 self.replace(&control, &parent, &after)
             }
+            // It waits for a slot, and may need none after these news: under a new name it is
+            // offered anew.
+            Err(_) if waits_for_slot(&parent.record.ticket) => {
+                let same = parent.record.clone();
+                self.replace(&control, &parent, &same)
+            }
             Err(
                 Refused::AlreadySo
                 | Refused::NotQueued
                 | Refused::WrongDuty
+                | Refused::WrongSlots
                 | Refused::AttemptOver { .. },
             ) => {
                 self.check(path, parent.version);
@@ -384,4 +415,9 @@ impl Transaction {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether nobody can claim the ticket before a slot is free.
+fn waits_for_slot(ticket: &Ticket) -> bool {
+    ticket.state == TicketState::Queued && ticket.locks_missing().next().is_some()
 }

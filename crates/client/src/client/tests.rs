@@ -133,7 +133,8 @@ fn client(fakes: &[&Fake]) -> Client {
 async fn trigger(client: &Client) -> Result<BuildRef, ClientError> {
     let id = new_request_id()?;
     let job = "hello".parse().unwrap();
-    client.trigger(&job, &TriggerRequest::default(), &id).await
+    let wish = TriggerRequest::default();
+    Ok(client.trigger(&job, &wish, &id).await?.build().unwrap())
 }
 
 fn held() -> Held {

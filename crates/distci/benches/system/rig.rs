@@ -120,7 +120,8 @@ pub(crate) async fn set_job(
 
 pub(crate) async fn trigger(client: &Client, job: &JobId) -> anyhow::Result<BuildRef> {
     let wish = TriggerRequest::default();
-    Ok(client.trigger(job, &wish, &new_request_id()?).await?)
+    let triggered = client.trigger(job, &wish, &new_request_id()?).await?;
+    triggered.build().context("skipped")
 }
 
 /// Waits for the end of a build.

@@ -118,6 +118,7 @@ impl Scene {
         self.client.set_job(&job, JOB.to_owned(), None).await?;
         let (wish, request) = (TriggerRequest::default(), RequestId::from_random([7; 16]));
         let build = self.client.trigger(&job, &wish, &request).await?;
+        let build = build.build().context("skipped")?;
         let mut seen = None;
         loop {
             let wait = Duration::from_secs(5);

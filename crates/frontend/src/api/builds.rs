@@ -14,7 +14,7 @@ use distci_model::build::Answer;
 use distci_model::id::{BuildKey, BuildNumber, BuildRef, JobId, TaskName};
 use distci_model::wire::{
     AnswerRequest, BuildPhase, BuildSummary, BuildView, MAX_COMMENT, Page, Problem, RerunRequest,
-    TriggerRequest,
+    TriggerRequest, Triggered,
 };
 use distci_store::{Posted, StoreError, Which};
 use futures::Stream;
@@ -70,8 +70,9 @@ pub(super) async fn list(
 
 /// Posts a build. The header `Idempotency-Key` (32 hex digits) makes it safe to repeat.
 #[utoipa::path(post, path = "/jobs/{job}/builds", tag = "builds", request_body = TriggerRequest,
-    responses((status = 201, body = BuildRef), (status = 200, body = BuildRef,
-        description = "an earlier try had posted it"), (status = 422, body = Problem)))]
+    responses((status = 201, body = BuildRef), (status = 200, body = Triggered,
+        description = "an earlier try had posted it, or it is skipped"),
+        (status = 422, body = Problem)))]
 pub(super) async fn trigger(
     State(app): State<App>,
     Path(job): Path<JobId>,
@@ -94,8 +95,9 @@ pub(super) async fn trigger(
 /// succeeded may be kept.
 #[utoipa::path(post, path = "/jobs/{job}/builds/{build}/rerun", tag = "builds",
     request_body = Option<RerunRequest>,
-    responses((status = 201, body = BuildRef), (status = 200, body = BuildRef,
-        description = "an earlier try had posted it"), (status = 404, body = Problem)))]
+    responses((status = 201, body = BuildRef), (status = 200, body = Triggered,
+        description = "an earlier try had posted it, or it is skipped"),
+        (status = 404, body = Problem)))]
 pub(super) async fn rerun(
     State(app): State<App>,
     Path((job, selector)): Path<(JobId, String)>,
@@ -116,12 +118,12 @@ pub(super) async fn rerun(
 }
 
 fn posted(posted: Posted) -> Response {
-    let status = if posted.fresh {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
+    let (status, triggered) = match posted {
+        Posted::Build { build, fresh: true } => (StatusCode::CREATED, Triggered::Build(build)),
+        Posted::Build { build, .. } => (StatusCode::OK, Triggered::Build(build)),
+        Posted::Skipped { holder } => (StatusCode::OK, Triggered::Skipped { skipped: holder }),
     };
-    (status, Said(posted.build)).into_response()
+    (status, Said(triggered)).into_response()
 }
 
 /// Asks to cancel a build. Its tasks are stopped; what has ended stays as it ended.

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::extract::{Json, wait};
 use crate::app::App;
+use crate::board::Offer;
 use crate::error::ApiError;
 
 /// Most capabilities of a worker.
@@ -69,31 +70,11 @@ pub(super) async fn claim(
                 () = app.stop.cancelled() => return Ok(StatusCode::NO_CONTENT.into_response()),
             },
         };
-        let Some(entry) = offer.entry().cloned() else {
-            continue;
-        };
-        let (now, begun) = (claimed_at(&app, &entry.key), Instant::now());
-        let claiming = app
-            .store
-            .claim(&entry.key, &request.worker, &request.request, now)
-            .await;
-        app.board.took(begun.elapsed());
-        let claiming = match claiming {
-            // It must not stand in the way of all that can be claimed.
-            Err(error @ StoreError::Corrupt { .. }) => {
-                tracing::error!(ticket = %entry.key, %error, "a queued ticket is passed over");
-                offer.spent();
-                continue;
-            }
-            claiming => claiming?,
-        };
-        // By this claim or another's, the entry is out of the queue.
-        offer.spent();
-        if let Claiming::Claimed(claim) = claiming {
-            app.metrics.claims.inc();
-            let marker = marker(&request, entry, claim.attempt);
-            app.leases.add_own(marker, Instant::now());
-            return Ok(Answer(claim).into_response());
+        match try_to_claim(&app, &request, offer).await? {
+            Claiming::Claimed(claim) => return Ok(Answer(claim).into_response()),
+            // Passed over from now on; another entry may do.
+            Claiming::Blocked(_) => continue,
+            Claiming::Taken => {}
         }
         app.metrics.races_lost.inc();
         lost += 1;
@@ -112,6 +93,43 @@ fn claimed_at(app: &App, key: &TicketKey) -> Timestamp {
     } else {
         app.now()
     }
+}
+
+/// Tries to claim what the board offers, and tells the board what came of it.
+async fn try_to_claim(
+    app: &App,
+    request: &ClaimRequest,
+    offer: Offer,
+) -> Result<Claiming, StoreError> {
+    let Some(entry) = offer.entry().cloned() else {
+        return Ok(Claiming::Taken);
+    };
+    let (now, begun) = (claimed_at(app, &entry.key), Instant::now());
+    let claiming = app
+        .store
+        .claim(&entry.key, &request.worker, &request.request, now)
+        .await;
+    app.board.took(begun.elapsed());
+    let claiming = match claiming {
+        // It must not stand in the way of all that can be claimed.
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(ticket = %entry.key, %error, "a queued ticket is passed over");
+            Claiming::Taken
+        }
+        claiming => claiming?,
+    };
+    if let Claiming::Blocked(blocked) = &claiming {
+        offer.blocked(blocked);
+        return Ok(claiming);
+    }
+    // By this claim or another's, the entry is out of the queue.
+    offer.spent();
+    if let Claiming::Claimed(claim) = &claiming {
+        app.metrics.claims.inc();
+        let marker = marker(request, entry, claim.attempt);
+        app.leases.add_own(marker, Instant::now());
+    }
+    Ok(claiming)
 }
 
 /// The marker of the claim that a request made of a queued ticket.
@@ -148,7 +166,7 @@ async fn earlier(
         .await?;
     Ok(match claiming {
         Claiming::Claimed(claim) => Some(*claim),
-        Claiming::Taken => None,
+        Claiming::Taken | Claiming::Blocked(_) => None,
     })
 }
 

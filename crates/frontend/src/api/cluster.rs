@@ -7,7 +7,6 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use distci_model::Timestamp;
 use distci_model::capability::Capabilities;
 use distci_model::id::FrontendId;
 use distci_model::wire::{
@@ -18,7 +17,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::jobs::Paging;
+use super::locks::Blocks;
 use crate::app::App;
+use crate::board::Queued;
 use crate::error::ApiError;
 use crate::metrics::{Depth, OPENMETRICS};
 
@@ -82,19 +83,30 @@ pub(super) async fn queue(
     let entries = app.board.queued(end.saturating_add(1));
     let more = entries.len() > end;
     let mut items = Vec::new();
-    for (entry, requires, workers) in entries.into_iter().take(end).skip(skip) {
+    let mut blocks = Blocks::default();
+    for queued in entries.into_iter().take(end).skip(skip) {
+        let Queued {
+            entry,
+            requires,
+            workers,
+            blocked,
+        } = queued;
         // Claimed since it was listed.
         let Some(facts) = app.store.ticket_facts(&entry.key).await? else {
             continue;
         };
-        let millis = i64::try_from(entry.stamp.millis()).unwrap_or_default();
+        let blocked = match &blocked {
+            Some(blocked) => Some(blocks.of(&app, blocked).await?),
+            None => None,
+        };
         items.push(QueueView {
+            since: entry.stamp.time(),
             ticket: entry.key,
             build: facts.build,
             task: facts.task,
             requires,
-            since: Timestamp::from_millisecond(millis).unwrap_or_default(),
             workers,
+            blocked,
         });
     }
     Ok(Json(Page {

@@ -3,6 +3,8 @@
 //! Owns the rules that no single value can break: names, needs, cycles, limits, parameters. Adds
 //! every problem that it finds; gives a configuration only if there is none.
 
+mod limits;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::fits::pattern;
@@ -28,6 +30,7 @@ const MAX_TRIGGERS: usize = 16;
 /// Makes a configuration of what was written, if nothing is wrong with it.
 pub(super) fn assemble(reader: &mut Reader<'_>, written: WrittenJob) -> Option<JobConfig> {
     check_head(reader, &written);
+    limits::check(reader, &written);
     let mut count = HashMap::new();
     let names = ["tasks", "post"].map(|list| match list {
         "tasks" => names(&written.tasks, &mut count),

@@ -54,6 +54,8 @@ fn build(checkpoint: &Checkpoint) -> Build {
             stamp: Stamp::at(at(0)),
             attempt: Attempt::default(),
             losses: 0,
+            locks: Vec::new(),
+            slots: Vec::new(),
             state: TicketState::Queued,
         },
         id: "j#1".parse().unwrap(),
@@ -237,7 +239,10 @@ fn a_cancelled_build_posts_nothing_more_and_cancels_what_is_posted() {
     let cancel = decide(
         &config,
         &start.checkpoint,
-        &[Event::Cancelled { at: at(5) }],
+        &[Event::Cancelled {
+            at: at(5),
+            by: None,
+        }],
     );
     assert_eq!(cancel.cancel.len(), 2);
     assert!(cancel.post.is_empty());
@@ -246,7 +251,10 @@ fn a_cancelled_build_posts_nothing_more_and_cancels_what_is_posted() {
         reason: Failure::Cancelled,
     };
     let events = [
-        Event::Cancelled { at: at(5) },
+        Event::Cancelled {
+            at: at(5),
+            by: None,
+        },
         finished(&config, 0, stopped.clone()),
         finished(&config, 2, Outcome::Success),
     ];
@@ -261,7 +269,10 @@ fn a_cancel_that_comes_after_the_end_changes_nothing() {
     let start = decide(&config, &Checkpoint::start(1, at(0)), &[]);
     let events = [
         finished(&config, 0, Outcome::Success),
-        Event::Cancelled { at: at(50) },
+        Event::Cancelled {
+            at: at(50),
+            by: None,
+        },
     ];
     let end = decide(&config, &start.checkpoint, &events);
     assert_eq!(

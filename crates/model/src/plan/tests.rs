@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::capability::Capabilities;
+use crate::config::Lock;
 use crate::id::{BuildKey, BuildNumber, JobKey, TicketId, TicketKey};
 use crate::ticket::{IndexName, Priority, Stamp};
 
@@ -21,14 +22,43 @@ fn ticket(duty: Duty) -> Ticket {
         stamp: Stamp::from_millis(1),
         attempt: Attempt::default(),
         losses: 0,
+        locks: Vec::new(),
+        slots: Vec::new(),
         state: TicketState::Queued,
     }
 }
 
+/// A ticket that needs one of two slots of each of these.
+fn locked(duty: Duty, names: &[&str]) -> Ticket {
+    let lock = |name: &&str| Lock {
+        name: (*name).to_owned(),
+        slots: 2,
+    };
+    let locks: Vec<_> = names.iter().map(lock).collect();
+    Ticket {
+        locks: LockNeed::of_task(&locks),
+        ..ticket(duty)
+    }
+}
+
+/// Slot `slot` of each lock of a ticket.
+fn slots(ticket: &Ticket, slot: u16) -> Vec<Slot> {
+    let slot_of = |need: &LockNeed| Slot {
+        lock: need.key.clone(),
+        slot,
+    };
+    ticket.locks.iter().map(slot_of).collect()
+}
+
 fn claim(request: u8) -> Intent {
+    claim_with(request, Hold::Slots(Vec::new()))
+}
+
+fn claim_with(request: u8, hold: Hold) -> Intent {
     Intent::Claim {
         worker: format!("w{request}").parse().unwrap(),
         request: RequestId::from_random([request; 16]),
+        hold,
         at: now(),
     }
 }
@@ -161,10 +191,69 @@ fn control_parks_and_wakes_and_is_never_completed() {
     );
 }
 
+#[test]
+fn a_claim_brings_one_slot_of_each_lock_and_nothing_else() {
+    let ticket = locked(Duty::Task, &["a", "b"]);
+    let both = slots(&ticket, 0);
+    let beyond = slots(&ticket, 2);
+    let other = slots(&locked(Duty::Task, &["c"]), 0);
+    for wrong in [
+        Vec::new(),
+        both[..1].to_vec(),
+        beyond,
+        [both.clone(), other.clone()].concat(),
+        [both[..1].to_vec(), other].concat(),
+        [both.clone(), slots(&ticket, 1)].concat(),
+    ] {
+        let claim = claim_with(1, Hold::Slots(wrong.clone()));
+        assert_eq!(plan(&ticket, claim), Err(Refused::WrongSlots), "{wrong:?}");
+    }
+    let claimed = plan(&ticket, claim_with(1, Hold::Slots(both.clone()))).unwrap();
+    assert_eq!(claimed.ticket.slots.len(), 2);
+    assert_eq!(claimed.ticket.locks_missing().count(), 0);
+}
+
+#[test]
+fn a_build_keeps_its_slots_and_later_claims_need_none() {
+    let ticket = locked(Duty::Control, &["a"]);
+    let attempt = Attempt::new(1);
+    let held = slots(&ticket, 1);
+    let take = claim_with(1, Hold::Slots(held.clone()));
+    let parked = after(ticket, [take, Intent::Park {
+        attempt,
+        until: None,
+    }]);
+    assert_eq!(parked.slots, held);
+    let again = after(parked, [Intent::Wake, claim(2)]);
+    assert_eq!(again.slots, held);
+    let more = claim_with(3, Hold::Slots(slots(&again, 0)));
+    let queued = after(
+        again,
+        [Intent::Release {
+            attempt: Attempt::new(2),
+            at: now(),
+        }],
+    );
+    assert_eq!(plan(&queued, more), Err(Refused::WrongSlots));
+}
+
+#[test]
+fn only_a_build_may_be_claimed_without_its_locks() {
+    let build = locked(Duty::Control, &["a"]);
+    let claimed = plan(&build, claim_with(1, Hold::Waived)).unwrap();
+    assert!(claimed.ticket.slots.is_empty());
+    let task = locked(Duty::Task, &["a"]);
+    assert_eq!(
+        plan(&task, claim_with(1, Hold::Waived)),
+        Err(Refused::WrongDuty)
+    );
+}
+
 fn any_intent() -> impl Strategy<Value = Intent> {
     let attempt = (0u32..6).prop_map(Attempt::new);
     prop_oneof![
         (1u8..4).prop_map(claim),
+        ((1u8..4), any_hold()).prop_map(|(request, hold)| claim_with(request, hold)),
         (0u32..6).prop_map(|attempt| complete(attempt, Outcome::Success)),
         (0u32..6).prop_map(|attempt| complete(attempt, full_disk())),
         attempt
@@ -183,7 +272,41 @@ fn any_intent() -> impl Strategy<Value = Intent> {
     ]
 }
 
+fn any_hold() -> impl Strategy<Value = Hold> {
+    let needs = locked(Duty::Task, &["a", "b"]);
+    let all: Vec<Slot> = (0..3).flat_map(|slot| slots(&needs, slot)).collect();
+    let some = prop::sample::subsequence(all, 0..4).prop_map(Hold::Slots);
+    prop_oneof![9 => some, 1 => Just(Hold::Waived)]
+}
+
 proptest! {
+    /// A task holds a slot of each of its locks exactly while it is claimed, a build from its first
+    /// claim on; what a transition gives back, it had before, and never in exchange for others.
+    #[test]
+    fn slots_follow_the_state(
+        control in any::<bool>(),
+        locks in prop::sample::subsequence(vec!["a", "b"], 0..=2),
+        intents in prop::collection::vec(any_intent(), 0..60),
+    ) {
+        let mut state = locked(if control { Duty::Control } else { Duty::Task }, &locks);
+        for intent in intents {
+            let waived = matches!(intent, Intent::Claim { hold: Hold::Waived, .. });
+            let Ok(next) = plan(&state, intent) else { continue };
+            let (before, after) = (&state.slots, &next.ticket.slots);
+            let claimed = matches!(next.ticket.state, TicketState::Claimed(_));
+            if !control {
+                prop_assert_eq!(after.len(), if claimed { locks.len() } else { 0 });
+            } else if !waived && !before.is_empty() {
+                prop_assert_eq!(before, after, "a build exchanged its slots");
+            }
+            let one_of = |slot: &Slot| locks.is_empty() || next.ticket.locks.iter().any(|need| need.has(slot));
+            prop_assert!(after.iter().all(one_of));
+            let kept = after.iter().filter(|slot| before.contains(slot)).count();
+            prop_assert!(kept == before.len() || after.is_empty());
+            state = next.ticket;
+        }
+    }
+
     /// Attempts never fall and rise by one only with a claim; `Done` is final; no index name is
     /// used twice; the control ticket hears of every end.
     #[test]

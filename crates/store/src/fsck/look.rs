@@ -1,9 +1,10 @@
 //! One look at everything.
 //!
-//! Owns the order of reading, which the second look relies on: names before anchors, numbers before
+//! Owns the order of reading, which the second look relies on: names and slots before anchors, numbers before
 //! builds, builds before records. Never writes.
 
 mod builds;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,7 @@ use distci_model::ticket::IndexName;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
 
+use self::slots::SeenSlots;
 use super::repair::Repair;
 use super::{Checked, Finding, Flaw};
 use crate::coordination::{NodePath, Version};
@@ -48,6 +50,10 @@ pub(super) struct Look<'s> {
     pub(super) findings: BTreeSet<Finding>,
     /// Names in the index, until their ticket is seen.
     names: BTreeMap<NodePath, Option<TicketKey>>,
+    /// Slots of locks, until the ticket that lists them is seen.
+    slots: SeenSlots,
+    /// What the store said of itself before any slot was looked at.
+    meta: Option<Version>,
     jobs: BTreeMap<JobId, SeenJob>,
     classes: BTreeSet<ClassId>,
     /// Numbers of builds that are not archived.
@@ -70,16 +76,20 @@ impl<'s> Look<'s> {
             checked: Checked::default(),
             findings: BTreeSet::new(),
             names: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            meta: None,
             jobs: BTreeMap::new(),
             classes: BTreeSet::new(),
             active: BTreeSet::new(),
         };
         look.top().await?;
         look.index().await?;
+        look.slots().await?;
         look.all_jobs().await?;
         // Classes are never removed: one that is not here now was not there before any ticket.
         look.builds().await?;
         look.wrong_names().await?;
+        look.leaked_slots().await?;
         look.numbers().await?;
         Ok(look)
     }

@@ -29,6 +29,20 @@ pub(super) enum Repair {
         name: NodePath,
         anchor: Option<(NodePath, Version)>,
     },
+    /// Enter the slot.
+    Slot {
+        path: NodePath,
+        payload: Bytes,
+        anchor: (NodePath, Version),
+    },
+    /// Free the slot. Its path may be used again at once, at the same version: that no other check
+    /// has freed it meanwhile, the version of `/meta` says, which every freeing raises.
+    NoSlot {
+        path: NodePath,
+        version: Version,
+        anchor: Option<(NodePath, Version)>,
+        meta: Version,
+    },
     /// Wake the build, with a mailbox if it has none.
     Wake {
         control: TicketKey,
@@ -43,13 +57,15 @@ impl Repair {
         match self {
             Self::Name { .. } => "enters the name",
             Self::NoName { .. } => "removes the name",
+            Self::Slot { .. } => "enters the slot",
+            Self::NoSlot { .. } => "frees the slot",
             Self::Wake { .. } => "wakes the build",
             Self::Class { .. } => "writes down the requirements",
         }
     }
 
     /// Does it, unless it is not right any more. Another look tells.
-    pub(super) async fn apply(&self, store: &Store) -> Result<(), StoreError> {
+    pub(super) async fn apply(&self, store: &Store, fence: &mut Fence) -> Result<(), StoreError> {
         let mut transaction = Transaction::default();
         match self {
             Self::Name { name, anchor } => {
@@ -62,12 +78,56 @@ impl Repair {
                 }
                 transaction.delete(name.clone());
             }
+            Self::Slot {
+                path,
+                payload,
+                anchor,
+            } => {
+                transaction.check(anchor.0.clone(), anchor.1);
+                transaction.create(path.clone(), payload.clone());
+            }
+            Self::NoSlot {
+                path,
+                version,
+                anchor,
+                meta,
+            } => {
+                if let Some((anchor, version)) = anchor.clone() {
+                    transaction.check(anchor, version);
+                }
+                transaction.delete_at(path.clone(), *version);
+                return fence.commit(store, transaction, *meta).await;
+            }
             Self::Wake { control, version } => {
                 wake(store, &mut transaction, control, *version).await?;
             }
             Self::Class { path, payload } => transaction.create(path.clone(), payload.clone()),
         }
         transaction.commit(&*store.coordination).await?;
+        Ok(())
+    }
+}
+
+/// The version of `/meta`, as long as nobody but this check has raised it.
+#[derive(Debug, Default)]
+pub(super) struct Fence(Option<Version>);
+
+impl Fence {
+    /// Commits if `/meta` is as it was when the look began, or as this check left it.
+    async fn commit(
+        &mut self,
+        store: &Store,
+        mut transaction: Transaction,
+        seen: Version,
+    ) -> Result<(), StoreError> {
+        let (path, version) = (keys::meta(), self.0.unwrap_or(seen));
+        let Some(meta) = store.coordination.get(&path).await? else {
+            return Ok(());
+        };
+        transaction.set(path, meta.data, version);
+        if transaction.commit(&*store.coordination).await?.is_some() {
+            self.0 = Some(version.next());
+        }
         Ok(())
     }
 }

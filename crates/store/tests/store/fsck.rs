@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use distci_model::id::{BuildKey, BuildNumber, BuildRef, JobKey, TicketKey};
+use distci_model::id::{BuildKey, BuildNumber, BuildRef, JobKey, LockKey, TicketKey};
+use distci_model::lock::Slot;
 use distci_model::outcome::Outcome;
-use distci_model::wire::BuildPhase;
+use distci_model::wire::{BuildPhase, Claim};
 use distci_store::coordination::simulator::Faults;
 use distci_store::coordination::{Expect, Life, NodePath, Op};
 use distci_store::{Checkup, Flaw, Mending, keys};
@@ -337,5 +338,109 @@ async fn a_store_in_use_is_clean() -> Result<()> {
         };
         futures::future::try_join(work, check).await?;
     }
+    Ok(())
+}
+
+/// A prepared store with a build that holds a slot of its job, and whose task holds a lock; and the
+/// claim of that task.
+async fn locked() -> Result<(Scene, BuildRef, Claim)> {
+    let scene = Scene::embedded()?;
+    scene.store().prepare(scene.now()).await?;
+    let mut file = job("j", &["a"]);
+    file["tasks"][0]["locks"] = serde_json::json!(["deploy"]);
+    file["concurrency"] = serde_json::json!({});
+    scene.set_job(&file).await?;
+    let build = scene.post("j", "r").await?;
+    let claim = scene.next_task().await?;
+    Ok((scene, build, claim))
+}
+
+fn deploy(slot: u16) -> NodePath {
+    let lock = LockKey::of_task("deploy");
+    keys::slot(&Slot { lock, slot })
+}
+
+#[tokio::test]
+async fn slots_that_are_held_are_no_finding() -> Result<()> {
+    let (scene, _, _) = locked().await?;
+    let clean = fsck(&scene, Mending::Look).await?;
+    ensure!(
+        clean.findings.is_empty() && clean.checked.slots == 2,
+        "{clean:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slot_that_is_missing_is_entered_while_it_is_held() -> Result<()> {
+    let (scene, build, claim) = locked().await?;
+    scene.tree.commit(vec![delete(deploy(0))]).await?;
+    let looked = fsck(&scene, Mending::Look).await?;
+    ensure!(flaws(&looked) == [Flaw::SlotMissing], "{looked:?}");
+    let mended = fsck(&scene, Mending::Repair).await?;
+    ensure!(mended.findings.is_empty(), "{mended:?}");
+    scene.check_index().await?;
+    scene.complete(&claim, Outcome::Success).await?;
+    finishes(&scene, &build).await
+}
+
+#[tokio::test]
+async fn slots_whose_holders_are_gone_or_do_not_know_of_them_are_freed() -> Result<()> {
+    let (scene, build, claim) = locked().await?;
+    let held = scene.tree.get(&deploy(0)).await?.context("a slot")?.data;
+    let nobody = String::from_utf8(held.to_vec())?;
+    let nobody = nobody.replace(
+        &claim.ticket.to_string(),
+        "aaaaaaaaaaaaaaab.bbbbbbbbbbbbbbbb",
+    );
+    let life = Life::Durable;
+    let leak = |slot, data| Op::Create {
+        path: deploy(slot),
+        data,
+        life,
+    };
+    let leaks = vec![leak(1, held), leak(2, nobody.into())];
+    scene.tree.commit(leaks).await?;
+    let looked = fsck(&scene, Mending::Look).await?;
+    ensure!(flaws(&looked) == [Flaw::SlotLeaked; 2], "{looked:?}");
+    // Of two checks at once each may leave to the other what it finds.
+    futures::try_join!(fsck(&scene, Mending::Repair), fsck(&scene, Mending::Repair))?;
+    let clean = fsck(&scene, Mending::Look).await?;
+    ensure!(clean.findings.is_empty(), "{clean:?}");
+    ensure!(scene.tree.get(&deploy(0)).await?.is_some(), "freed in use");
+    scene.check_index().await?;
+    scene.complete(&claim, Outcome::Success).await?;
+    finishes(&scene, &build).await
+}
+
+#[tokio::test]
+async fn a_slot_that_another_ticket_has_is_told() -> Result<()> {
+    let (scene, _, claim) = locked().await?;
+    let held = scene.tree.get(&deploy(0)).await?.context("a slot")?.data;
+    let control = TicketKey::control(claim.ticket.build.clone());
+    let other = String::from_utf8(held.to_vec())?;
+    let other = other.replace(&claim.ticket.to_string(), &control.to_string());
+    scene
+        .tree
+        .commit(vec![set(deploy(0), other.into())])
+        .await?;
+    let found = flaws(&fsck(&scene, Mending::Look).await?);
+    ensure!(found == [Flaw::SlotMissing, Flaw::SlotLeaked], "{found:?}");
+    // What the build does not list is freed, and then it is the task's again.
+    fsck(&scene, Mending::Repair).await?;
+    let left = fsck(&scene, Mending::Repair).await?;
+    ensure!(left.findings.is_empty(), "{left:?}");
+    scene.check_index().await
+}
+
+#[tokio::test]
+async fn what_is_no_slot_is_told() -> Result<()> {
+    let (scene, _, _) = locked().await?;
+    let strange = keys::locks().join("00").join("what");
+    scene.tree.commit(vec![create(strange, b"")]).await?;
+    scene.tree.commit(vec![create(deploy(7), b"?")]).await?;
+    let mut found = flaws(&fsck(&scene, Mending::Repair).await?);
+    found.sort_unstable();
+    ensure!(found == [Flaw::Unreadable, Flaw::NodeUnknown], "{found:?}");
     Ok(())
 }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use distci_model::id::{BuildRef, RequestId};
 use distci_model::outcome::Outcome;
 use distci_model::rerun::Again;
-use distci_store::{Expected, Put, StoreError};
+use distci_store::{Expected, Posted, Put, StoreError};
 use futures::future::try_join_all;
 use serde_json::json;
 
@@ -173,9 +173,12 @@ async fn parameters_are_resolved_or_refused_by_name() -> Result<()> {
             other => anyhow::bail!("{given:?}: {other:?}"),
         }
     }
-    let good = post(&[("MUST", "1"), ("ONE", "b")]).await?;
-    assert_eq!(good.build.number.get(), 1, "what was refused took a number");
-    let values = scene.view(&good.build).await?.parameters;
+    let good = post(&[("MUST", "1"), ("ONE", "b")])
+        .await?
+        .build()
+        .context("skipped")?;
+    assert_eq!(good.number.get(), 1, "what was refused took a number");
+    let values = scene.view(&good).await?.parameters;
     let values: Vec<_> = values.values().map(String::as_str).collect();
     assert_eq!(values, ["x", "1", "b"]);
     Ok(())
@@ -205,20 +208,28 @@ async fn a_rerun_takes_the_parameters_and_the_request_of_its_own() -> Result<()>
     let (store, id) = (scene.store(), job_id("j"));
     let first = store
         .post_build(&id, &RequestId::derive("1"), &given, scene.now())
-        .await?;
+        .await?
+        .build()
+        .context("skipped")?;
     scene.run_all(&Outcome::Success).await?;
     let request = RequestId::derive("2");
     let again = store
-        .rerun_build(&first.build, &Again::All, &request, scene.now())
-        .await?;
-    assert_eq!(scene.view(&again.build).await?.parameters, given);
+        .rerun_build(&first, &Again::All, &request, scene.now())
+        .await?
+        .build()
+        .context("skipped")?;
+    assert_eq!(scene.view(&again).await?.parameters, given);
     let repeated = store
-        .rerun_build(&first.build, &Again::All, &request, scene.now())
+        .rerun_build(&first, &Again::All, &request, scene.now())
         .await?;
-    assert_eq!((repeated.build, repeated.fresh), (again.build, false));
+    let earlier = Posted::Build {
+        build: again,
+        fresh: false,
+    };
+    assert_eq!(repeated, earlier);
     let never = BuildRef {
         job: id,
-        number: first.build.number.next().next(),
+        number: first.number.next().next(),
     };
     assert!(is_missing(
         &store

@@ -98,7 +98,7 @@ async fn parameters_have_a_limit_and_travel_downstream_however_many_jobs_there_a
         .collect();
     let (up, request) = (job_id("up"), RequestId::derive("r"));
     let post = scene.store().post_build(&up, &request, &given, scene.now());
-    let build = post.await?.build;
+    let build = post.await?.build().context("skipped")?;
     scene.run_all(&Outcome::Success).await?;
     let downstream = scene.view(&build).await?.downstream;
     assert_eq!(downstream.len(), 8);

@@ -10,6 +10,7 @@ mod history;
 mod jobs;
 mod laws;
 mod limits;
+mod locks;
 mod meta;
 mod migrate;
 mod scene;

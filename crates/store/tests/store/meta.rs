@@ -27,7 +27,7 @@ async fn a_store_of_before_is_completed() -> Result<()> {
     scene.set_job(&job("j", &["a"])).await?;
     let build = scene.post("j", "r").await?;
     scene.store().prepare(scene.now()).await?;
-    ensure!(scene.dump().await?.len() > 1030);
+    ensure!(scene.dump().await?.len() > 1285);
     ensure!(scene.view(&build).await?.build == build);
     scene.check_index().await
 }

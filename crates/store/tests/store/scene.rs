@@ -105,25 +105,26 @@ impl Scene {
         let (job, request) = (job.parse()?, RequestId::derive(request));
         let given = BTreeMap::new();
         let posted = self.store().post_build(&job, &request, &given, self.now());
-        Ok(posted.await?.build)
+        posted.await?.build().context("skipped")
     }
 
-    /// The most urgent queued ticket that `wanted` wants, claimed.
+    /// The most urgent queued ticket that `wanted` wants and no lock holds up, claimed.
     pub(crate) async fn claim(&self, wanted: impl Fn(&QueueName) -> bool) -> Result<Option<Claim>> {
         let mut queue = self.queue().await?;
         queue.sort();
-        let Some(entry) = queue.into_iter().find(wanted) else {
-            return Ok(None);
-        };
-        let request = RequestId::derive(&format!("{} {}", entry.key, entry.version));
-        let claiming = self
-            .store()
-            .claim(&entry.key, &worker("w"), &request, self.now())
-            .await?;
-        match claiming {
-            Claiming::Claimed(claim) => Ok(Some(*claim)),
-            Claiming::Taken => Ok(None),
+        for entry in queue.into_iter().filter(wanted) {
+            let request = RequestId::derive(&format!("{} {}", entry.key, entry.version));
+            let claiming = self
+                .store()
+                .claim(&entry.key, &worker("w"), &request, self.now())
+                .await?;
+            match claiming {
+                Claiming::Claimed(claim) => return Ok(Some(*claim)),
+                Claiming::Taken => return Ok(None),
+                Claiming::Blocked(_) => {}
+            }
         }
+        Ok(None)
     }
 
     /// Decides until no build has anything to decide.
@@ -229,14 +230,14 @@ impl Scene {
             present == expected,
             "the index lies: {present:?} is not {expected:?}"
         );
-        Ok(())
+        check_slots(&nodes)
     }
 
     /// Nothing is left of any build but its record.
     pub(crate) async fn check_swept(&self) -> Result<()> {
         let nodes = self.dump().await?;
         let left = |path: &&String| {
-            ["/b/", "/q/", "/c/", "/d/"]
+            ["/b/", "/q/", "/c/", "/d/", "/s/"]
                 .iter()
                 .any(|dir| path.starts_with(dir))
                 && path.split('/').count() > 3
@@ -253,8 +254,8 @@ struct Anchor {
     ticket: Ticket,
 }
 
-/// The index name of the anchor at `path`, if it is one and has one.
-fn recomputed_name(path: &str, node: &Node) -> Result<Option<IndexName>> {
+/// The ticket whose anchor is at `path`, if it is one.
+fn anchored(path: &str, node: &Node) -> Result<Option<(TicketKey, Ticket)>> {
     let parts: Vec<&str> = path.split('/').collect();
     let key = match parts.as_slice() {
         ["", "b", _, build] => TicketKey::control(build.parse()?),
@@ -265,8 +266,47 @@ fn recomputed_name(path: &str, node: &Node) -> Result<Option<IndexName>> {
         _ => return Ok(None),
     };
     let anchor: Anchor = serde_json::from_slice(&node.data).context(path.to_owned())?;
+    Ok(Some((key, anchor.ticket)))
+}
+
+/// The index name of the anchor at `path`, if it is one and has one.
+fn recomputed_name(path: &str, node: &Node) -> Result<Option<IndexName>> {
     let Version(version) = node.version;
-    Ok(anchor.ticket.index_name(&key, version))
+    let anchored = anchored(path, node)?;
+    Ok(anchored.and_then(|(key, ticket)| ticket.index_name(&key, version)))
+}
+
+/// A slot is held exactly if the record of a ticket that may hold it lists it, and by that ticket
+/// alone.
+fn check_slots(nodes: &BTreeMap<String, Node>) -> Result<()> {
+    let mut listed = BTreeMap::new();
+    for (path, node) in nodes {
+        let Some((key, ticket)) = anchored(path, node)? else {
+            continue;
+        };
+        let held = matches!(ticket.state, TicketState::Claimed(_));
+        let missing = ticket.locks_missing().count();
+        ensure!(
+            key.ticket.is_control() || missing == if held { 0 } else { ticket.locks.len() },
+            "{key} holds {:?} and is {:?}",
+            ticket.slots,
+            ticket.state
+        );
+        for slot in &ticket.slots {
+            let known = ticket.locks.iter().any(|need| need.has(slot));
+            ensure!(known, "{key} does not need {slot:?}");
+            let before = listed.insert(keys::slot(slot).to_string(), key.clone());
+            ensure!(before.is_none(), "{slot:?} is held by {key} and {before:?}");
+        }
+    }
+    let is_slot = |path: &&String| path.starts_with("/s/") && path.split('/').count() == 4;
+    let present: BTreeSet<&String> = nodes.keys().filter(is_slot).collect();
+    let expected: BTreeSet<&String> = listed.keys().collect();
+    ensure!(
+        present == expected,
+        "slots lie: {present:?} is not {expected:?}"
+    );
+    Ok(())
 }
 
 /// What a control worker asks for.
@@ -289,6 +329,8 @@ fn first_build(config: &JobConfig, at: Timestamp) -> Build {
             stamp: Stamp::at(at),
             attempt: Attempt::default(),
             losses: 0,
+            locks: Vec::new(),
+            slots: Vec::new(),
             state: TicketState::Queued,
         },
         id: BuildRef {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, advance, sleep};
 
 use super::scene::{Scene, claim_again, clock, one_task, shell};
+use crate::board::Queued;
 
 const SESSION: &str = "0123abcd";
 
@@ -202,7 +203,7 @@ async fn a_ticket_that_nobody_can_read_stands_in_nobodys_way() -> Result<()> {
     first.control().await?;
     sleep(Duration::from_secs(1)).await;
     let queued = first.app.board.queued(2);
-    let [(spoilt, ..)] = queued.as_slice() else {
+    let [Queued { entry: spoilt, .. }] = queued.as_slice() else {
         anyhow::bail!("one is queued, not {queued:?}");
     };
     cluster.spoil(&spoilt.key).await?;

@@ -37,6 +37,13 @@ fn ended(checkpoint: &Checkpoint, task: usize, outcome: Outcome, second: i64) ->
     }))
 }
 
+fn cancelled(second: i64) -> Event {
+    Event::Cancelled {
+        at: at(second),
+        by: None,
+    }
+}
+
 fn start(config: &JobConfig) -> Decision {
     decide(config, &Checkpoint::start(config.tasks.len(), at(0)), &[])
 }
@@ -188,7 +195,7 @@ fn an_approval_waits_for_an_answer_and_for_no_longer_than_it_may() {
     assert_eq!(states(&late.checkpoint), ["success", "failed", "skipped"]);
     let early = decide(&config, &ask.checkpoint, &[Event::Clock { at: at(104) }]);
     assert_eq!(early.next, ask.next);
-    let cancelled = decide(&config, &ask.checkpoint, &[Event::Cancelled { at: at(9) }]);
+    let cancelled = decide(&config, &ask.checkpoint, &[cancelled(9)]);
     assert!(matches!(cancelled.next, Next::Archive { .. }));
 }
 

@@ -43,6 +43,7 @@ impl Look<'_> {
         let here = (path.clone(), Some(build.version));
         self.belongs(key, path, &build);
         self.named(&control, &build.record.ticket, build.version);
+        self.held(&control, &build.record.ticket, build.version)?;
         self.class(&control, &build.record.ticket, &Capabilities::control());
         let mut children = BTreeSet::new();
         let (mut mailbox, mut flagged) = (false, false);
@@ -225,6 +226,7 @@ impl Look<'_> {
         self.checked.tickets += 1;
         let ticket = &child.record.ticket;
         self.named(key, ticket, child.version);
+        self.held(key, ticket, child.version)?;
         if !self.classes.contains(&ticket.class) {
             let requires = self.requires(build, child.record.task).await?;
             self.class(key, ticket, &requires);
