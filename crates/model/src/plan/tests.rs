@@ -219,10 +219,16 @@ fn a_build_keeps_its_slots_and_later_claims_need_none() {
     let attempt = Attempt::new(1);
     let held = slots(&ticket, 1);
     let take = claim_with(1, Hold::Slots(held.clone()));
-    let parked = after(ticket, [take, Intent::Park {
-        attempt,
-        until: None,
-    }]);
+    let parked = after(
+        ticket,
+        [
+            take,
+            Intent::Park {
+                attempt,
+                until: None,
+            },
+        ],
+    );
     assert_eq!(parked.slots, held);
     let again = after(parked, [Intent::Wake, claim(2)]);
     assert_eq!(again.slots, held);
