@@ -162,6 +162,7 @@ pub const FACTS: &[(&str, &str)] = &[
     ("fork", "`true` if that is another repository"),
     ("pr", "number of the pull request"),
     ("action", "what was done to it: opened, synchronize, …"),
+    ("label", "the label that was just put on it"),
     ("sender", "who did it"),
     (
         "title",
@@ -173,7 +174,89 @@ pub const FACTS: &[(&str, &str)] = &[
     ("created", "`true` if the ref is new"),
 ];
 
+/// Most bytes of the message and of the title that are kept, of any other fact, and of the names of
+/// the changed files and the labels together.
+const MAX_MESSAGE: usize = 4 * 1024;
+const MAX_TITLE: usize = 256;
+const MAX_FACT: usize = 4 * 1024;
+const MAX_PATHS: usize = 8 * 1024;
+const MAX_LABELS: usize = 2 * 1024;
+/// Most bytes of all facts: an event is in its build's anchor, which has to fit into one commit.
+const MAX_FACTS: usize = 16 * 1024;
+
+/// Whether an event may have a fact of this name.
+pub fn is_fact(name: &str) -> bool {
+    let body = name.strip_prefix("body.");
+    body.is_some_and(|path| !path.is_empty()) || FACTS.iter().any(|(fact, _)| *fact == name)
+}
+
+/// The names in the `${…}` of a text.
+pub fn references(text: &str) -> impl Iterator<Item = &str> {
+    let pieces = text.split("${").skip(1);
+    pieces.map(|piece| piece.split_once('}').map_or(piece, |(name, _)| name))
+}
+
 impl Event {
+    /// The same without what does not fit into a build: texts are cut, NULs go, and if the changed
+    /// files are many they are not known. Whoever makes an event does this; jobs are asked with the
+    /// whole list before.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.facts = bounded_facts(std::mem::take(&mut self.facts));
+        let bytes = |texts: &[String]| texts.iter().map(|text| text.len() + 3).sum::<usize>();
+        self.paths = self.paths.filter(|paths| bytes(paths) <= MAX_PATHS);
+        while bytes(&self.labels) > MAX_LABELS {
+            self.labels.pop();
+        }
+        self
+    }
+
+    /// `text` with each `${event.FACT}` replaced by that fact.
+    ///
+    /// # Errors
+    /// What this event does not tell.
+    pub fn fill(&self, text: &str) -> Result<String, String> {
+        let mut filled = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let (name, following) = after.split_once('}').unwrap_or((after, ""));
+            let fact = name.strip_prefix("event.");
+            let fact = fact.ok_or_else(|| format!("`${{{name}}}` is no fact of an event"))?;
+            let value = self.fact(fact);
+            let kind = self.kind;
+            let value = value.ok_or_else(|| format!("this {kind} event tells no {fact:?}"))?;
+            filled.push_str(before);
+            filled.push_str(value);
+            rest = following;
+        }
+        filled.push_str(rest);
+        Ok(filled)
+    }
+
+    /// What a task sees of it: `DISTCI_SHA` for `sha`. The labels are one a line.
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_uppercase()
+            } else {
+                '_'
+            }
+        };
+        let variable = |fact: &str| match fact {
+            // The command line takes this name for the address of a frontend.
+            "url" => "DISTCI_EVENT_URL".to_owned(),
+            fact => format!("DISTCI_{}", fact.chars().map(plain).collect::<String>()),
+        };
+        let facts = self.facts.iter();
+        let mut variables: BTreeMap<String, String> = facts
+            .map(|(fact, value)| (variable(fact), value.clone()))
+            .collect();
+        if !self.labels.is_empty() {
+            variables.insert("DISTCI_PR_LABELS".to_owned(), self.labels.join("\n"));
+        }
+        variables
+    }
+
     /// A fact, if it is known.
     pub fn fact(&self, name: &str) -> Option<&str> {
         self.facts.get(name).map(String::as_str)
@@ -193,6 +276,26 @@ impl Event {
             markers.iter().any(|marker| text.contains(marker))
         })
     }
+}
+
+fn bounded_facts(facts: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut left = MAX_FACTS;
+    let mut kept = BTreeMap::new();
+    for (name, value) in facts {
+        let most = match name.as_str() {
+            "message" => MAX_MESSAGE,
+            "title" => MAX_TITLE,
+            _ => MAX_FACT,
+        };
+        let mut value = value.replace('\0', "");
+        value.truncate(value.floor_char_boundary(most));
+        let bytes = name.len() + value.len();
+        if bytes <= left && !value.is_empty() {
+            left -= bytes;
+            kept.insert(name, value);
+        }
+    }
+    kept
 }
 
 /// Host and path of a repository, however its address is written: `github.com/acme/app` for
@@ -258,16 +361,87 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_commit_may_ask_to_be_skipped() {
-        let event = |message: &str| Event {
+    fn push(facts: &[(&str, &str)]) -> Event {
+        let facts = facts.iter();
+        Event {
             source: Source::Github,
             kind: EventKind::Push,
             delivery: None,
-            facts: [("message".to_owned(), message.to_owned())].into(),
+            facts: facts
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
             paths: None,
             labels: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_text_is_filled_with_facts() {
+        let event = push(&[("sha", "abc"), ("body.a.b", "c")]);
+        assert_eq!(event.fill("x"), Ok("x".to_owned()));
+        let filled = event.fill("at ${event.sha}, ${event.body.a.b}");
+        assert_eq!(filled, Ok("at abc, c".to_owned()));
+        assert!(event.fill("${event.pr}").unwrap_err().contains("\"pr\""));
+        assert!(event.fill("${sha}").unwrap_err().contains("${sha}"));
+        // What a fact holds is not looked at again.
+        let event = push(&[("title", "${event.title}")]);
+        assert_eq!(
+            event.fill("${event.title}"),
+            Ok("${event.title}".to_owned())
+        );
+    }
+
+    #[test]
+    fn tasks_see_facts_as_variables() {
+        let event = Event {
+            labels: vec!["a".to_owned(), "b c".to_owned()],
+            ..push(&[("sha", "abc"), ("url", "u"), ("body.a-b.c", "d")])
         };
+        let seen: Vec<_> = event.environment().into_iter().collect();
+        let expected = [
+            ("DISTCI_BODY_A_B_C", "d"),
+            ("DISTCI_EVENT_URL", "u"),
+            ("DISTCI_PR_LABELS", "a\nb c"),
+            ("DISTCI_SHA", "abc"),
+        ];
+        assert_eq!(seen, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn an_event_is_cut_to_what_a_build_can_hold() {
+        let long = "ä".repeat(10_000);
+        let event = push(&[
+            ("message", &long),
+            ("title", &long),
+            ("sha", "a\0b"),
+            ("tag", ""),
+        ]);
+        let event = Event {
+            paths: Some(vec!["p".repeat(100); 500]),
+            labels: vec!["l".repeat(100); 500],
+            ..event
+        };
+        let event = event.bounded();
+        assert_eq!(event.fact("message").map(str::len), Some(MAX_MESSAGE));
+        assert_eq!(event.fact("title").map(str::len), Some(MAX_TITLE));
+        assert_eq!(event.fact("sha"), Some("ab"));
+        assert_eq!(event.fact("tag"), None);
+        assert_eq!(event.paths, None);
+        assert!(event.labels.len() < 20);
+        let facts: Vec<_> = (0..200)
+            .map(|i| (format!("body.{i}"), "x".repeat(4000)))
+            .collect();
+        let facts: Vec<_> = facts
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        let text = serde_json::to_string(&push(&facts).bounded()).unwrap();
+        assert!(text.len() < 32 * 1024, "{}", text.len());
+    }
+
+    #[test]
+    fn a_commit_may_ask_to_be_skipped() {
+        let event = |message: &str| push(&[("message", message)]);
         assert!(event("Docs [Skip CI]").asks_to_skip());
         assert!(event("a\n\n[ci skip]").asks_to_skip());
         assert!(!event("skip ci").asks_to_skip());

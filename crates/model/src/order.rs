@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::build::{Build, Progress};
 use crate::config::{Action, JobConfig};
+use crate::event::Event;
 use crate::id::{BuildRef, TaskName};
 use crate::outcome::{Failure, LayerRef};
 
@@ -57,6 +58,7 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
     let task = config.tasks.get(index).ok_or_else(missing)?;
     let graph = config.graph();
     let mut env = base_env(build, task.name.as_str());
+    env.extend(event_env(build));
     env.extend(config.env.clone());
     env.extend(build.parameters.clone());
     let mut layers = Vec::new();
@@ -108,4 +110,13 @@ fn base_env(build: &Build, task: &str) -> BTreeMap<String, String> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// What tasks are told of the event that started the build.
+fn event_env(build: &Build) -> BTreeMap<String, String> {
+    build
+        .cause
+        .told()
+        .map(Event::environment)
+        .unwrap_or_default()
 }

@@ -3,6 +3,8 @@
 //! Owns the rules that no single value can break: names, needs, cycles, limits, parameters. Adds
 //! every problem that it finds; gives a configuration only if there is none.
 
+pub(super) mod triggers;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::graph::Graph;
@@ -26,6 +28,7 @@ pub(super) fn assemble(reader: &mut Reader<'_>, written: WrittenJob) -> Option<J
     check_names(reader, &names);
     let needs = needs(reader, &written.tasks, &names);
     check_cycles(reader, &names, &needs);
+    triggers::check(reader, &written.triggers, &written.head.parameters);
     let head = written.head;
     let declared: BTreeSet<&str> = head.parameters.keys().map(String::as_str).collect();
     let mut tasks = Vec::with_capacity(written.tasks.len());
