@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::barrier::Barrier;
 use crate::board::Board;
+use crate::hooks::{HookSecrets, Hooks};
 use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -28,6 +29,7 @@ pub(crate) struct App {
     pub(crate) peers: Arc<Peers>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) barrier: Barrier,
+    pub(crate) hooks: Arc<Hooks>,
     /// Whether the mirror shows what the store holds.
     pub(crate) current: watch::Sender<bool>,
     pub(crate) metrics: Arc<Metrics>,
@@ -51,6 +53,7 @@ impl App {
             peers,
             pulse: Arc::default(),
             barrier: Barrier::default(),
+            hooks: Arc::default(),
             current: watch::Sender::default(),
             leases: Arc::default(),
             metrics: Arc::default(),
@@ -60,6 +63,12 @@ impl App {
             stop,
             clock,
         }
+    }
+
+    /// The same that takes the webhooks of those who sign with these secrets.
+    pub(crate) fn with_hooks(self, secrets: HookSecrets) -> Self {
+        let hooks = Arc::new(Hooks::new(secrets));
+        Self { hooks, ..self }
     }
 
     /// The present moment by the clock that was handed in.

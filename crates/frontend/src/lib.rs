@@ -11,6 +11,7 @@ mod barrier;
 mod board;
 mod error;
 mod frontend;
+mod hooks;
 mod leases;
 mod metrics;
 mod mirror;
@@ -20,3 +21,4 @@ mod signals;
 
 pub use api::openapi;
 pub use frontend::{Frontend, Settings, StartError};
+pub use hooks::HookSecrets;

@@ -107,6 +107,11 @@ pub enum Source {
     Own,
 }
 
+impl Source {
+    /// Those that sign what they tell with a secret that they share with us.
+    pub const FORGES: [Self; 4] = [Self::Github, Self::Gitlab, Self::Gitea, Self::Bitbucket];
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
