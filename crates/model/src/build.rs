@@ -44,6 +44,7 @@ pub enum Cause {
         /// That build.
         of: BuildRef,
         /// Why that one exists.
+        #[schema(no_recursion)]
         cause: Box<Cause>,
     },
 }

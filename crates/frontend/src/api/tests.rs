@@ -6,5 +6,6 @@ mod claims;
 mod consoles;
 mod door;
 mod frontends;
+mod hooks;
 mod jobs;
 mod scene;
