@@ -19,6 +19,7 @@ mod path;
 mod request_id;
 mod retry;
 mod token;
+mod webhooks;
 mod work;
 
 pub use builds::{ConsoleChunk, ConsoleFrom, Watched};

@@ -9,7 +9,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use distci_model::capability::{Kind, Label};
-use distci_model::id::{Attempt, JobId, TaskName, WorkerName};
+use distci_model::event::Source;
+use distci_model::id::{Attempt, DeliveryId, JobId, TaskName, WorkerName};
 
 use crate::connection::Connection;
 use crate::selector::Selector;
@@ -79,6 +80,9 @@ pub(crate) enum Command {
     Frontends(Read),
     /// List the workers
     Workers(Read),
+    /// List, show and replay webhooks that started no build; make a token for a generic one
+    #[command(subcommand)]
+    Webhook(Webhook),
     /// Print the JSON Schema of job files
     Schema,
     /// Print the completions for a shell
@@ -131,6 +135,10 @@ pub(crate) struct Standalone {
     /// File that holds credentials for git, in the form of git's credential store
     #[arg(long, value_name = "FILE")]
     pub(crate) git_credentials: Option<PathBuf>,
+    /// Take the webhooks of a forge (github, gitlab, gitea, bitbucket), whose secrets are in a file,
+    /// one a line
+    #[arg(long = "webhook-secret", value_name = "FORGE=FILE", value_parser = webhook_secret)]
+    pub(crate) webhook_secrets: Vec<(Source, PathBuf)>,
 }
 
 /// `frontend`
@@ -376,11 +384,57 @@ pub(crate) enum ArtifactsDeed {
     },
 }
 
+/// `webhook`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Webhook {
+    /// List the deliveries of the last 30 days that started no build, or not all
+    Ls {
+        /// Most deliveries to list
+        #[arg(short = 'n', long, default_value_t = 20, value_name = "N", value_parser = positive)]
+        limit: usize,
+        /// Print JSON, in the form of the API
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a delivery with its body
+    Show {
+        /// Its id, as `ls` lists it
+        id: DeliveryId,
+        /// Print JSON, in the form of the API
+        #[arg(long)]
+        json: bool,
+    },
+    /// Offer deliveries to the jobs as they are now
+    Replay {
+        /// Their ids, as `ls` lists them
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<DeliveryId>,
+        /// Print JSON, in the form of the API
+        #[arg(long)]
+        json: bool,
+    },
+    /// Draw a token for a generic webhook, and print it with its SHA-256 for the job file
+    Token {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// `completions`
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: Shell,
+}
+
+fn webhook_secret(text: &str) -> Result<(Source, PathBuf), String> {
+    let expected = "expected FORGE=FILE; the forge is github, gitlab, gitea or bitbucket";
+    let (forge, file) = text.split_once('=').ok_or(expected)?;
+    let known = Source::FORGES.into_iter();
+    let source = known.into_iter().find(|source| source.to_string() == forge);
+    let source = source.filter(|_| !file.is_empty()).ok_or(expected)?;
+    Ok((source, file.into()))
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
@@ -446,6 +500,10 @@ mod tests {
         for line in [
             "distci exec a.json b.json -p x=1 --slots 2 --artifacts out --data d",
             "distci standalone --listen 0.0.0.0:80 --label big",
+            "distci standalone --webhook-secret github=a --webhook-secret gitea=b",
+            "distci webhook ls -n 3 --json",
+            "distci webhook replay 20261122T101530123-0123456789abcdef",
+            "distci webhook token",
             "distci worker --url http://a --kind execute-shell --kind git-checkout --once",
             "distci trigger hello k=v a=b=c --follow --timeout 15m",
             "distci logs hello#3 -f --task t",
@@ -480,6 +538,9 @@ mod tests {
             "distci worker --kind cooking",
             "distci trigger hello --timeout 5m",
             "distci trigger a/b",
+            "distci standalone --webhook-secret generic=a",
+            "distci standalone --webhook-secret github=",
+            "distci webhook show x",
             "distci logs hello#0",
         ] {
             assert!(parse(line).is_err(), "{line} was accepted");

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use distci_client::Token;
+use distci_frontend::HookSecrets;
 use distci_model::config::ConfigProblem;
+use distci_model::event::Source;
 
 use self::document::{Document, Section, Wrong};
 use crate::exit::Ended;
@@ -42,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) token: Option<Token>,
     /// The shared store; without one, that of the data folder.
     pub(crate) cluster: Option<Cluster>,
+    /// The secrets of forges whose webhooks are taken.
+    pub(crate) hooks: HookSecrets,
     /// Files with secrets that others can read.
     pub(crate) exposed: Vec<PathBuf>,
 }
@@ -125,6 +129,7 @@ impl Default for Config {
             listen: vec![LISTEN],
             token: None,
             cluster: None,
+            hooks: HookSecrets::default(),
             exposed: Vec::new(),
         }
     }
@@ -195,6 +200,7 @@ impl Around<'_> {
             let token: Result<Token, _> = secret.0.parse();
             token.map_err(|error| Wrong::new(error.to_string()))
         });
+        let hooks = top.section("hooks", |hooks| Some(self.hooks(hooks, &mut exposed)));
         let zookeeper = top.section("zookeeper", |zookeeper| {
             self.zookeeper(zookeeper, &mut exposed)
         });
@@ -223,8 +229,31 @@ impl Around<'_> {
             listen: listen?,
             token,
             cluster,
+            hooks: hooks.unwrap_or_default(),
             exposed,
         })
+    }
+
+    fn hooks(&self, section: &Section<'_, '_>, exposed: &mut Vec<PathBuf>) -> HookSecrets {
+        let mut secrets = HookSecrets::default();
+        for (source, key, bare) in [
+            (Source::Github, "github-secret-file", "github-secret"),
+            (Source::Gitlab, "gitlab-secret-file", "gitlab-secret"),
+            (Source::Gitea, "gitea-secret-file", "gitea-secret"),
+            (
+                Source::Bitbucket,
+                "bitbucket-secret-file",
+                "bitbucket-secret",
+            ),
+        ] {
+            let advice = format!("write it into a file and name that as `{key}`");
+            section.refuse_secret(bare, &advice);
+            let secret = section.text(key, |name| self.secret(name, exposed));
+            if let Some(lines) = secret {
+                secrets.add(source, lines.reveal());
+            }
+        }
+        secrets
     }
 
     fn zookeeper(

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use distci_client::{Client, new_request_id};
+use distci_frontend::HookSecrets;
 use distci_model::build::Downstream;
 use distci_model::config::JobConfig;
 use distci_model::id::BuildRef;
@@ -101,6 +102,7 @@ async fn start(room: &Room, arguments: &Exec, plan: &Plan) -> Result<Local> {
         store: Store::embedded(room.path(), Arc::new(now))?,
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
         token: new_token()?,
+        hooks: HookSecrets::default(),
         dead_worker: None,
     };
     let mut local = Local::start(place).await?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use distci_client::Token;
+use distci_frontend::HookSecrets;
 use distci_model::id::WorkerId;
 use distci_store::Store;
 
@@ -41,17 +42,17 @@ pub(crate) async fn run(
     if arguments.check {
         return check(connection, &config, out).await;
     }
-    let service = match &config.cluster {
-        Some(cluster) => {
-            let token = config.token.context("there is no token")?;
-            let log = |found: String| {
-                tracing::info!("{found}");
-                Ok(())
-            };
-            let store = cluster::open(cluster, log).await?;
-            Service::shared(store, config.listen, token).await?
-        }
-        None => Service::embedded(home(connection)?, config.listen, config.token, None).await?,
+    let service = if let Some(cluster) = &config.cluster {
+        let token = config.token.context("there is no token")?;
+        let log = |found: String| {
+            tracing::info!("{found}");
+            Ok(())
+        };
+        let store = cluster::open(cluster, log).await?;
+        Service::shared(store, config.listen, token, config.hooks).await?
+    } else {
+        let home = home(connection)?;
+        Service::embedded(home, config.listen, config.token, config.hooks, None).await?
     };
     service.serve().await
 }
@@ -113,6 +114,7 @@ impl Service {
         home: Home,
         listen: Vec<SocketAddr>,
         token: Option<Token>,
+        hooks: HookSecrets,
         dead_worker: Option<WorkerId>,
     ) -> Result<Self> {
         let signals = Signals::listen()?;
@@ -124,6 +126,7 @@ impl Service {
             store: embedded(home.path())?,
             listen,
             token,
+            hooks,
             dead_worker,
         };
         let local = Local::start(place).await?;
@@ -138,12 +141,18 @@ impl Service {
     }
 
     /// Starts a frontend over a store that others use, too.
-    async fn shared(store: Store, listen: Vec<SocketAddr>, token: Token) -> Result<Self> {
+    async fn shared(
+        store: Store,
+        listen: Vec<SocketAddr>,
+        token: Token,
+        hooks: HookSecrets,
+    ) -> Result<Self> {
         let signals = Signals::listen()?;
         let place = Place {
             store,
             listen,
             token,
+            hooks,
             // A worker of a cluster lives and dies without any frontend.
             dead_worker: None,
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
 use distci_client::{Client, Token};
-use distci_frontend::Frontend;
+use distci_frontend::{Frontend, HookSecrets};
 use distci_model::id::WorkerId;
 use distci_store::Store;
 use tokio::task::{JoinError, JoinSet};
@@ -47,6 +47,8 @@ pub(crate) struct Place {
     pub(crate) listen: Vec<SocketAddr>,
     /// What opens it.
     pub(crate) token: Token,
+    /// The secrets of forges whose webhooks are taken.
+    pub(crate) hooks: HookSecrets,
     /// The worker that ran here before, and is dead.
     pub(crate) dead_worker: Option<WorkerId>,
 }
@@ -61,6 +63,7 @@ impl Local {
             listen: place.listen,
             token: place.token.reveal().to_owned(),
             clock: Arc::new(now),
+            hooks: place.hooks,
             dead_worker: place.dead_worker,
         };
         let started = Frontend::start(settings, store.clone(), frontend.stop.clone()).await?;

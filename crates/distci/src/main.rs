@@ -45,6 +45,7 @@ mod standalone;
 mod table;
 mod trigger;
 mod view;
+mod webhook;
 mod worker;
 mod workers;
 

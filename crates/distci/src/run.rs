@@ -121,6 +121,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
         Command::Locks(arguments) => crate::locks::run(connection, &arguments, out).await,
         Command::Frontends(arguments) => crate::frontends::run(connection, &arguments, out).await,
         Command::Workers(arguments) => crate::workers::run(connection, &arguments, out).await,
+        Command::Webhook(deed) => crate::webhook::run(connection, deed, out).await,
         Command::Schema => crate::schema::run(out),
         Command::Completions(arguments) => crate::completions::run(&arguments, out),
     }

@@ -3,7 +3,11 @@
 //! Owns the identity of its worker on disk: when a killed standalone is started again, the claims of
 //! the worker that died with it need not wait for their lease.
 
-use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use distci_frontend::HookSecrets;
+use distci_model::event::Source;
 use distci_model::id::WorkerId;
 
 use crate::cli::Standalone;
@@ -19,7 +23,9 @@ pub(crate) async fn run(connection: &Connection, arguments: Standalone) -> Resul
         .ok()
         .and_then(|id| id.trim().parse().ok());
     // The store's lock has been taken when this returns: that worker's process is gone.
-    let mut service = Service::embedded(home, vec![arguments.listen], None, before).await?;
+    let hooks = secrets(&arguments.webhook_secrets)?;
+    let listen = vec![arguments.listen];
+    let mut service = Service::embedded(home, listen, None, hooks, before).await?;
     let id = worker::identity(worker::new_name()?)?;
     write_id(&file, &id)?;
     let settings = distci_worker::Settings {
@@ -29,6 +35,20 @@ pub(crate) async fn run(connection: &Connection, arguments: Standalone) -> Resul
     };
     service.local.start_worker(settings)?;
     service.serve().await
+}
+
+/// Reads the secrets of webhooks, each a forge with a file that has one a line.
+fn secrets(files: &[(Source, PathBuf)]) -> Result<HookSecrets> {
+    let mut secrets = HookSecrets::default();
+    for (source, file) in files {
+        let place = || format!("the secret of {source}, {}", file.display());
+        let lines = std::fs::read_to_string(file).with_context(place)?;
+        if lines.trim().is_empty() {
+            bail!("{} is empty", place());
+        }
+        secrets.add(*source, &lines);
+    }
+    Ok(secrets)
 }
 
 /// Before the worker claims anything, so that no claim is by a worker that nobody knows.

@@ -15,6 +15,7 @@ mod cluster;
 mod consoles;
 mod description;
 mod extract;
+mod hooks;
 mod jobs;
 mod locks;
 mod tickets;
@@ -55,6 +56,8 @@ fn public() -> OpenApiRouter<App> {
         .routes(routes!(cluster::livez))
         .routes(routes!(cluster::readyz))
         .routes(routes!(cluster::version))
+        .routes(routes!(hooks::all))
+        .routes(routes!(hooks::one))
 }
 
 fn guarded() -> OpenApiRouter<App> {
@@ -79,6 +82,9 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(cluster::demand))
         .routes(routes!(cluster::frontends))
         .routes(routes!(cluster::metrics))
+        .routes(routes!(hooks::list))
+        .routes(routes!(hooks::show))
+        .routes(routes!(hooks::replay))
         .routes(routes!(claims::claim))
         .routes(routes!(claims::beat))
         .routes(routes!(tickets::complete))

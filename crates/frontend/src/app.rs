@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::barrier::Barrier;
 use crate::board::Board;
 use crate::cluster_time::ClusterTime;
+use crate::hooks::{HookSecrets, Hooks};
 use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -33,6 +34,7 @@ pub(crate) struct App {
     pub(crate) peers: Arc<Peers>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) barrier: Barrier,
+    pub(crate) hooks: Arc<Hooks>,
     /// Whether the mirror shows what the store holds.
     pub(crate) current: watch::Sender<bool>,
     pub(crate) metrics: Arc<Metrics>,
@@ -56,6 +58,7 @@ impl App {
             peers,
             pulse: Arc::default(),
             barrier: Barrier::default(),
+            hooks: Arc::default(),
             current: watch::Sender::default(),
             leases: Arc::default(),
             timers: Arc::default(),
@@ -67,6 +70,12 @@ impl App {
             stop,
             clock,
         }
+    }
+
+    /// The same that takes the webhooks of those who sign with these secrets.
+    pub(crate) fn with_hooks(self, secrets: HookSecrets) -> Self {
+        let hooks = Arc::new(Hooks::new(secrets));
+        Self { hooks, ..self }
     }
 
     /// The present moment by the clock that was handed in.

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::hooks::HookSecrets;
 use crate::{api, mirror, pulse, timers};
 
 /// How long requests may take to end once the frontend stops.
@@ -31,6 +32,8 @@ pub struct Settings {
     pub token: String,
     /// The wall clock.
     pub clock: Clock,
+    /// The secrets of forges whose webhooks are taken.
+    pub hooks: HookSecrets,
     /// A worker that is known to be dead: its claims are given up at once.
     pub dead_worker: Option<WorkerId>,
 }
@@ -71,7 +74,7 @@ impl Frontend {
         for address in settings.listen {
             listeners.push(listen(address).await?);
         }
-        let app = App::new(store, settings.clock, stop.clone());
+        let app = App::new(store, settings.clock, stop.clone()).with_hooks(settings.hooks);
         if let Some(worker) = settings.dead_worker {
             bury(&app, &worker).await?;
         }

@@ -12,6 +12,7 @@ mod board;
 mod cluster_time;
 mod error;
 mod frontend;
+mod hooks;
 mod leases;
 mod metrics;
 mod mirror;
@@ -22,3 +23,4 @@ mod timers;
 
 pub use api::openapi;
 pub use frontend::{Frontend, Settings, StartError};
+pub use hooks::HookSecrets;

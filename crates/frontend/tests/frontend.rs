@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use distci_frontend::{Frontend, Settings};
+use distci_frontend::{Frontend, HookSecrets, Settings};
 use distci_model::Timestamp;
 use distci_model::capability::Capabilities;
 use distci_model::config::JobConfig;
@@ -47,6 +47,7 @@ impl Scene {
             listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
             token: "t".into(),
             clock: self.clock.clone(),
+            hooks: HookSecrets::default(),
             dead_worker,
         };
         let frontend = Frontend::start(settings, self.store.clone(), self.stop.clone());
@@ -176,6 +177,7 @@ async fn an_address_in_use_is_named() -> Result<()> {
         listen: vec![frontend.addresses()[0]],
         token: "t".into(),
         clock: scene.clock.clone(),
+        hooks: HookSecrets::default(),
         dead_worker: None,
     };
     let second = Frontend::start(settings, scene.store.clone(), scene.stop.clone()).await;

@@ -5,11 +5,11 @@
 //! line; a `JobConfig` in hand is therefore valid.
 
 mod check;
-mod fits;
 mod flat;
 mod graph;
 mod parse;
 mod path;
+mod patterns;
 mod pipeline;
 mod scope;
 mod span;
@@ -21,17 +21,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::{InvalidParameters, MAX_DOWNSTREAM, is_free_variable, resolve_parameters};
-pub use fits::{any_fits, fits, names_of_ref};
 pub use flat::MAX_TASKS;
 pub use graph::Graph;
 pub use parse::{ConfigProblem, MAX_BYTES};
 pub use path::WorkspacePath;
+pub use patterns::ref_fits;
 pub use pipeline::{
     After, Conditions, DownstreamJob, Matrix, Need, Retry, RetryOn, Scalar, Start, When,
 };
 pub use scope::Scope;
 pub use span::Span;
-pub use trigger::{CatchUp, EventTrigger, OneOrMany, PollTrigger, ScheduleTrigger, Trigger};
+pub use trigger::{
+    CatchUp, EventTrigger, OneOrMany, PollTrigger, ScheduleTrigger, Trigger, Unwanted,
+};
 
 use crate::capability::{Capabilities, Kind, Label};
 use crate::event::repository_name;

@@ -107,6 +107,11 @@ pub enum Source {
     Own,
 }
 
+impl Source {
+    /// Those that sign what they tell with a secret that they share with us.
+    pub const FORGES: [Self; 4] = [Self::Github, Self::Gitlab, Self::Gitea, Self::Bitbucket];
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -162,6 +167,7 @@ pub const FACTS: &[(&str, &str)] = &[
     ("fork", "`true` if that is another repository"),
     ("pr", "number of the pull request"),
     ("action", "what was done to it: opened, synchronize, …"),
+    ("label", "the label that was just put on it"),
     ("sender", "who did it"),
     (
         "title",
@@ -173,7 +179,61 @@ pub const FACTS: &[(&str, &str)] = &[
     ("created", "`true` if the ref is new"),
 ];
 
+/// Most bytes of the message and of the title that are kept, of any other fact, and of the names of
+/// the changed files and the labels together.
+const MAX_MESSAGE: usize = 4 * 1024;
+const MAX_TITLE: usize = 256;
+const MAX_FACT: usize = 4 * 1024;
+const MAX_PATHS: usize = 8 * 1024;
+const MAX_LABELS: usize = 2 * 1024;
+/// Most bytes of all facts: an event is in its build's anchor, which has to fit into one commit.
+const MAX_FACTS: usize = 16 * 1024;
+
+/// Whether an event may have a fact of this name.
+pub fn is_fact(name: &str) -> bool {
+    let body = name.strip_prefix("body.");
+    body.is_some_and(|path| !path.is_empty()) || FACTS.iter().any(|(fact, _)| *fact == name)
+}
+
 impl Event {
+    /// The same without what does not fit into a build: texts are cut, NULs go, and if the changed
+    /// files are many they are not known. Whoever makes an event does this; jobs are asked with the
+    /// whole list before.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.facts = bounded_facts(std::mem::take(&mut self.facts));
+        let bytes = |texts: &[String]| texts.iter().map(|text| text.len() + 3).sum::<usize>();
+        self.paths = self.paths.filter(|paths| bytes(paths) <= MAX_PATHS);
+        while bytes(&self.labels) > MAX_LABELS {
+            self.labels.pop();
+        }
+        self
+    }
+
+    /// What a task sees of it: `DISTCI_SHA` for `sha`. The labels are one a line.
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_uppercase()
+            } else {
+                '_'
+            }
+        };
+        let variable = |fact: &str| match fact {
+            // The command line takes this name for the address of a frontend.
+            "url" => "DISTCI_EVENT_URL".to_owned(),
+            fact => format!("DISTCI_{}", fact.chars().map(plain).collect::<String>()),
+        };
+        let facts = self.facts.iter();
+        let mut variables: BTreeMap<String, String> = facts
+            .map(|(fact, value)| (variable(fact), value.clone()))
+            .collect();
+        if !self.labels.is_empty() {
+            variables.insert("DISTCI_PR_LABELS".to_owned(), self.labels.join("\n"));
+        }
+        variables
+    }
+
     /// A fact, if it is known.
     pub fn fact(&self, name: &str) -> Option<&str> {
         self.facts.get(name).map(String::as_str)
@@ -193,6 +253,26 @@ impl Event {
             markers.iter().any(|marker| text.contains(marker))
         })
     }
+}
+
+fn bounded_facts(facts: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut left = MAX_FACTS;
+    let mut kept = BTreeMap::new();
+    for (name, value) in facts {
+        let most = match name.as_str() {
+            "message" => MAX_MESSAGE,
+            "title" => MAX_TITLE,
+            _ => MAX_FACT,
+        };
+        let mut value = value.replace('\0', "");
+        value.truncate(value.floor_char_boundary(most));
+        let bytes = name.len() + value.len();
+        if bytes <= left && !value.is_empty() {
+            left -= bytes;
+            kept.insert(name, value);
+        }
+    }
+    kept
 }
 
 /// Host and path of a repository, however its address is written: `github.com/acme/app` for
@@ -258,16 +338,71 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_commit_may_ask_to_be_skipped() {
-        let event = |message: &str| Event {
+    fn push(facts: &[(&str, &str)]) -> Event {
+        let facts = facts.iter();
+        Event {
             source: Source::Github,
             kind: EventKind::Push,
             delivery: None,
-            facts: [("message".to_owned(), message.to_owned())].into(),
+            facts: facts
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
             paths: None,
             labels: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn tasks_see_facts_as_variables() {
+        let event = Event {
+            labels: vec!["a".to_owned(), "b c".to_owned()],
+            ..push(&[("sha", "abc"), ("url", "u"), ("body.a-b.c", "d")])
         };
+        let seen: Vec<_> = event.environment().into_iter().collect();
+        let expected = [
+            ("DISTCI_BODY_A_B_C", "d"),
+            ("DISTCI_EVENT_URL", "u"),
+            ("DISTCI_PR_LABELS", "a\nb c"),
+            ("DISTCI_SHA", "abc"),
+        ];
+        assert_eq!(seen, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn an_event_is_cut_to_what_a_build_can_hold() {
+        let long = "ä".repeat(10_000);
+        let event = push(&[
+            ("message", &long),
+            ("title", &long),
+            ("sha", "a\0b"),
+            ("tag", ""),
+        ]);
+        let event = Event {
+            paths: Some(vec!["p".repeat(100); 500]),
+            labels: vec!["l".repeat(100); 500],
+            ..event
+        };
+        let event = event.bounded();
+        assert_eq!(event.fact("message").map(str::len), Some(MAX_MESSAGE));
+        assert_eq!(event.fact("title").map(str::len), Some(MAX_TITLE));
+        assert_eq!(event.fact("sha"), Some("ab"));
+        assert_eq!(event.fact("tag"), None);
+        assert_eq!(event.paths, None);
+        assert!(event.labels.len() < 20);
+        let facts: Vec<_> = (0..200)
+            .map(|i| (format!("body.{i}"), "x".repeat(4000)))
+            .collect();
+        let facts: Vec<_> = facts
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        let text = serde_json::to_string(&push(&facts).bounded()).unwrap();
+        assert!(text.len() < 32 * 1024, "{}", text.len());
+    }
+
+    #[test]
+    fn a_commit_may_ask_to_be_skipped() {
+        let event = |message: &str| push(&[("message", message)]);
         assert!(event("Docs [Skip CI]").asks_to_skip());
         assert!(event("a\n\n[ci skip]").asks_to_skip());
         assert!(!event("skip ci").asks_to_skip());

@@ -12,6 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::Timestamp;
+
 /// Why a text is not a valid id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {text:?} {reason}")]
@@ -174,6 +176,11 @@ text_id!(
     ClassId, "class id", |what, text| check_key(what, text, 10)
 );
 text_id!(
+    /// A webhook's delivery that is kept: when it came and what it was,
+    /// `20261122T101530123-0123456789abcdef`.
+    DeliveryId, "id of a delivery", check_delivery
+);
+text_id!(
     /// One session of a frontend with the store; 12 hex digits.
     FrontendId, "frontend id", |what, text| check_hex(what, text, 12)
 );
@@ -275,6 +282,43 @@ impl RequestId {
     /// The eight digits after the session's, as index names carry them.
     pub fn short(&self) -> &str {
         self.0.get(8..16).unwrap_or_default()
+    }
+}
+
+fn check_delivery(what: &'static str, text: &str) -> Result<(), InvalidId> {
+    let digits =
+        |text: &str, length| text.len() == length && text.bytes().all(|b| b.is_ascii_digit());
+    let whole = text.split_once('-').and_then(|(moment, mark)| {
+        let (day, time) = moment.split_once('T')?;
+        Some((day, time, mark))
+    });
+    match whole {
+        Some((day, time, mark)) if digits(day, 8) && digits(time, 9) => {
+            check_hex(what, mark, DELIVERY_MARK)
+        }
+        _ => Err(InvalidId::new(what, text, "has the wrong form")),
+    }
+}
+
+/// Hex digits that tell deliveries apart.
+const DELIVERY_MARK: usize = 16;
+
+impl DeliveryId {
+    /// The id of a delivery that came at `at`; `what` is the same whenever it is delivered again.
+    pub fn derive(at: Timestamp, what: &str) -> Self {
+        let hash = blake3::derive_key("distci delivery v1", what.as_bytes());
+        let mark = HEXLOWER.encode(&hash[..DELIVERY_MARK / 2]);
+        Self(format!("{}-{mark}", at.strftime("%Y%m%dT%H%M%S%3f")))
+    }
+
+    /// The day on which it came, eight digits.
+    pub fn day(&self) -> &str {
+        self.0.get(..8).unwrap_or_default()
+    }
+
+    /// What is the same whenever it is delivered again.
+    pub fn mark(&self) -> &str {
+        self.0.rsplit('-').next().unwrap_or_default()
     }
 }
 
@@ -538,6 +582,25 @@ mod tests {
         assert_eq!(text.parse::<BuildRef>().unwrap().to_string(), text);
         for bad in ["distci", "distci#", "distci#0", "#3", "distci#x", "a/b#1"] {
             assert!(bad.parse::<BuildRef>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_delivery_is_known_by_its_moment_and_its_mark() {
+        let at = "2026-11-22T10:15:30.1239Z".parse().unwrap();
+        let id = DeliveryId::derive(at, "github 1");
+        assert!(id.as_str().starts_with("20261122T101530123-"), "{id}");
+        assert_eq!(id.as_str().parse(), Ok(id.clone()));
+        assert_eq!(id.day(), "20261122");
+        let later = DeliveryId::derive(Timestamp::UNIX_EPOCH, "github 1");
+        assert_eq!(id.mark(), later.mark());
+        for bad in [
+            "",
+            "a",
+            "20261122-0123456789abcdef",
+            "20261122T101530123-../../x",
+        ] {
+            assert!(bad.parse::<DeliveryId>().is_err(), "{bad}");
         }
     }
 

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::build::{Build, Progress};
 use crate::config::{Action, JobConfig, Scope};
+use crate::event::Event;
 use crate::id::{BuildRef, TaskName};
 use crate::outcome::{Failure, LayerRef};
 
@@ -81,6 +82,7 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
         }
     }
     let mut env = base_env(build, task.name.as_str());
+    env.extend(event_env(build));
     env.extend(filled(&config.env, &scope)?);
     env.extend(build.parameters.clone());
     env.extend(exports);
@@ -122,4 +124,13 @@ fn base_env(build: &Build, task: &str) -> BTreeMap<String, String> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// What tasks are told of the event that started the build.
+fn event_env(build: &Build) -> BTreeMap<String, String> {
+    build
+        .cause
+        .told()
+        .map(Event::environment)
+        .unwrap_or_default()
 }

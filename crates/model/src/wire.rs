@@ -14,9 +14,10 @@ use crate::build::{Build, Cause, Downstream, Event, Finished, Skip};
 use crate::capability::{Capabilities, Kind};
 use crate::config::{ConfigProblem, JobConfig};
 use crate::decide::Decision;
+use crate::event::{self, Source};
 use crate::id::{
-    Attempt, BuildNumber, BuildRef, FrontendId, JobId, LockKey, RequestId, SessionId, TaskName,
-    TicketKey, WorkerId, WorkerName,
+    Attempt, BuildNumber, BuildRef, DeliveryId, FrontendId, JobId, LockKey, RequestId, SessionId,
+    TaskName, TicketKey, WorkerId, WorkerName,
 };
 use crate::order::TaskOrder;
 use crate::outcome::Outcome;
@@ -243,6 +244,77 @@ impl TaskState {
             Self::Backoff { last: run, .. } | Self::Finished { run } => run.attempt,
         }
     }
+}
+
+/// A build that an event has posted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventBuild {
+    /// Job and number.
+    pub build: BuildRef,
+    /// Whether this telling of the event made it, and not an earlier one.
+    pub fresh: bool,
+}
+
+/// A job that an event has posted no build of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PassedOver {
+    /// The job.
+    pub job: JobId,
+    /// Why not.
+    pub why: String,
+}
+
+/// What became of a webhook's delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WebhookAnswer {
+    /// In words.
+    pub detail: String,
+    /// The builds.
+    #[serde(default)]
+    pub builds: Vec<EventBuild>,
+    /// Jobs that watch the repository and got no build; at most 100.
+    #[serde(default)]
+    pub passed_over: Vec<PassedOver>,
+    /// Under which id it is kept, to be replayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<DeliveryId>,
+}
+
+/// A webhook's delivery that is kept, for it started no build, or not all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WebhookDelivery {
+    /// Its id here.
+    pub id: DeliveryId,
+    /// When it came, last.
+    pub received: Timestamp,
+    /// Who sent it.
+    pub source: Source,
+    /// What the source calls the event.
+    pub event: String,
+    /// What the source calls the delivery.
+    pub delivery: String,
+    /// The one job that it was for; all jobs, if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
+    /// Of a generic webhook, the SHA-256 of the token that was shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_sha256: Option<String>,
+    /// What it told of: of several things, the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<event::Event>,
+    /// How large its body is.
+    pub bytes: u64,
+    /// What became of it, last.
+    pub answer: WebhookAnswer,
+}
+
+/// A kept delivery with its body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WebhookView {
+    /// What is known of it.
+    pub delivery: WebhookDelivery,
+    /// The body: JSON, as it came.
+    pub body: String,
 }
 
 /// Asks for a build. The request id is in the header.

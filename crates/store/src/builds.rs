@@ -60,6 +60,7 @@ pub(crate) enum Found {
 }
 
 /// The trigger of a build, as one commit needs it.
+#[derive(Clone)]
 pub(crate) struct Post {
     pub(crate) request: RequestId,
     pub(crate) parameters: BTreeMap<String, String>,
@@ -86,10 +87,23 @@ impl Store {
         given: &BTreeMap<String, String>,
         at: Timestamp,
     ) -> Result<Posted, StoreError> {
+        let post = Post {
+            request: request.clone(),
+            parameters: given.clone(),
+            cause: Cause::Manual,
+            depth: 0,
+            resumed: None,
+            at,
+        };
+        self.post_once(job, post).await
+    }
+
+    /// Posts a build, unless its request has done so before.
+    pub(crate) async fn post_once(&self, job: &JobId, post: Post) -> Result<Posted, StoreError> {
         let _turn = self.turns.take(job).await;
         until_done!(self.coordination, async {
             let job = self.read_job_as_seen(job).await?;
-            if let Some(number) = job.numbers.record.taken(&keys::request_mark(request)) {
+            if let Some(number) = job.numbers.record.taken(&keys::request_mark(&post.request)) {
                 let build = BuildRef {
                     job: job.id,
                     number,
@@ -100,15 +114,11 @@ impl Store {
                 }));
             }
             let config = self.config(&job.key, &job.node.record.config).await?;
+            let given = &post.parameters;
             let parameters = check_parameters(&config, given).map_err(StoreError::refused)?;
-            let (request, cause) = (request.clone(), Cause::Manual);
             let post = Post {
-                request,
                 parameters,
-                cause,
-                depth: 0,
-                resumed: None,
-                at,
+                ..post.clone()
             };
             let mut transaction = Transaction::default();
             let posted = self.post_in(&mut transaction, job, &config, post).await?;

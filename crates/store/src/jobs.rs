@@ -33,6 +33,9 @@ pub(crate) struct JobNode {
     pub(crate) description: Option<String>,
     #[serde(default)]
     pub(crate) removed: bool,
+    /// Marks of the repositories whose events it waits for: which names it has in `/r`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) watches: BTreeSet<String>,
 }
 
 /// What `/j/…/<job>/n` holds.
@@ -201,13 +204,12 @@ impl Store {
         self.blobs
             .put(&keys::config(&key, revision, &hash), text)
             .await?;
-        let description = config.description.clone();
-        let config = ConfigRef { revision, hash };
         let node = JobNode {
             incarnation,
-            config,
-            description,
+            config: ConfigRef { revision, hash },
+            description: config.description.clone(),
             removed: false,
+            watches: crate::events::watched(config),
         };
         let committed = self
             .commit_job(id, present.as_ref(), live.is_some(), &node)
@@ -270,6 +272,7 @@ impl Store {
         let (path, numbers) = (keys::job(id), keys::numbers(id));
         let data = pack(&path, node)?;
         let fresh = pack(&numbers, &Numbers::fresh())?;
+        watch_anew(&mut transaction, id, present, node);
         match present {
             None => {
                 transaction.create(path, data);
@@ -320,9 +323,11 @@ impl Store {
         }
         let tombstone = JobNode {
             removed: true,
-            ..node.record
+            watches: BTreeSet::new(),
+            ..node.record.clone()
         };
         let mut transaction = Transaction::default();
+        watch_anew(&mut transaction, id, Some(&node), &tombstone);
         transaction.set(path.clone(), pack(&path, &tombstone)?, node.version);
         transaction.check(keys::numbers(id), numbers.version);
         let committed = transaction.commit(&*self.coordination).await?;
@@ -389,6 +394,23 @@ fn downstream_of(config: &JobConfig) -> Vec<JobId> {
     downstream
         .map(|downstream| downstream.job.clone())
         .collect()
+}
+
+/// Adds the difference of the names in `/r` to the commit that changes a job's node.
+fn watch_anew(
+    transaction: &mut Transaction,
+    id: &JobId,
+    before: Option<&Read<JobNode>>,
+    after: &JobNode,
+) {
+    let none = BTreeSet::new();
+    let before = before.map_or(&none, |before| &before.record.watches);
+    for mark in after.watches.difference(before) {
+        transaction.create(keys::watcher(mark, id), bytes::Bytes::new());
+    }
+    for mark in before.difference(&after.watches) {
+        transaction.delete(keys::watcher(mark, id));
+    }
 }
 
 async fn read_numbers(store: &Store, id: &JobId) -> Result<Read<Numbers>, StoreError> {

@@ -6,8 +6,8 @@
 
 use distci_model::capability::Capabilities;
 use distci_model::id::{
-    Attempt, BuildKey, BuildNumber, ClassId, FrontendId, JobId, JobKey, LockKey, RequestId,
-    TicketId, TicketKey,
+    Attempt, BuildKey, BuildNumber, ClassId, DeliveryId, FrontendId, JobId, JobKey, LockKey,
+    RequestId, TicketId, TicketKey,
 };
 use distci_model::lock::Slot;
 use distci_model::ticket::{ClaimName, DueName, IndexName, Priority, QueueName, Stamp};
@@ -58,8 +58,16 @@ pub fn meta() -> NodePath {
 }
 
 /// The trees whose directories are the shards.
-pub fn sharded_trees() -> [NodePath; 6] {
-    [jobs(), builds(), queue(), claims(), timers(), locks()]
+pub fn sharded_trees() -> [NodePath; 7] {
+    [
+        jobs(),
+        builds(),
+        queue(),
+        claims(),
+        timers(),
+        locks(),
+        watchers(),
+    ]
 }
 
 /// All trees.
@@ -93,6 +101,33 @@ pub fn job(job: &JobId) -> NodePath {
 /// A job's numbers: the next build, recent triggers, recent builds.
 pub fn numbers(id: &JobId) -> NodePath {
     job(id).join("n")
+}
+
+/// Where the jobs are named that wait for events of repositories.
+pub fn watchers() -> NodePath {
+    dir("r")
+}
+
+/// What a repository is known by, by its host and path.
+pub fn repository_mark(repository: &str) -> String {
+    let hash = blake3::derive_key("distci repository v1", repository.as_bytes());
+    blake3::Hash::from(hash).to_hex()[..16].to_owned()
+}
+
+/// The directory in which all jobs are named that wait for events of a repository.
+pub fn watchers_of(mark: &str) -> NodePath {
+    watchers().join(&shard(mark))
+}
+
+/// There as long as a job waits for events of a repository.
+pub fn watcher(mark: &str, job: &JobId) -> NodePath {
+    watchers_of(mark).join(&format!("{mark}.{job}"))
+}
+
+/// The mark and the job of a watcher's name.
+pub fn parse_watcher(name: &str) -> Option<(&str, JobId)> {
+    let (mark, job) = name.split_once('.')?;
+    Some((mark, job.parse().ok()?))
 }
 
 /// Where all builds that are not archived are.
@@ -381,6 +416,26 @@ pub fn parse_chunk(name: &str) -> Option<u64> {
 /// A page of a job's history.
 pub fn history_page(job: &JobKey, page: u64) -> BlobKey {
     BlobKey::top("h").join(job.as_str()).join(&page.to_string())
+}
+
+/// Where the deliveries of a day, eight digits, are kept.
+pub fn deliveries(day: &str) -> BlobKey {
+    BlobKey::top("hook").join(day)
+}
+
+/// What is known of a kept delivery.
+pub fn delivery_head(id: &DeliveryId) -> BlobKey {
+    deliveries(id.day()).join(&format!("{id}.head"))
+}
+
+/// The body of a kept delivery.
+pub fn delivery_body(id: &DeliveryId) -> BlobKey {
+    deliveries(id.day()).join(&format!("{id}.body"))
+}
+
+/// The delivery whose head has this name.
+pub fn parse_delivery_head(name: &str) -> Option<DeliveryId> {
+    name.strip_suffix(".head")?.parse().ok()
 }
 
 /// The payload of a class node.

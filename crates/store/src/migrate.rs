@@ -262,6 +262,9 @@ impl Nodes {
         for path in list(tree, &keys::classes()).await? {
             nodes.first.push(vec![copy(tree, path).await?]);
         }
+        for path in below_shards(tree, &keys::watchers()).await? {
+            nodes.first.push(vec![copy(tree, path).await?]);
+        }
         for path in below_shards(tree, &keys::jobs()).await? {
             nodes.jobs += 1;
             let mut group = vec![copy(tree, path.clone()).await?];

@@ -6,6 +6,7 @@ mod claims;
 mod consoles;
 mod door;
 mod frontends;
+mod hooks;
 mod jobs;
 mod scene;
 mod timers;

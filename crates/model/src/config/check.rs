@@ -4,12 +4,13 @@
 //! every problem that it finds; gives a configuration only if there is none.
 
 mod limits;
+pub(super) mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::fits::pattern;
 use super::graph::Graph;
 use super::parse::{Reader, WrittenJob, WrittenTask, meant};
+use super::patterns::{MAX_PATTERNS, complaint};
 use super::{
     Action, After, JobConfig, LONGEST_TIMEOUT, MAX_TASKS, Matrix, Need, ParameterKind, Retry,
     TaskConfig, VERSION, When,
@@ -23,14 +24,13 @@ pub const MAX_DOWNSTREAM: usize = 8;
 const MAX_PARAMETERS: usize = 64;
 const MAX_VALUE: usize = 4 * 1024;
 const MAX_AXES: usize = 16;
-const MAX_PATTERNS: usize = 256;
 const MAX_RETRIES: u8 = 10;
-const MAX_TRIGGERS: usize = 16;
 
 /// Makes a configuration of what was written, if nothing is wrong with it.
 pub(super) fn assemble(reader: &mut Reader<'_>, written: WrittenJob) -> Option<JobConfig> {
     check_head(reader, &written);
     limits::check(reader, &written);
+    triggers::check(reader, &written.triggers, &written.head.parameters);
     let mut count = HashMap::new();
     let names = ["tasks", "post"].map(|list| match list {
         "tasks" => names(&written.tasks, &mut count),
@@ -164,7 +164,6 @@ fn check_head(reader: &mut Reader<'_>, written: &WrittenJob) {
     }
     at_most(reader, "tasks", written.tasks.len(), MAX_TASKS);
     at_most(reader, "post", written.post.len(), MAX_TASKS);
-    at_most(reader, "triggers", written.triggers.len(), MAX_TRIGGERS);
     at_most(
         reader,
         "downstream_jobs",
@@ -442,18 +441,18 @@ fn check_matrix(reader: &mut Reader<'_>, path: &str, matrix: &Matrix) {
 fn check_when(reader: &mut Reader<'_>, path: &str, when: &When) {
     let conditions = &when.conditions;
     for (key, patterns) in [("refs", &conditions.refs), ("paths", &conditions.paths)] {
-        check_fits(reader, &format!("{path}.{key}"), patterns);
+        check_conditions(reader, &format!("{path}.{key}"), patterns);
     }
     for (name, patterns) in &conditions.parameters {
         let path = format!("{path}.parameters.{name}");
-        check_fits(reader, &path, patterns.as_slice());
+        check_conditions(reader, &path, patterns.as_slice());
     }
 }
 
-fn check_fits(reader: &mut Reader<'_>, path: &str, patterns: &[String]) {
+fn check_conditions(reader: &mut Reader<'_>, path: &str, patterns: &[String]) {
     at_most(reader, path, patterns.len(), MAX_PATTERNS);
     for (index, text) in patterns.iter().enumerate() {
-        if let Err(message) = pattern(text) {
+        if let Some(message) = complaint(text) {
             reader.problem(&format!("{path}[{index}]"), &message, None);
         }
     }

@@ -350,7 +350,14 @@ impl<'a> Reader<'a> {
         };
         self.known_keys(&path, &written, keys);
         Some(match keys[0] {
-            "on" => Trigger::Event(self.typed::<EventTrigger>(&path, value)?),
+            "on" => {
+                let before = self.problems.len();
+                check::triggers::check_kinds(self, &path, &value);
+                if self.problems.len() > before {
+                    return None;
+                }
+                Trigger::Event(self.typed::<EventTrigger>(&path, value)?)
+            }
             "cron" => Trigger::Schedule(self.typed::<ScheduleTrigger>(&path, value)?),
             _ => Trigger::Poll(self.typed::<PollTrigger>(&path, value)?),
         })

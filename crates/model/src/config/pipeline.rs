@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Span;
-use super::fits::{any_fits, fits, names_of_ref};
+use super::patterns::{any_path_fits, ref_fits, value_fits};
 use super::trigger::OneOrMany;
 use crate::event::{Event, EventKind};
 use crate::id::{JobId, TaskName};
@@ -259,20 +259,20 @@ impl Conditions {
             return Some(format!("the build was started by {start}"));
         }
         let full = event.and_then(|event| event.fact("ref"));
-        let names = full.map(names_of_ref).unwrap_or_default();
-        if !self.refs.is_empty() && (names.is_empty() || !fits(&self.refs, &names)) {
+        if !self.refs.is_empty() && !full.is_some_and(|full| ref_fits(&self.refs, full)) {
             return Some(match full {
                 Some(full) => format!("{full} is not a ref that it is for"),
                 None => "the build has no ref".to_owned(),
             });
         }
         let files = event.and_then(|event| event.paths.as_deref());
-        if !any_fits(&self.paths, files) {
+        let none_fits = |files: &[String]| !any_path_fits(&self.paths, files);
+        if !self.paths.is_empty() && files.is_some_and(none_fits) {
             return Some("no file that it is for has changed".to_owned());
         }
         self.parameters.iter().find_map(|(name, patterns)| {
             let value = parameters.get(name).map_or("", String::as_str);
-            (!fits(patterns.as_slice(), &[value])).then(|| format!("{name} is {value:?}"))
+            (!value_fits(patterns.as_slice(), value)).then(|| format!("{name} is {value:?}"))
         })
     }
 }

@@ -176,6 +176,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_fact_holds_is_not_looked_at_again() {
+        let event = Event {
+            source: crate::event::Source::Github,
+            kind: crate::event::EventKind::Push,
+            delivery: None,
+            facts: [("title".to_owned(), "${event.title}".to_owned())].into(),
+            paths: None,
+            labels: Vec::new(),
+        };
+        let none = BTreeMap::new();
+        let scope = Scope::of(&none, Some(&event));
+        assert_eq!(scope.fill("${event.title}").unwrap(), "${event.title}");
+        assert!(scope.fill("${event.pr}").is_err());
+    }
+
+    #[test]
     fn some_are_filled_and_others_left() {
         let values = [("os".to_owned(), "linux".to_owned())].into();
         assert_eq!(

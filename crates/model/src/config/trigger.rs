@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::patterns::{any_path_fits, ref_fits};
 use super::span::Span;
-use crate::event::EventKind;
+use crate::event::{Event, EventKind, repository_name};
 
 /// One or several of something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -86,6 +87,106 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+/// Why a trigger does not want an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Unwanted {
+    /// It waits for other kinds of events.
+    #[error("it does not wait for such events")]
+    Kind,
+    /// It watches another repository, or none.
+    #[error("it watches another repository")]
+    Repository,
+    /// The pull request is from a repository that others write to.
+    #[error("the pull request is from a fork")]
+    Fork,
+    /// Its `refs` do not fit.
+    #[error("its refs do not fit")]
+    Ref,
+    /// Its `actions` do not fit.
+    #[error("it does not wait for this action")]
+    Action,
+    /// Its `labels` do not fit.
+    #[error("its labels do not fit")]
+    Label,
+    /// Its `paths` do not fit.
+    #[error("no file that it watches has changed")]
+    Path,
+    /// The commit asks not to be built.
+    #[error("the commit asks to be skipped")]
+    Skip,
+}
+
+impl EventTrigger {
+    /// The actions on a pull request that count unless the trigger says which.
+    pub const ACTIONS: [&str; 3] = ["opened", "synchronize", "reopened"];
+
+    /// Whether it wants an event, or the first reason why not. What the source does not tell (the
+    /// files that changed, the ref of a release) is taken to fit. The token of a generic webhook is
+    /// looked at by whoever takes the call.
+    ///
+    /// # Errors
+    /// [`Unwanted`].
+    pub fn wants(&self, event: &Event) -> Result<(), Unwanted> {
+        let fits = |fits: bool, otherwise| if fits { Ok(()) } else { Err(otherwise) };
+        fits(self.on.as_slice().contains(&event.kind), Unwanted::Kind)?;
+        if event.kind == EventKind::Webhook {
+            return Ok(());
+        }
+        fits(self.is_of_repository(event), Unwanted::Repository)?;
+        fits(self.forks || !event.is_from_fork(), Unwanted::Fork)?;
+        fits(self.fits_ref(event), Unwanted::Ref)?;
+        if event.kind == EventKind::PullRequest {
+            fits(self.fits_action(event), Unwanted::Action)?;
+            fits(self.fits_label(event), Unwanted::Label)?;
+        }
+        let changed = event.paths.as_deref().filter(|_| !self.paths.is_empty());
+        let seen = changed.is_none_or(|changed| any_path_fits(&self.paths, changed));
+        fits(seen, Unwanted::Path)?;
+        // Somebody who asks again means it, whatever the commit says.
+        let asked = event.kind == EventKind::Rerequest;
+        fits(asked || !event.asks_to_skip(), Unwanted::Skip)
+    }
+
+    fn is_of_repository(&self, event: &Event) -> bool {
+        let watched = self.repository.as_deref().map(repository_name);
+        watched.is_some_and(|watched| event.fact("repository") == Some(&watched))
+    }
+
+    fn fits_ref(&self, event: &Event) -> bool {
+        let into = matches!(event.kind, EventKind::PullRequest | EventKind::MergeGroup);
+        let name = if into {
+            let branch = event.fact("branch");
+            branch.map(|branch| format!("refs/heads/{branch}"))
+        } else {
+            event.fact("ref").map(str::to_owned)
+        };
+        name.is_none_or(|name| ref_fits(&self.refs, &name))
+    }
+
+    fn fits_action(&self, event: &Event) -> bool {
+        let action = event.fact("action").unwrap_or_default();
+        if self.actions.is_empty() {
+            let by_label = !self.labels.is_empty() && action == "labeled";
+            return by_label || Self::ACTIONS.contains(&action);
+        }
+        self.actions.iter().any(|wanted| wanted == action)
+    }
+
+    /// One that has just been put on must itself be among them: else every further label would
+    /// start a build of a pull request that carries one already.
+    fn fits_label(&self, event: &Event) -> bool {
+        let put_on = event.fact("label");
+        match put_on.filter(|_| event.fact("action") == Some("labeled")) {
+            _ if self.labels.is_empty() => true,
+            Some(label) => self.labels.iter().any(|wanted| wanted == label),
+            None => self
+                .labels
+                .iter()
+                .any(|wanted| event.labels.contains(wanted)),
+        }
+    }
+}
+
 /// What to do about times that came while nobody was there to notice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -153,3 +254,6 @@ impl Trigger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

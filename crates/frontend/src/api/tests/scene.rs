@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::app::App;
+use crate::hooks::HookSecrets;
 use crate::{api, mirror, pulse, timers};
 
 /// The token of all tests.
@@ -80,10 +81,15 @@ pub(super) fn clock() -> Clock {
 impl Scene {
     /// A frontend that has a store for itself and gives nobody up.
     pub(super) fn new() -> Self {
+        Self::hooked(HookSecrets::default())
+    }
+
+    /// The same that takes webhooks.
+    pub(super) fn hooked(secrets: HookSecrets) -> Self {
         let (clock, stop) = (clock(), CancellationToken::new());
         let simulator = Simulator::new(1, Faults::none(), clock.clone());
         let store = Store::new(Arc::new(simulator.session()), Blobs::memory());
-        let app = App::new(store, clock, stop.clone());
+        let app = App::new(store, clock, stop.clone()).with_hooks(secrets);
         let mut tasks = JoinSet::new();
         tasks.spawn(mirror::follow(app.clone(), stop.clone()));
         Self::of(app, stop, tasks)

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::flat::flatten;
 use super::super::graph::Graph;
 use super::super::scope::references;
-use super::super::{Action, JobConfig, TaskConfig, Trigger};
+use super::super::{Action, JobConfig, TaskConfig};
 use super::{Reader, meant};
-use crate::event::FACTS;
+use crate::event::{FACTS, is_fact};
 use crate::id::TaskName;
 
 /// Checks the cells of a job and every reference in it.
@@ -47,35 +47,12 @@ impl Check<'_, '_> {
             let path = format!("downstream_jobs[{index}].parameters");
             self.values(&path, &downstream.parameters, &none);
         }
-        for (index, trigger) in job.triggers.iter().enumerate() {
-            let path = format!("triggers[{index}].parameters");
-            self.trigger(&path, trigger);
-        }
         let group = job
             .concurrency
             .as_ref()
             .and_then(|most| most.group.as_ref());
         if let Some(group) = group {
             self.text("concurrency.group", group, &none);
-        }
-    }
-
-    /// A trigger's values may refer to the event alone: the parameters are what it gives.
-    fn trigger(&mut self, path: &str, trigger: &Trigger) {
-        for (name, value) in trigger.parameters() {
-            let path = format!("{path}.{name}");
-            if !self.parameters.contains(name.as_str()) {
-                let help = meant(name, self.parameters.iter().copied());
-                self.tell(&path, &format!("the job has no parameter {name:?}"), help);
-            }
-            for reference in references(value) {
-                if let Some(fact) = reference.name.strip_prefix("event.") {
-                    self.fact(&path, fact);
-                } else {
-                    let message = format!("${{{}}} is no fact of an event", reference.name);
-                    self.tell(&path, &message, Some("as in ${event.sha}".to_owned()));
-                }
-            }
         }
     }
 
@@ -158,11 +135,10 @@ impl Check<'_, '_> {
     }
 
     fn fact(&mut self, path: &str, fact: &str) {
-        let known = || FACTS.iter().map(|(name, _)| *name);
-        // What a generic webhook is sent is known to its sender.
-        if !fact.starts_with("body.") && !known().any(|name| name == fact) {
+        if !is_fact(fact) {
             let message = format!("there is no fact {fact:?} of an event");
-            self.tell(path, &message, meant(fact, known()));
+            let known = FACTS.iter().map(|(name, _)| *name);
+            self.tell(path, &message, meant(fact, known));
         }
     }
 
