@@ -7,4 +7,5 @@ mod consoles;
 mod door;
 mod frontends;
 mod jobs;
+mod locks;
 mod scene;
