@@ -123,8 +123,6 @@ pub(crate) struct Queued {
     pub(crate) requires: Capabilities,
     /// How many workers wait here that could do it.
     pub(crate) workers: usize,
-    /// The lock that holds it up.
-    pub(crate) blocked: Option<Blocked>,
 }
 
 /// What waits here, for people to read.
@@ -383,7 +381,6 @@ impl Board {
                 entry: entry.clone(),
                 requires,
                 workers,
-                blocked: state.full.blocked(entry),
             }
         };
         entries.into_iter().take(most).map(row).collect()
@@ -713,8 +710,6 @@ mod tests {
         offer.blocked(&full("deploy"));
         assert_eq!(asked(&board, &any), Some(new));
         assert!(board.ask(&worker(), &any).is_err(), "offered in vain");
-        let queued = board.queued(10);
-        assert_eq!(queued[0].blocked, Some(full("deploy")));
         assert_eq!(board.blocked(10), [(full("deploy"), vec![old])]);
     }
 
@@ -787,7 +782,7 @@ mod tests {
         // A worker that hangs up leaves the slot to the next.
         free(&board, "a");
         drop(promises.remove(2));
-        assert_eq!(board.queued(10)[0].blocked, None);
+        assert_eq!(board.blocked(10), []);
     }
 
     #[test]
@@ -799,12 +794,12 @@ mod tests {
             let offer = board.ask(&worker(), &any).unwrap();
             free(&board, "a");
             offer.blocked(&full("a"));
-            assert_eq!(board.queued(1)[0].blocked, None, "known before: {known}");
+            assert_eq!(board.blocked(1), [], "known before: {known}");
         }
         let offer = board.ask(&worker(), &any).unwrap();
         free(&board, "b");
         offer.blocked(&full("a"));
-        assert_eq!(board.queued(1)[0].blocked, Some(full("a")));
+        assert_eq!(board.blocked(1), [(full("a"), vec![ticket])]);
     }
 
     #[test]

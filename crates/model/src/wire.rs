@@ -596,7 +596,7 @@ pub struct QueueView {
     pub since: Timestamp,
     /// How many waiting workers offer that now.
     pub workers: usize,
-    /// The lock that holds it up, as this frontend saw when it last tried.
+    /// The lock that holds it up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<LockBlock>,
 }

@@ -42,6 +42,8 @@ pub struct TicketFacts {
     pub claimed: Option<Claimed>,
     /// The latest attempt.
     pub attempt: Attempt,
+    /// The lock that holds it up, if it is queued and one has no free slot for it.
+    pub blocked: Option<Blocked>,
 }
 
 impl Store {
@@ -380,16 +382,21 @@ impl Store {
                 .map(|task| task.name.clone());
             (child.record.ticket, task)
         };
+        let blocked = match &ticket.state {
+            TicketState::Queued => self.hold_for(key, &ticket).await?.err(),
+            TicketState::Claimed(_) | TicketState::Parked | TicketState::Done(_) => None,
+        };
+        let (build, attempt) = (build.record.id, ticket.attempt);
         let claimed = match ticket.state {
             TicketState::Claimed(claimed) => Some(claimed),
             TicketState::Queued | TicketState::Parked { .. } | TicketState::Done(_) => None,
         };
-        let (build, attempt) = (build.record.id, ticket.attempt);
         Ok(Some(TicketFacts {
             build,
             task,
             claimed,
             attempt,
+            blocked,
         }))
     }
 }

@@ -9,6 +9,7 @@ mod direct;
 mod examples;
 mod exec;
 mod failover;
+mod locks;
 #[path = "../common/program.rs"]
 mod program;
 mod rig;

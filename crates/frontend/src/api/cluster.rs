@@ -89,13 +89,12 @@ pub(super) async fn queue(
             entry,
             requires,
             workers,
-            blocked,
         } = queued;
         // Claimed since it was listed.
         let Some(facts) = app.store.ticket_facts(&entry.key).await? else {
             continue;
         };
-        let blocked = match &blocked {
+        let blocked = match &facts.blocked {
             Some(blocked) => Some(blocks.of(&app, blocked).await?),
             None => None,
         };

@@ -8,5 +8,6 @@ mod door;
 mod frontends;
 mod hooks;
 mod jobs;
+mod locks;
 mod scene;
 mod timers;

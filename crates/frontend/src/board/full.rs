@@ -51,17 +51,6 @@ impl FullLocks {
         self.of.get(entry)
     }
 
-    /// The lock that an entry waits for, if that is believed to be full.
-    pub(super) fn blocked(&self, entry: &QueueName) -> Option<Blocked> {
-        let key = self.of.get(entry)?;
-        let lock = self.locks.get(key)?;
-        lock.full?;
-        Some(Blocked {
-            lock: key.clone(),
-            name: lock.name.clone(),
-        })
-    }
-
     /// Who waits for a lock, the first first.
     pub(super) fn waiting(&self, lock: &LockKey) -> impl Iterator<Item = &QueueName> {
         let waiting = self.locks.get(lock).map(|lock| lock.waiting.iter());

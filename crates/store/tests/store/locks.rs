@@ -396,7 +396,7 @@ impl Yard {
         let mut configs = BTreeMap::new();
         for (name, locks) in [
             ("ab", json!(["a", { "name": "b", "slots": 2 }])),
-            ("ba", json!([{ "name": "b", "slots": 2 }, "a"])),
+            ("reverse", json!([{ "name": "b", "slots": 2 }, "a"])),
             ("b", json!([{ "name": "b", "slots": 2 }])),
             ("abc", json!(["c", { "name": "b", "slots": 2 }, "a"])),
         ] {
