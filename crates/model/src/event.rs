@@ -171,6 +171,7 @@ pub const FACTS: &[(&str, &str)] = &[
     ("url", "page of the change"),
     ("forced", "`true` if the ref did not move forward"),
     ("created", "`true` if the ref is new"),
+    ("scheduled", "of a schedule, the time that came"),
 ];
 
 impl Event {

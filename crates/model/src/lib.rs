@@ -15,6 +15,7 @@ pub mod id;
 pub mod order;
 pub mod outcome;
 pub mod plan;
+pub mod schedule;
 pub mod ticket;
 pub mod wire;
 

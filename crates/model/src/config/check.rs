@@ -3,6 +3,8 @@
 //! Owns the rules that no single value can break: names, needs, cycles, limits, parameters. Adds
 //! every problem that it finds; gives a configuration only if there is none.
 
+mod schedules;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::graph::Graph;
@@ -22,6 +24,7 @@ const MAX_TIMEOUT: u64 = 7 * 24 * 60 * 60;
 /// Makes a configuration of what was written, if nothing is wrong with it.
 pub(super) fn assemble(reader: &mut Reader<'_>, written: WrittenJob) -> Option<JobConfig> {
     check_head(reader, &written);
+    schedules::check(reader, &written);
     let names = names(&written.tasks);
     check_names(reader, &names);
     let needs = needs(reader, &written.tasks, &names);
