@@ -35,6 +35,7 @@ mod queue;
 mod reading;
 mod rerun;
 mod run;
+mod schedule;
 mod schema;
 mod selector;
 mod show;

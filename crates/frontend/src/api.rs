@@ -16,6 +16,7 @@ mod consoles;
 mod description;
 mod extract;
 mod jobs;
+mod schedules;
 mod tickets;
 
 use axum::Router;
@@ -60,6 +61,7 @@ fn guarded() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::get, jobs::put, jobs::delete))
+        .routes(routes!(schedules::list))
         .routes(routes!(builds::list, builds::trigger))
         .routes(routes!(builds::get))
         .routes(routes!(builds::state))

@@ -14,7 +14,8 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use self::fields::{DAY, Fields, HOUR, MINUTE, MONTH, WEEKDAY};
 use crate::Timestamp;
-use crate::config::{CatchUp, ScheduleTrigger};
+use crate::config::{CatchUp, ScheduleTrigger, Trigger};
+use crate::id::JobId;
 
 /// Leap days come every eighth year at the rarest, around a century that is no leap year.
 const HORIZON_DAYS: usize = 9 * 366;
@@ -68,6 +69,19 @@ impl Schedule {
         Ok(Self { fields, zone })
     }
 
+    /// The schedule of a job that has this mark.
+    ///
+    /// # Errors
+    /// [`ScheduleProblem`].
+    pub fn of(
+        job: &JobId,
+        mark: &str,
+        cron: &str,
+        timezone: &str,
+    ) -> Result<Self, ScheduleProblem> {
+        Self::parse(cron, timezone, &format!("{job} {mark}"))
+    }
+
     /// The first moment after `after`.
     ///
     /// A time of day that is skipped when clocks are set forward comes at the moment at which they
@@ -84,6 +98,12 @@ impl Schedule {
             stretch = self.stretch_at(stretch.end?);
         }
         None
+    }
+
+    /// All moments after `after`.
+    pub fn moments(&self, after: Timestamp) -> impl Iterator<Item = Timestamp> {
+        let next = |moment: &Timestamp| self.next_after(*moment);
+        std::iter::successors(self.next_after(after), next)
     }
 
     fn stretch_at(&self, at: Timestamp) -> Stretch {
@@ -191,11 +211,16 @@ impl Schedule {
     }
 
     fn between(&self, after: Timestamp, now: Timestamp) -> Vec<Timestamp> {
-        let next = |moment: &Timestamp| self.next_after(*moment);
-        std::iter::successors(self.next_after(after), next)
-            .take_while(|moment| *moment <= now)
-            .collect()
+        let moments = self.moments(after);
+        moments.take_while(|moment| *moment <= now).collect()
     }
+}
+
+/// A moment as clocks of a zone show it, UTC if the zone is not known: `2026-10-25 02:30 +02:00`.
+pub fn wall_time(timezone: &str, moment: Timestamp) -> String {
+    let zone = ZONES.get(timezone).unwrap_or(TimeZone::UTC);
+    let shown = moment.to_zoned(zone);
+    shown.strftime("%Y-%m-%d %H:%M %:z").to_string()
 }
 
 /// The names of all time zones.
@@ -203,23 +228,49 @@ pub fn zone_names() -> Vec<String> {
     ZONES.available().map(|name| name.to_string()).collect()
 }
 
-/// The schedules of a job's triggers, each with its mark: it is the same wherever in the list the
-/// trigger stands, and no two of a job are.
-pub fn marked<'a>(
-    triggers: impl IntoIterator<Item = &'a ScheduleTrigger>,
-) -> Vec<(String, &'a ScheduleTrigger)> {
-    let mut marked: Vec<(String, &ScheduleTrigger)> = Vec::new();
-    for trigger in triggers {
-        let is_alike = |(_, other): &&(String, &ScheduleTrigger)| {
+/// A schedule among a job's triggers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marked<'a> {
+    /// The same wherever in the list the trigger stands; no two of a job have the same.
+    pub mark: String,
+    /// Where in the list it stands.
+    pub index: usize,
+    /// What is written.
+    pub trigger: &'a ScheduleTrigger,
+}
+
+impl Marked<'_> {
+    /// Its moments.
+    ///
+    /// # Errors
+    /// [`ScheduleProblem`].
+    pub fn schedule(&self, job: &JobId) -> Result<Schedule, ScheduleProblem> {
+        Schedule::of(job, &self.mark, &self.trigger.cron, &self.trigger.timezone)
+    }
+}
+
+/// The schedules among a job's triggers.
+pub fn marked(triggers: &[Trigger]) -> Vec<Marked<'_>> {
+    let mut all: Vec<Marked<'_>> = Vec::new();
+    for (index, trigger) in triggers.iter().enumerate() {
+        let Trigger::Schedule(trigger) = trigger else {
+            continue;
+        };
+        let is_alike = |other: &&Marked<'_>| {
+            let other = other.trigger;
             other.cron == trigger.cron && other.timezone == trigger.timezone
         };
-        let alike = marked.iter().filter(is_alike).count();
+        let alike = all.iter().filter(is_alike).count();
         let text = format!("{}\n{}\n{alike}", trigger.cron, trigger.timezone);
         let hash = blake3::derive_key("distci schedule mark v1", text.as_bytes());
         let mark = data_encoding::HEXLOWER.encode(&hash[..8]);
-        marked.push((mark, trigger));
+        all.push(Marked {
+            mark,
+            index,
+            trigger,
+        });
     }
-    marked
+    all
 }
 
 #[cfg(test)]

@@ -57,8 +57,8 @@ pub fn meta() -> NodePath {
 }
 
 /// The trees whose directories are the shards.
-pub fn sharded_trees() -> [NodePath; 5] {
-    [jobs(), builds(), queue(), claims(), timers()]
+pub fn sharded_trees() -> [NodePath; 6] {
+    [jobs(), timetables(), builds(), queue(), claims(), timers()]
 }
 
 /// All trees.
@@ -92,6 +92,16 @@ pub fn job(job: &JobId) -> NodePath {
 /// A job's numbers: the next build, recent triggers, recent builds.
 pub fn numbers(id: &JobId) -> NodePath {
     job(id).join("n")
+}
+
+/// Where the schedules of all jobs are.
+pub fn timetables() -> NodePath {
+    dir("t")
+}
+
+/// The schedules of a job.
+pub fn timetable(job: &JobId) -> NodePath {
+    timetables().join(&shard(job.as_str())).join(job.as_str())
 }
 
 /// Where all builds that are not archived are.

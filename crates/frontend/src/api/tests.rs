@@ -8,4 +8,5 @@ mod door;
 mod frontends;
 mod jobs;
 mod scene;
+mod schedules;
 mod timers;

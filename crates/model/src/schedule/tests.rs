@@ -253,16 +253,19 @@ fn what_was_missed_is_caught_up_with_as_asked() {
 
 #[test]
 fn marks_stay_with_their_triggers() {
-    let trigger = |cron: &str| ScheduleTrigger {
-        cron: cron.to_owned(),
-        timezone: "UTC".to_owned(),
-        catch_up: CatchUp::Last,
-        parameters: std::collections::BTreeMap::new(),
+    let trigger = |cron: &str| {
+        Trigger::Schedule(ScheduleTrigger {
+            cron: cron.to_owned(),
+            timezone: "UTC".to_owned(),
+            catch_up: CatchUp::Last,
+            parameters: std::collections::BTreeMap::new(),
+        })
     };
     let (one, other) = (trigger("0 1 * * *"), trigger("0 2 * * *"));
-    let marks = |triggers: &[&ScheduleTrigger]| -> Vec<String> {
-        let marked = marked(triggers.iter().copied());
-        marked.into_iter().map(|(mark, _)| mark).collect()
+    let marks = |triggers: &[&Trigger]| -> Vec<String> {
+        let triggers: Vec<_> = triggers.iter().copied().cloned().collect();
+        let marked = marked(&triggers);
+        marked.into_iter().map(|marked| marked.mark).collect()
     };
     let (ab, ba) = (marks(&[&one, &other]), marks(&[&other, &one]));
     assert_eq!((&ab[0], &ab[1]), (&ba[1], &ba[0]));

@@ -13,4 +13,5 @@ mod limits;
 mod meta;
 mod migrate;
 mod scene;
+mod schedules;
 mod timers;

@@ -2,25 +2,20 @@
 //!
 //! Owns the words for what is wrong with them; what they mean is [`crate::schedule`]'s.
 
-use crate::config::Trigger;
-use crate::config::parse::{Reader, WrittenJob, meant};
-use crate::schedule::{Schedule, ScheduleProblem, zone_names};
+use crate::config::parse::{Reader, WrittenJob};
+use crate::schedule::{ScheduleProblem, marked, zone_names};
 
 /// Notes every schedule that says nothing.
 pub(super) fn check(reader: &mut Reader<'_>, written: &WrittenJob) {
-    let job = written.head.job_id.as_str();
-    for (index, trigger) in written.triggers.iter().enumerate() {
-        let Trigger::Schedule(schedule) = trigger else {
-            continue;
-        };
-        let Err(problem) = Schedule::parse(&schedule.cron, &schedule.timezone, job) else {
+    for marked in marked(&written.triggers) {
+        let Err(problem) = marked.schedule(&written.head.job_id) else {
             continue;
         };
         let (key, help) = match &problem {
             ScheduleProblem::Cron(_) => ("cron", None),
             ScheduleProblem::Zone(zone) => ("timezone", Some(zone_like(zone))),
         };
-        let path = format!("triggers[{index}].{key}");
+        let path = format!("triggers[{}].{key}", marked.index);
         reader.problem(&path, &problem.to_string(), help);
     }
 }
@@ -28,13 +23,20 @@ pub(super) fn check(reader: &mut Reader<'_>, written: &WrittenJob) {
 /// Most people know the city, not the region that it is in.
 fn zone_like(zone: &str) -> String {
     let names = zone_names();
-    let city = |name: &str| name.rsplit('/').next().unwrap_or(name).to_lowercase();
-    let same_city = names.iter().find(|name| city(name) == city(zone));
-    let known = names.iter().map(String::as_str);
-    match same_city {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => meant(zone, known)
-            .unwrap_or_else(|| "a name of the IANA database: Europe/Berlin, UTC".to_owned()),
+    let written: String = zone.chars().take(64).collect::<String>().to_lowercase();
+    let likeness = |name: &str| {
+        let name = name.to_lowercase();
+        let city = name.rsplit('/').next().unwrap_or_default();
+        let likeness = |part: &str| strsim::jaro_winkler(&written, part);
+        likeness(&name).max(likeness(city))
+    };
+    let likely = names.iter().map(|name| (likeness(name), name));
+    let likeliest = likely
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    match likeliest {
+        Some((_, name)) => format!("did you mean `{name}`?"),
+        None => "a name of the IANA database: Europe/Berlin, UTC".to_owned(),
     }
 }
 
