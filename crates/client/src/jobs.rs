@@ -4,7 +4,7 @@ use bytes::Bytes;
 use distci_model::config::JobConfig;
 use distci_model::id::JobId;
 use distci_model::wire::{
-    FrontendView, JobSummary, JobView, LockView, Page, QueueView, Version, WorkerView,
+    FrontendView, JobSummary, JobView, LockView, Page, QueueView, ScheduleView, Version, WorkerView,
 };
 use reqwest::header::{IF_MATCH, IF_NONE_MATCH};
 
@@ -55,6 +55,16 @@ impl Client {
         let view = self.job(job).await.ok()?;
         let ours = view.revision == expect.saturating_add(1) && view.configuration == wanted;
         ours.then_some(view)
+    }
+
+    /// The schedules of a job, each with `count` moments to come.
+    pub async fn schedules(
+        &self,
+        job: &JobId,
+        count: usize,
+    ) -> Result<Vec<ScheduleView>, ClientError> {
+        let path = Path::api(&["jobs", job.as_str(), "schedules"]).with("count", count);
+        self.answer(&Call::get(path)).await?.json()
     }
 
     /// Removes a job with its builds.

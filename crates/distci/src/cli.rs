@@ -83,6 +83,8 @@ pub(crate) enum Command {
     /// List, show and replay webhooks that started no build; make a token for a generic one
     #[command(subcommand)]
     Webhook(Webhook),
+    /// Show when a job's schedules come next
+    Schedule(Schedule),
     /// Print the JSON Schema of job files
     Schema,
     /// Print the completions for a shell
@@ -250,6 +252,23 @@ pub(crate) struct Lint {
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Print the problems as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `schedule`
+#[derive(Debug, Args)]
+pub(crate) struct Schedule {
+    /// Name of the job
+    #[arg(required_unless_present = "file")]
+    pub(crate) job: Option<JobId>,
+    /// A job file instead, without asking anybody
+    #[arg(long, value_name = "FILE", conflicts_with = "job")]
+    pub(crate) file: Option<PathBuf>,
+    /// How many times to show of each
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = positive)]
+    pub(crate) next: usize,
+    /// Print JSON, in the form of the API
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -37,6 +37,7 @@ mod queue;
 mod reading;
 mod rerun;
 mod run;
+mod schedule;
 mod schema;
 mod selector;
 mod show;

@@ -122,6 +122,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
         Command::Frontends(arguments) => crate::frontends::run(connection, &arguments, out).await,
         Command::Workers(arguments) => crate::workers::run(connection, &arguments, out).await,
         Command::Webhook(deed) => crate::webhook::run(connection, deed, out).await,
+        Command::Schedule(arguments) => crate::schedule::run(connection, &arguments, out).await,
         Command::Schema => crate::schema::run(out),
         Command::Completions(arguments) => crate::completions::run(&arguments, out),
     }

@@ -18,6 +18,7 @@ mod extract;
 mod hooks;
 mod jobs;
 mod locks;
+mod schedules;
 mod tickets;
 
 use axum::Router;
@@ -64,6 +65,7 @@ fn guarded() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::get, jobs::put, jobs::delete))
+        .routes(routes!(schedules::list))
         .routes(routes!(builds::list, builds::trigger))
         .routes(routes!(builds::get))
         .routes(routes!(builds::state))

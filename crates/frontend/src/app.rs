@@ -20,6 +20,7 @@ use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::pulse::Pulse;
+use crate::schedules::Schedules;
 use crate::signals::Signals;
 use crate::timers::Timers;
 
@@ -30,6 +31,7 @@ pub(crate) struct App {
     pub(crate) board: Board,
     pub(crate) leases: Arc<Leases>,
     pub(crate) timers: Arc<Timers>,
+    pub(crate) schedules: Arc<Schedules>,
     pub(crate) time: Arc<ClusterTime>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) pulse: Arc<Pulse>,
@@ -62,6 +64,7 @@ impl App {
             current: watch::Sender::default(),
             leases: Arc::default(),
             timers: Arc::default(),
+            schedules: Arc::default(),
             time: Arc::default(),
             metrics: Arc::default(),
             builds: Arc::default(),
@@ -83,8 +86,10 @@ impl App {
         (self.clock)()
     }
 
-    /// The present moment as all frontends agree on it, or else by the clock that was handed in.
+    /// The present moment as all frontends agree on it, as well as it is known; before anything is, by
+    /// the clock that was handed in.
     pub(crate) fn cluster_now(&self) -> Timestamp {
-        self.time.now(Instant::now()).unwrap_or_else(|| self.now())
+        let local = self.now();
+        self.time.roughly(Instant::now(), local).unwrap_or(local)
     }
 }

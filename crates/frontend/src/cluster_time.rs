@@ -50,6 +50,12 @@ impl Reading {
         later(self.time, now.saturating_duration_since(self.at))
     }
 
+    /// The same by this machine's wall clock, which goes on while the machine sleeps.
+    fn by_wall(&self, local: Timestamp) -> Timestamp {
+        let since = local.duration_since(self.local);
+        self.time.checked_add(since).unwrap_or(self.time)
+    }
+
     fn is_younger(&self, age: Duration, now: Instant) -> bool {
         now.saturating_duration_since(self.at) < age
     }
@@ -93,6 +99,18 @@ impl ClusterTime {
         believed.is_younger(GOOD, now).then(|| believed.on(now))
     }
 
+    /// The time as well as it is known, to be written down; nothing if it is not known at all.
+    pub(crate) fn roughly(&self, now: Instant, local: Timestamp) -> Option<Timestamp> {
+        let believed = self.lock().believed?;
+        let on = believed.on(now);
+        let is_good = believed.is_younger(GOOD, now);
+        Some(if is_good {
+            on
+        } else {
+            on.max(believed.by_wall(local))
+        })
+    }
+
     /// Whether `due` is soon, or may be: then the time is asked for, if it is not known well enough.
     /// This machine may have slept, so its wall clock has a say as well.
     pub(crate) fn is_soon(&self, due: Timestamp, now: Instant, local: Timestamp) -> bool {
@@ -101,8 +119,8 @@ impl ClusterTime {
             state.asked = true;
             return true;
         };
-        let by_wall = believed.time + local.duration_since(believed.local);
-        let soon = due <= later(believed.on(now).max(by_wall), SOON);
+        let latest = believed.on(now).max(believed.by_wall(local));
+        let soon = due <= later(latest, SOON);
         state.asked |= soon && !believed.is_younger(RENEW, now);
         soon
     }
@@ -152,6 +170,8 @@ mod tests {
         time.heard(at(1000), start, at(5));
         assert_eq!(time.now(start + 30 * SECOND), Some(at(1030)));
         assert_eq!(time.now(start + 91 * SECOND), None);
+        assert_eq!(time.roughly(start + 91 * SECOND, at(96)), Some(at(1091)));
+        assert_eq!(time.roughly(start + 91 * SECOND, at(3605)), Some(at(4600)));
     }
 
     #[test]

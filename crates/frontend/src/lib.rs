@@ -18,6 +18,7 @@ mod metrics;
 mod mirror;
 mod peers;
 mod pulse;
+mod schedules;
 mod signals;
 mod timers;
 

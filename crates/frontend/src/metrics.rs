@@ -53,6 +53,8 @@ pub(crate) struct Metrics {
     pub(crate) orphaned: Counter,
     /// Tickets queued because their time had come.
     pub(crate) woken: Counter,
+    /// Builds posted because a schedule's time had come.
+    pub(crate) fired: Counter,
     /// Tickets claimed here.
     pub(crate) claims: Counter,
     /// Tickets that another frontend claimed first.
@@ -75,6 +77,7 @@ impl Default for Metrics {
             expired: Counter::default(),
             orphaned: Counter::default(),
             woken: Counter::default(),
+            fired: Counter::default(),
             claims: Counter::default(),
             races_lost: Counter::default(),
         };
@@ -120,6 +123,11 @@ impl Metrics {
             "timers_woken",
             "Tickets queued here because their time had come",
             self.woken.clone(),
+        );
+        registry.register(
+            "schedules_fired",
+            "Builds posted here because their time had come",
+            self.fired.clone(),
         );
         registry.register("claims", "Tickets claimed here", self.claims.clone());
         registry.register(

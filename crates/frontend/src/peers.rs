@@ -6,7 +6,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use distci_model::id::{FrontendId, TicketKey};
+use distci_model::id::{FrontendId, JobKey, TicketKey};
 use distci_model::ticket::QueueName;
 use distci_store::Card;
 
@@ -63,6 +63,11 @@ impl Peers {
     /// so have no duty at all.
     pub(crate) fn duty_rank(&self, ticket: &TicketKey) -> Option<u32> {
         self.read(|state| state.rank(hash(ticket.build.as_str()), |_| true))
+    }
+
+    /// The same of a duty towards a job.
+    pub(crate) fn job_rank(&self, job: &JobKey) -> Option<u32> {
+        self.read(|state| state.rank(hash(job.as_str()), |_| true))
     }
 
     /// How many others may claim this ticket before us: first those for whose waiting workers it is.
@@ -128,7 +133,7 @@ const fn mix(mut bits: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use distci_model::capability::Capabilities;
-    use distci_model::id::{BuildKey, BuildNumber, JobKey};
+    use distci_model::id::{BuildKey, BuildNumber};
     use distci_model::ticket::{Priority, Stamp};
 
     use super::*;

@@ -23,8 +23,8 @@ use crate::app::App;
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 /// How much later each frontend acts than the one before it in the order of duty.
 pub(crate) const RANK: Duration = Duration::from_secs(2);
-/// How soon a timer that could not be woken is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How soon what could not be done is tried again.
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 /// Most timers woken in one look,
 const MANY: usize = 256;
 /// and at the same time.

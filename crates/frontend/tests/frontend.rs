@@ -60,7 +60,9 @@ impl Scene {
         ]});
         let config = JobConfig::parse(&config.to_string());
         let config = config.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-        self.store.set_job(&config, Expected::Any).await?;
+        self.store
+            .set_job(&config, Expected::Any, (self.clock)())
+            .await?;
         let (id, request) = (&config.job_id, RequestId::derive("r"));
         let none = std::collections::BTreeMap::new();
         self.store

@@ -177,6 +177,7 @@ pub const FACTS: &[(&str, &str)] = &[
     ("url", "page of the change"),
     ("forced", "`true` if the ref did not move forward"),
     ("created", "`true` if the ref is new"),
+    ("scheduled", "of a schedule, the time that came"),
 ];
 
 /// Most bytes of the message and of the title that are kept, of any other fact, and of the names of

@@ -17,6 +17,7 @@ pub mod order;
 pub mod outcome;
 pub mod plan;
 pub mod rerun;
+pub mod schedule;
 pub mod ticket;
 pub mod why;
 pub mod wire;

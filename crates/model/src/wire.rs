@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::Timestamp;
 use crate::build::{Build, Cause, Downstream, Event, Finished, Skip};
 use crate::capability::{Capabilities, Kind};
-use crate::config::{ConfigProblem, JobConfig};
+use crate::config::{CatchUp, ConfigProblem, JobConfig};
 use crate::decide::Decision;
 use crate::event::{self, Source};
 use crate::id::{
@@ -104,6 +104,23 @@ pub struct JobView {
     /// The configuration.
     #[schema(value_type = Object)]
     pub configuration: JobConfig,
+}
+
+/// A schedule of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ScheduleView {
+    /// When it comes,
+    pub cron: String,
+    /// by the clocks of which zone.
+    pub timezone: String,
+    /// What is done about moments that were missed.
+    #[schema(value_type = String)]
+    pub catch_up: CatchUp,
+    /// The moment that was fired last, or when the schedule was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Timestamp>,
+    /// The next moments.
+    pub next: Vec<Timestamp>,
 }
 
 /// Where a build stands.

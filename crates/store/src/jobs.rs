@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use distci_model::Timestamp;
 use distci_model::build::ConfigRef;
 use distci_model::config::JobConfig;
 use distci_model::id::{BuildNumber, JobId, JobKey, LockKey};
@@ -157,7 +158,8 @@ impl Store {
         Ok((job.node.record.description, job.node.record.config.revision))
     }
 
-    /// Gives a job this configuration, making the job if need be.
+    /// Gives a job this configuration, making the job if need be. Its new schedules begin `at` this
+    /// moment.
     ///
     /// # Errors
     /// [`StoreError::Stale`] if the job is not as `expected`.
@@ -168,14 +170,16 @@ impl Store {
         &self,
         config: &JobConfig,
         expected: Expected,
+        at: Timestamp,
     ) -> Result<(JobView, Put), StoreError> {
-        until_done!(self.coordination, self.try_set_job(config, expected))
+        until_done!(self.coordination, self.try_set_job(config, expected, at))
     }
 
     async fn try_set_job(
         &self,
         config: &JobConfig,
         expected: Expected,
+        at: Timestamp,
     ) -> Result<Tried<(JobView, Put)>, StoreError> {
         let id = &config.job_id;
         let text = encode("job configuration", config)?;
@@ -211,8 +215,11 @@ impl Store {
             removed: false,
             watches: crate::events::watched(config),
         };
+        let mut transaction = Transaction::default();
+        self.set_schedules(&mut transaction, (id, &key), Some((config, at)))
+            .await?;
         let committed = self
-            .commit_job(id, present.as_ref(), live.is_some(), &node)
+            .commit_job(transaction, present.as_ref(), live.is_some(), (id, &node))
             .await?;
         let put = if live.is_some() {
             Put::Updated
@@ -263,12 +270,11 @@ impl Store {
 
     async fn commit_job(
         &self,
-        id: &JobId,
+        mut transaction: Transaction,
         present: Option<&Read<JobNode>>,
         keep_numbers: bool,
-        node: &JobNode,
+        (id, node): (&JobId, &JobNode),
     ) -> Result<bool, StoreError> {
-        let mut transaction = Transaction::default();
         let (path, numbers) = (keys::job(id), keys::numbers(id));
         let data = pack(&path, node)?;
         let fresh = pack(&numbers, &Numbers::fresh())?;
@@ -328,6 +334,8 @@ impl Store {
         };
         let mut transaction = Transaction::default();
         watch_anew(&mut transaction, id, Some(&node), &tombstone);
+        self.set_schedules(&mut transaction, (id, &key), None)
+            .await?;
         transaction.set(path.clone(), pack(&path, &tombstone)?, node.version);
         transaction.check(keys::numbers(id), numbers.version);
         let committed = transaction.commit(&*self.coordination).await?;

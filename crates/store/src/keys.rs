@@ -58,9 +58,10 @@ pub fn meta() -> NodePath {
 }
 
 /// The trees whose directories are the shards.
-pub fn sharded_trees() -> [NodePath; 7] {
+pub fn sharded_trees() -> [NodePath; 8] {
     [
         jobs(),
+        timetables(),
         builds(),
         queue(),
         claims(),
@@ -128,6 +129,16 @@ pub fn watcher(mark: &str, job: &JobId) -> NodePath {
 pub fn parse_watcher(name: &str) -> Option<(&str, JobId)> {
     let (mark, job) = name.split_once('.')?;
     Some((mark, job.parse().ok()?))
+}
+
+/// Where the schedules of all jobs are.
+pub fn timetables() -> NodePath {
+    dir("t")
+}
+
+/// The schedules of a job.
+pub fn timetable(job: &JobId) -> NodePath {
+    timetables().join(&shard(job.as_str())).join(job.as_str())
 }
 
 /// Where all builds that are not archived are.

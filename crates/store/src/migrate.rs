@@ -247,7 +247,7 @@ async fn copy_blob(from: &Blobs, to: &Blobs, key: BlobKey) -> Result<(), Migrate
 /// What is to be copied of the source's tree: groups of nodes, each of which is one commit.
 #[derive(Default)]
 struct Nodes {
-    /// Classes, jobs, and builds without their tickets.
+    /// Classes, jobs with their schedules, and builds without their tickets.
     first: Vec<Vec<Op>>,
     /// Tickets of tasks, whose builds must be there.
     then: Vec<Vec<Op>>,
@@ -262,7 +262,9 @@ impl Nodes {
         for path in list(tree, &keys::classes()).await? {
             nodes.first.push(vec![copy(tree, path).await?]);
         }
-        for path in below_shards(tree, &keys::watchers()).await? {
+        let mut flat = below_shards(tree, &keys::watchers()).await?;
+        flat.extend(below_shards(tree, &keys::timetables()).await?);
+        for path in flat {
             nodes.first.push(vec![copy(tree, path).await?]);
         }
         for path in below_shards(tree, &keys::jobs()).await? {

@@ -384,7 +384,7 @@ impl Store {
         };
         let blocked = match &ticket.state {
             TicketState::Queued => self.hold_for(key, &ticket).await?.err(),
-            TicketState::Claimed(_) | TicketState::Parked | TicketState::Done(_) => None,
+            TicketState::Claimed(_) | TicketState::Parked { .. } | TicketState::Done(_) => None,
         };
         let (build, attempt) = (build.record.id, ticket.attempt);
         let claimed = match ticket.state {

@@ -179,3 +179,36 @@ fn a_standalone_that_is_asked_to_stop_leaves_in_order() -> Result<()> {
     ensure!(!url.exists(), "the address is still announced");
     Ok(())
 }
+
+#[test]
+fn the_example_of_a_schedule_is_shown_without_a_server() -> Result<()> {
+    let text = include_str!("../../../../docs/schedules.md");
+    let example = text.split("```").nth(1).context("no example")?;
+    let example = example.strip_prefix("json").context("not JSON")?;
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("job.json");
+    std::fs::write(&file, example)?;
+    let show = |more: &[&str]| {
+        let mut command = distci();
+        command.arg("schedule").arg("--file").arg(&file).args(more);
+        run(&mut command)
+    };
+    let (code, stdout, stderr) = show(&["--next", "3"])?;
+    ensure!(code == 0, "{stderr}");
+    let lines: Vec<_> = stdout.lines().collect();
+    ensure!(lines.len() == 1 + 3 + 3, "{stdout}");
+    ensure!(
+        lines[1].contains("Europe/Berlin") && lines[1].contains(" 04:"),
+        "{stdout}"
+    );
+    ensure!(lines[4].ends_with("12:00 +00:00"), "{stdout}");
+    let (_, json, _) = show(&["--json"])?;
+    let views: serde_json::Value = serde_json::from_str(&json)?;
+    ensure!(
+        views[1]["next"]
+            .as_array()
+            .is_some_and(|next| next.len() == 5),
+        "{json}"
+    );
+    Ok(())
+}

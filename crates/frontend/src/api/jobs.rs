@@ -108,7 +108,10 @@ pub(super) async fn put(
         );
         return Err(ApiError::malformed(detail));
     }
-    let (view, put) = app.store.set_job(&config, expected).await?;
+    let (view, put) = app
+        .store
+        .set_job(&config, expected, app.cluster_now())
+        .await?;
     let status = match put {
         Put::Created => StatusCode::CREATED,
         Put::Updated => StatusCode::OK,

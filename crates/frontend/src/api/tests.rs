@@ -10,4 +10,5 @@ mod hooks;
 mod jobs;
 mod locks;
 mod scene;
+mod schedules;
 mod timers;

@@ -4,6 +4,7 @@
 //! every problem that it finds; gives a configuration only if there is none.
 
 mod limits;
+mod schedules;
 pub(super) mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -31,6 +32,7 @@ pub(super) fn assemble(reader: &mut Reader<'_>, written: WrittenJob) -> Option<J
     check_head(reader, &written);
     limits::check(reader, &written);
     triggers::check(reader, &written.triggers, &written.head.parameters);
+    schedules::check(reader, &written);
     let mut count = HashMap::new();
     let names = ["tasks", "post"].map(|list| match list {
         "tasks" => names(&written.tasks, &mut count),

@@ -21,6 +21,7 @@ use crate::error::StoreError;
 use crate::history::PAGE;
 use crate::jobs::{JobNode, Numbers};
 use crate::keys;
+use crate::schedules::{Timetable, job_at};
 use crate::store::Store;
 use crate::transaction::{Read, unpack};
 
@@ -85,6 +86,7 @@ impl<'s> Look<'s> {
         look.top().await?;
         look.index().await?;
         look.slots().await?;
+        look.timetables().await?;
         look.all_jobs().await?;
         // Classes are never removed: one that is not here now was not there before any ticket.
         look.builds().await?;
@@ -209,6 +211,17 @@ impl<'s> Look<'s> {
             belongs.then(|| name.key().clone())
         });
         self.names.insert(path, key);
+    }
+
+    async fn timetables(&mut self) -> Result<(), StoreError> {
+        for path in self.sharded(&keys::timetables()).await? {
+            if job_at(&path).is_none() {
+                self.unknown(&path);
+                continue;
+            }
+            self.record::<Timetable>(&path).await?;
+        }
+        Ok(())
     }
 
     async fn all_jobs(&mut self) -> Result<(), StoreError> {

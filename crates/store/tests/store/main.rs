@@ -14,5 +14,6 @@ mod locks;
 mod meta;
 mod migrate;
 mod scene;
+mod schedules;
 mod timers;
 mod wishes;

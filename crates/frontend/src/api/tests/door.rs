@@ -234,6 +234,7 @@ const ROUTES: &[&str] = &[
     "get /api/v1/jobs/{job}/builds/{build}/events",
     "get /api/v1/jobs/{job}/builds/{build}/state",
     "get /api/v1/jobs/{job}/builds/{build}/summary",
+    "get /api/v1/jobs/{job}/schedules",
     "get /api/v1/layers/{ticket}/{attempt}",
     "get /api/v1/locks",
     "get /api/v1/metrics",

@@ -20,7 +20,7 @@ use super::scene::{Scene, claim_request, control};
 
 /// The store's clock: it goes as the test's time does, and can be set.
 #[derive(Clone)]
-struct StoreClock {
+pub(super) struct StoreClock {
     start: Instant,
     set: Arc<AtomicI64>,
     /// How often the store read it: once for every commit.
@@ -49,20 +49,20 @@ impl StoreClock {
         set.unwrap_or_default() + self.start.elapsed()
     }
 
-    fn step(&self, millis: i64) {
+    pub(super) fn step(&self, millis: i64) {
         self.set.fetch_add(millis, Ordering::Relaxed);
     }
 }
 
-struct Cluster {
-    clock: StoreClock,
-    simulator: Simulator,
+pub(super) struct Cluster {
+    pub(super) clock: StoreClock,
+    pub(super) simulator: Simulator,
     blobs: Blobs,
-    frontends: Vec<Scene>,
+    pub(super) frontends: Vec<Scene>,
 }
 
 impl Cluster {
-    async fn of(count: usize, faults: Faults) -> Result<Self> {
+    pub(super) async fn of(count: usize, faults: Faults) -> Result<Self> {
         let clock = StoreClock::new();
         let mut cluster = Self {
             simulator: Simulator::new(7, faults, clock.clock()),
@@ -80,14 +80,14 @@ impl Cluster {
     }
 
     /// One more frontend, whose own clock is wrong by months.
-    fn join(&mut self) {
+    pub(super) fn join(&mut self) {
         let session = self.simulator.session();
         self.frontends
             .push(Scene::beside(session, self.blobs.clone()));
     }
 
     /// Lets time pass, in which news spread.
-    async fn pass(&self, time: Duration) {
+    pub(super) async fn pass(&self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
             sleep(Duration::from_millis(100)).await;
