@@ -59,6 +59,8 @@ pub(crate) struct Metrics {
     pub(crate) claims: Counter,
     /// Tickets that another frontend claimed first.
     pub(crate) races_lost: Counter,
+    /// Tries to claim a ticket of which a lock was full.
+    pub(crate) blocked: Counter,
 }
 
 impl Default for Metrics {
@@ -80,6 +82,7 @@ impl Default for Metrics {
             fired: Counter::default(),
             claims: Counter::default(),
             races_lost: Counter::default(),
+            blocked: Counter::default(),
         };
         metrics.register();
         metrics
@@ -130,6 +133,11 @@ impl Metrics {
             self.fired.clone(),
         );
         registry.register("claims", "Tickets claimed here", self.claims.clone());
+        registry.register(
+            "claims_blocked",
+            "Tries to claim a ticket of which a lock was full",
+            self.blocked.clone(),
+        );
         registry.register(
             "claim_races_lost",
             "Tickets that another frontend claimed first",

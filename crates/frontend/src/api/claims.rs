@@ -109,7 +109,7 @@ async fn try_to_claim(
         .store
         .claim(&entry.key, &request.worker, &request.request, now)
         .await;
-    app.board.took(begun.elapsed());
+    let took = begun.elapsed();
     let claiming = match claiming {
         // It must not stand in the way of all that can be claimed.
         Err(error @ StoreError::Corrupt { .. }) => {
@@ -119,9 +119,11 @@ async fn try_to_claim(
         claiming => claiming?,
     };
     if let Claiming::Blocked(blocked) = &claiming {
+        app.metrics.blocked.inc();
         offer.blocked(blocked);
         return Ok(claiming);
     }
+    app.board.took(took);
     // By this claim or another's, the entry is out of the queue.
     offer.spent();
     if let Claiming::Claimed(claim) = &claiming {

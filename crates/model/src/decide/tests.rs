@@ -241,10 +241,12 @@ fn a_cancelled_build_posts_nothing_more_and_cancels_what_is_posted() {
         &start.checkpoint,
         &[Event::Cancelled {
             at: at(5),
-            by: None,
+            by: Some("superseded by j#2".to_owned()),
         }],
     );
     assert_eq!(cancel.cancel.len(), 2);
+    let by = cancel.checkpoint.cancelled_by.as_deref();
+    assert_eq!(by, Some("superseded by j#2"));
     assert!(cancel.post.is_empty());
     assert_eq!(cancel.next, Next::Park { until: None });
     let stopped = Outcome::Failure {
