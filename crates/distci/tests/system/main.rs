@@ -12,3 +12,4 @@ mod failover;
 #[path = "../common/program.rs"]
 mod program;
 mod rig;
+mod webhooks;
