@@ -11,7 +11,7 @@ use crate::step::{run_quietly, step};
 use crate::tool::TOOLS;
 
 /// A command that the gate or the tests call, and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 7] = [
+const COMMANDS: [(&str, &str); 8] = [
     ("git", "git"),
     ("cc", "gcc"),
     ("bash", "bash"),
@@ -19,6 +19,8 @@ const COMMANDS: [(&str, &str); 7] = [
     ("make", "make"),
     ("mount", "mount"),
     ("ip", "iproute2"),
+    // Fetches the collections of webhooks' payloads that vendors publish.
+    ("npm", "npm"),
 ];
 
 /// Brings the machine to where the gate can run.

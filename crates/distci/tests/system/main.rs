@@ -13,3 +13,4 @@ mod locks;
 #[path = "../common/program.rs"]
 mod program;
 mod rig;
+mod webhooks;
