@@ -8,6 +8,7 @@ mod check;
 mod graph;
 mod parse;
 mod path;
+mod patterns;
 mod span;
 mod trigger;
 
@@ -22,6 +23,7 @@ pub use check::{
 pub use graph::Graph;
 pub use parse::{ConfigProblem, MAX_BYTES};
 pub use path::WorkspacePath;
+pub use patterns::ref_fits;
 pub use span::Span;
 pub use trigger::{CatchUp, EventTrigger, OneOrMany, PollTrigger, ScheduleTrigger, Trigger};
 

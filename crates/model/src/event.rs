@@ -174,6 +174,28 @@ pub const FACTS: &[(&str, &str)] = &[
 ];
 
 impl Event {
+    /// `text` with each `${event.FACT}` replaced by that fact.
+    ///
+    /// # Errors
+    /// What this event does not tell.
+    pub fn fill(&self, text: &str) -> Result<String, String> {
+        let mut filled = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let (name, following) = after.split_once('}').unwrap_or((after, ""));
+            let fact = name.strip_prefix("event.");
+            let fact = fact.ok_or_else(|| format!("`${{{name}}}` is no fact of an event"))?;
+            let value = self.fact(fact);
+            let kind = self.kind;
+            let value = value.ok_or_else(|| format!("this {kind} event tells no {fact:?}"))?;
+            filled.push_str(before);
+            filled.push_str(value);
+            rest = following;
+        }
+        filled.push_str(rest);
+        Ok(filled)
+    }
+
     /// A fact, if it is known.
     pub fn fact(&self, name: &str) -> Option<&str> {
         self.facts.get(name).map(String::as_str)

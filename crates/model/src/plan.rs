@@ -139,7 +139,7 @@ fn plan_queued(ticket: &Ticket, intent: Intent) -> Result<Transition, Refused> {
         }
         Intent::Cancel { at } => match ticket.duty {
             Duty::Task => Ok(finish(ticket, None, cancelled(), at)),
-            Duty::Control => Err(Refused::WrongDuty),
+            Duty::Control | Duty::Errand => Err(Refused::WrongDuty),
         },
         Intent::Wake => Err(Refused::AlreadySo),
         Intent::Complete { .. }
@@ -191,7 +191,7 @@ fn plan_claimed(ticket: &Ticket, claimed: &Claimed, intent: Intent) -> Result<Tr
         Intent::Wake => Err(Refused::AlreadySo),
         Intent::Park { attempt } => {
             holds(ticket, attempt)?;
-            control_only(ticket)?;
+            rests(ticket)?;
             let ticket = Ticket {
                 state: TicketState::Parked,
                 ..ticket.clone()
@@ -203,7 +203,7 @@ fn plan_claimed(ticket: &Ticket, claimed: &Claimed, intent: Intent) -> Result<Tr
         }
         Intent::Stay { attempt } => {
             holds(ticket, attempt)?;
-            control_only(ticket)?;
+            rests(ticket)?;
             Ok(Transition {
                 ticket: ticket.clone(),
                 news: News::None,
@@ -268,13 +268,14 @@ fn holds(ticket: &Ticket, attempt: Attempt) -> Result<(), Refused> {
 fn task_only(ticket: &Ticket) -> Result<(), Refused> {
     match ticket.duty {
         Duty::Task => Ok(()),
-        Duty::Control => Err(Refused::WrongDuty),
+        Duty::Control | Duty::Errand => Err(Refused::WrongDuty),
     }
 }
 
-fn control_only(ticket: &Ticket) -> Result<(), Refused> {
+/// Tasks end; what is not a task's rests in between.
+fn rests(ticket: &Ticket) -> Result<(), Refused> {
     match ticket.duty {
-        Duty::Control => Ok(()),
+        Duty::Control | Duty::Errand => Ok(()),
         Duty::Task => Err(Refused::WrongDuty),
     }
 }

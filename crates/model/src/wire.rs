@@ -14,6 +14,7 @@ use crate::build::{Build, Cause, Downstream, Event, Finished, Skip};
 use crate::capability::{Capabilities, Kind};
 use crate::config::{ConfigProblem, JobConfig};
 use crate::decide::Decision;
+use crate::errand::{CommitState, ErrandOrder, Setback};
 use crate::id::{
     Attempt, BuildNumber, BuildRef, FrontendId, JobId, RequestId, SessionId, TaskName, TicketKey,
     WorkerId, WorkerName,
@@ -271,6 +272,11 @@ pub enum Work {
         /// What is known.
         order: Box<ControlOrder>,
     },
+    /// Do something for DistCI itself.
+    Errand {
+        /// What.
+        order: Box<ErrandOrder>,
+    },
 }
 
 /// Everything that a decision depends on.
@@ -414,6 +420,50 @@ impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Place(…)")
     }
+}
+
+/// A repository that is looked at for a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PollView {
+    /// Its address or path.
+    pub repository: String,
+    /// Patterns of the refs that count; none: the default branch.
+    pub refs: Vec<String>,
+    /// How often: `5m`.
+    pub every: String,
+    /// The commits of its refs at the last look.
+    pub heads: BTreeMap<String, String>,
+    /// When it was last looked at with success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked: Option<Timestamp>,
+    /// When it will be looked at; none while a look is due or under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
+    /// What was wrong with the last look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setback: Option<Setback>,
+}
+
+/// What a forge has not heard yet of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReportView {
+    /// Host and path of the repository.
+    pub repository: String,
+    /// The commit.
+    pub sha: String,
+    /// What the forge lists it as.
+    pub context: String,
+    /// What the forge is to hear.
+    pub wanted: CommitState,
+    /// What it has heard last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<CommitState>,
+    /// When it will be told; none while that is due, under way, or waits for the build's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
+    /// What was wrong with the last try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setback: Option<Setback>,
 }
 
 /// A ticket that waits for a worker.

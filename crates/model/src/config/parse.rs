@@ -80,7 +80,7 @@ fn param_keys(kind: Kind) -> &'static [&'static str] {
         ],
         Kind::PublishArtifacts => &["artifacts", "optional"],
         Kind::CopyArtifacts => &["job", "artifacts", "target_directory", "build"],
-        Kind::BuildControl => &[],
+        Kind::BuildControl | Kind::CommitStatus => &[],
     }
 }
 
@@ -380,7 +380,7 @@ impl<'a> Reader<'a> {
             Kind::CopyArtifacts => {
                 Action::CopyArtifacts(self.typed::<CopyArtifacts>(&params_path, params)?)
             }
-            Kind::BuildControl => return None,
+            Kind::BuildControl | Kind::CommitStatus => return None,
         };
         Some(WrittenTask {
             head: head?,
@@ -389,7 +389,7 @@ impl<'a> Reader<'a> {
     }
 
     fn kind(&mut self, path: &str, value: Option<Value>) -> Option<Kind> {
-        let kinds: Vec<&str> = Kind::ALL[1..].iter().map(|kind| kind.as_str()).collect();
+        let kinds: Vec<&str> = Kind::OF_TASKS.iter().map(|kind| kind.as_str()).collect();
         let Some(value) = value else {
             let help = format!("one of {}", kinds.join(", "));
             self.problem(path, "`type` is missing", Some(help));
@@ -399,7 +399,7 @@ impl<'a> Reader<'a> {
         let known = written
             .parse()
             .ok()
-            .filter(|kind| *kind != Kind::BuildControl);
+            .filter(|kind| Kind::OF_TASKS.contains(kind));
         if known.is_none() {
             let message = format!("{value} is not a type of task");
             let help = meant(written, kinds.iter().copied())
