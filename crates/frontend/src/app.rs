@@ -9,15 +9,18 @@ use distci_model::id::{BuildKey, TicketKey};
 use distci_store::Store;
 use distci_store::coordination::Clock;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::barrier::Barrier;
 use crate::board::Board;
+use crate::cluster_time::ClusterTime;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::pulse::Pulse;
 use crate::signals::Signals;
+use crate::timers::Timers;
 
 /// What every handler works with. Cheap to clone.
 #[derive(Clone)]
@@ -25,6 +28,8 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) board: Board,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) timers: Arc<Timers>,
+    pub(crate) time: Arc<ClusterTime>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) barrier: Barrier,
@@ -53,6 +58,8 @@ impl App {
             barrier: Barrier::default(),
             current: watch::Sender::default(),
             leases: Arc::default(),
+            timers: Arc::default(),
+            time: Arc::default(),
             metrics: Arc::default(),
             builds: Arc::default(),
             requests: Arc::default(),
@@ -65,5 +72,10 @@ impl App {
     /// The present moment by the clock that was handed in.
     pub(crate) fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// The present moment as all frontends agree on it, or else by the clock that was handed in.
+    pub(crate) fn cluster_now(&self) -> Timestamp {
+        self.time.now(Instant::now()).unwrap_or_else(|| self.now())
     }
 }

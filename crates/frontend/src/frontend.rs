@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::{api, mirror, pulse};
+use crate::{api, mirror, pulse, timers};
 
 /// How long requests may take to end once the frontend stops.
 const GRACE: Duration = Duration::from_secs(10);
@@ -147,6 +147,7 @@ fn background(app: App, address: String, stop: &CancellationToken) -> JoinSet<io
     }));
     run(Box::pin(mirror::follow(app.clone(), stop.clone())));
     run(Box::pin(mirror::expire(app.clone(), stop.clone())));
+    run(Box::pin(timers::run(app.clone(), stop.clone())));
     run(Box::pin(pulse::beat(app, address, stop.clone())));
     tasks
 }

@@ -9,6 +9,7 @@ mod app;
 mod auth;
 mod barrier;
 mod board;
+mod cluster_time;
 mod error;
 mod frontend;
 mod leases;
@@ -17,6 +18,7 @@ mod mirror;
 mod peers;
 mod pulse;
 mod signals;
+mod timers;
 
 pub use api::openapi;
 pub use frontend::{Frontend, Settings, StartError};

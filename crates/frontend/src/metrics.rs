@@ -51,6 +51,8 @@ pub(crate) struct Metrics {
     pub(crate) expired: Counter,
     /// Claims given up because their worker does not know of them.
     pub(crate) orphaned: Counter,
+    /// Tickets queued because their time had come.
+    pub(crate) woken: Counter,
     /// Tickets claimed here.
     pub(crate) claims: Counter,
     /// Tickets that another frontend claimed first.
@@ -72,6 +74,7 @@ impl Default for Metrics {
             skew: Gauge::default(),
             expired: Counter::default(),
             orphaned: Counter::default(),
+            woken: Counter::default(),
             claims: Counter::default(),
             races_lost: Counter::default(),
         };
@@ -112,6 +115,11 @@ impl Metrics {
             "claims_orphaned",
             "Claims given up because their worker does not know of them",
             self.orphaned.clone(),
+        );
+        registry.register(
+            "timers_woken",
+            "Tickets queued here because their time had come",
+            self.woken.clone(),
         );
         registry.register("claims", "Tickets claimed here", self.claims.clone());
         registry.register(

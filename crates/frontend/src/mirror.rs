@@ -1,4 +1,4 @@
-//! The mirror: keeps board and leases in step with the store's index.
+//! The mirror: keeps board, leases and timers in step with the store's index.
 //!
 //! Owns two loops of a frontend that nobody asks for: following the store, and giving up claims that
 //! have lapsed. Both derive everything from the store and may be run by any number of frontends at
@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use distci_model::ticket::{IndexName, QueueName};
-use distci_store::{ClusterNews, IndexNews, StoreError};
+use distci_store::{ClusterNews, ClusterWatch, IndexNews, IndexWatch, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +23,7 @@ const FRESH: Duration = Duration::from_secs(10);
 /// Follows the index and the other frontends until `stop`.
 pub(crate) async fn follow(app: App, stop: CancellationToken) {
     // Watched before listed: what happens in between is news.
-    let (mut queue, mut claims) = (app.store.watch_queue(), app.store.watch_claims());
-    let mut cluster = app.store.watch_cluster();
+    let mut watches = Watches::of(&app);
     let mut questions = app.barrier.questions();
     let mut question = None;
     let mut applied = list(&app).await;
@@ -37,9 +36,7 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
         let news = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            news = queue.next() => news.map(News::Index),
-            news = claims.next() => news.map(News::Index),
-            news = cluster.next() => news.map(News::Cluster),
+            news = watches.next() => news,
             () = tokio::time::sleep(AGAIN), if behind => Some(News::Gap),
             // Answered by a look at all queues that began after the question was read: what came
             // into one of them while the others were looked at is not overlooked.
@@ -62,9 +59,7 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
             _ if behind => list(&app).await,
             News::Gap | News::Index(IndexNews::Gap) | News::Cluster(ClusterNews::Gap) => {
                 // One loss is told by every watch; what they hold now, the list shows.
-                queue.skip();
-                claims.skip();
-                cluster.skip();
+                watches.skip();
                 list(&app).await
             }
             News::Index(news) => apply(&app, news).await,
@@ -77,6 +72,44 @@ enum News {
     Index(IndexNews),
     Cluster(ClusterNews),
     Gap,
+}
+
+/// Everything that is followed.
+struct Watches {
+    queue: IndexWatch,
+    claims: IndexWatch,
+    timers: IndexWatch,
+    cluster: ClusterWatch,
+}
+
+impl Watches {
+    fn of(app: &App) -> Self {
+        Self {
+            queue: app.store.watch_queue(),
+            claims: app.store.watch_claims(),
+            timers: app.store.watch_timers(),
+            cluster: app.store.watch_cluster(),
+        }
+    }
+
+    /// The next news, of the queue first; `None` when the store is gone. Cancel safe.
+    async fn next(&mut self) -> Option<News> {
+        tokio::select! {
+            biased;
+            news = self.queue.next() => news.map(News::Index),
+            news = self.claims.next() => news.map(News::Index),
+            news = self.timers.next() => news.map(News::Index),
+            news = self.cluster.next() => news.map(News::Cluster),
+        }
+    }
+
+    /// Forgets the news that are queued.
+    fn skip(&mut self) {
+        self.queue.skip();
+        self.claims.skip();
+        self.timers.skip();
+        self.cluster.skip();
+    }
 }
 
 /// Takes in what the other frontends tell.
@@ -117,6 +150,8 @@ async fn apply(app: &App, news: IndexNews) -> Result<(), StoreError> {
             // Its console is complete.
             app.consoles.ring(&claim.key);
         }
+        IndexNews::Added(IndexName::Due(timer)) => app.timers.add(timer),
+        IndexNews::Removed(IndexName::Due(timer)) => app.timers.remove(&timer),
     }
     Ok(())
 }
@@ -124,12 +159,10 @@ async fn apply(app: &App, news: IndexNews) -> Result<(), StoreError> {
 async fn list(app: &App) -> Result<(), StoreError> {
     let mut queue = Vec::new();
     let mut claims = Vec::new();
-    let names = app
-        .store
-        .list_queue()
-        .await?
-        .into_iter()
-        .chain(app.store.list_claims().await?);
+    let mut timers = Vec::new();
+    let mut names = app.store.list_queue().await?;
+    names.extend(app.store.list_claims().await?);
+    names.extend(app.store.list_timers().await?);
     for name in names {
         match name {
             IndexName::Queue(entry) => {
@@ -137,11 +170,13 @@ async fn list(app: &App) -> Result<(), StoreError> {
                 queue.push(entry);
             }
             IndexName::Claim(claim) => claims.push(claim),
+            IndexName::Due(timer) => timers.push(timer),
         }
     }
     app.peers.set(app.store.members().await?);
     app.board.reset(&queue);
     app.leases.reset(claims, Instant::now());
+    app.timers.reset(timers);
     app.requests.ring_all();
     app.builds.ring_all();
     app.consoles.ring_all();

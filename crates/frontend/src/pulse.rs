@@ -8,6 +8,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use distci_model::Timestamp;
 use distci_model::id::FrontendId;
 use distci_store::coordination::Health;
 use distci_store::{Card, StoreError};
@@ -63,6 +64,7 @@ async fn publish(app: &App, own: &FrontendId, turn: u64) -> Result<(), StoreErro
         }
     };
     app.pulse.has_told(begun);
+    learn(app, time);
     let skew = time.map(|time| app.now().duration_since(time).unsigned_abs());
     if let Some(skew) = skew.filter(|_| begun.elapsed() < CARD) {
         app.metrics.skew(skew);
@@ -74,6 +76,13 @@ async fn publish(app: &App, own: &FrontendId, turn: u64) -> Result<(), StoreErro
         }
     }
     Ok(())
+}
+
+/// Every write of this frontend's own tells what time it is.
+fn learn(app: &App, written: Option<Timestamp>) {
+    if let Some(written) = written {
+        app.time.heard(written, Instant::now(), app.now());
+    }
 }
 
 /// Tells the others until `stop`, then takes leave.
@@ -129,9 +138,9 @@ impl Told {
         }
         let card = self.card(app);
         if let Some(own) = app.peers.own()
-            && self.card.as_ref() != Some(&card)
+            && (self.card.as_ref() != Some(&card) || app.time.is_asked(Instant::now()))
         {
-            app.store.announce(&own, &card).await?;
+            learn(app, app.store.announce(&own, &card).await?);
             self.card = Some(card);
         }
         if let Some(own) = app.peers.own()
@@ -160,7 +169,7 @@ impl Told {
         };
         self.own = Some((epoch, own.clone()));
         let card = self.card(app);
-        app.store.announce(&own, &card).await?;
+        learn(app, app.store.announce(&own, &card).await?);
         app.peers.set_own(Some(own));
         (self.epoch, self.card) = (Some(epoch), Some(card));
         Ok(())

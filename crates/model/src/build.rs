@@ -44,6 +44,7 @@ pub enum Cause {
         /// That build.
         of: BuildRef,
         /// Why that one exists.
+        #[schema(no_recursion)]
         cause: Box<Cause>,
     },
 }
@@ -218,6 +219,11 @@ pub enum Event {
     /// Somebody asked to cancel the build.
     Cancelled {
         /// When.
+        at: Timestamp,
+    },
+    /// What time it is: a wait may be over.
+    Clock {
+        /// Now, by the clock that timers go by.
         at: Timestamp,
     },
 }

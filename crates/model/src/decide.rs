@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::Timestamp;
 use crate::build::{Checkpoint, Event, Finished, Progress, Skip};
 use crate::config::{Graph, JobConfig, When};
 use crate::id::{BuildKey, JobId, TicketId};
@@ -47,7 +48,11 @@ pub struct Posting {
 #[serde(tag = "next", rename_all = "kebab-case")]
 pub enum Next {
     /// Nothing to do until there is news.
-    Park,
+    Park {
+        /// When to decide again even without.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
     /// Decide again at once.
     Again,
     /// The build is over.
@@ -85,7 +90,7 @@ pub fn decide(
     } else if settled {
         Next::Archive { outcome }
     } else {
-        Next::Park
+        Next::Park { until: None }
     };
     state.checkpoint.revision = checkpoint.revision.saturating_add(1);
     Decision {
@@ -160,7 +165,7 @@ impl State<'_> {
     fn take_cancel(&mut self, events: &[Event]) -> Vec<TicketId> {
         let asked = events.iter().find_map(|event| match event {
             Event::Cancelled { at } => Some(*at),
-            Event::Finished(_) => None,
+            Event::Finished(_) | Event::Clock { .. } => None,
         });
         // Of what is over nothing can be cancelled: whoever ends the build later writes the same
         // record, whatever was asked for meanwhile.

@@ -49,12 +49,14 @@ pub enum Intent {
         /// Now.
         at: Timestamp,
     },
-    /// There is news for a parked control ticket.
+    /// There is news for a parked control ticket, or its time has come.
     Wake,
     /// The control holder has decided and waits for news.
     Park {
         /// The attempt that it holds.
         attempt: Attempt,
+        /// How long at most.
+        until: Option<Timestamp>,
     },
     /// The control holder has decided and goes on deciding.
     Stay {
@@ -109,7 +111,7 @@ pub fn plan(ticket: &Ticket, intent: Intent) -> Result<Transition, Refused> {
     match &ticket.state {
         TicketState::Queued => plan_queued(ticket, intent),
         TicketState::Claimed(claimed) => plan_claimed(ticket, claimed, intent),
-        TicketState::Parked => plan_parked(ticket, &intent),
+        TicketState::Parked { .. } => plan_parked(ticket, &intent),
         TicketState::Done(done) => plan_done(ticket, done, intent),
     }
 }
@@ -189,11 +191,11 @@ fn plan_claimed(ticket: &Ticket, claimed: &Claimed, intent: Intent) -> Result<Tr
         }
         // The holder is awake: its commit will fail on the mailbox and read the news.
         Intent::Wake => Err(Refused::AlreadySo),
-        Intent::Park { attempt } => {
+        Intent::Park { attempt, until } => {
             holds(ticket, attempt)?;
             rests(ticket)?;
             let ticket = Ticket {
-                state: TicketState::Parked,
+                state: TicketState::Parked { until },
                 ..ticket.clone()
             };
             Ok(Transition {
@@ -224,7 +226,7 @@ fn plan_parked(ticket: &Ticket, intent: &Intent) -> Result<Transition, Refused> 
                 news: News::None,
             })
         }
-        Intent::Park { attempt } if *attempt == ticket.attempt => Err(Refused::AlreadySo),
+        Intent::Park { attempt, .. } if *attempt == ticket.attempt => Err(Refused::AlreadySo),
         Intent::Claim { .. } => Err(Refused::NotQueued),
         Intent::Cancel { .. } => Err(Refused::WrongDuty),
         Intent::Complete { .. }

@@ -63,7 +63,7 @@ impl Priority {
     }
 }
 
-/// When a ticket was first queued, in milliseconds since 1970. For fairness only.
+/// A moment as index names hold it, in milliseconds since 1970.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
@@ -73,6 +73,12 @@ impl Stamp {
     /// The stamp of a moment.
     pub fn at(now: Timestamp) -> Self {
         Self(u64::try_from(now.as_millisecond()).unwrap_or(0))
+    }
+
+    /// The first stamp that is not before a moment: who waits for it wakes no earlier.
+    pub fn not_before(moment: Timestamp) -> Self {
+        let begun = moment.as_nanosecond() % 1_000_000 > 0;
+        Self(Self::at(moment).0 + u64::from(begun))
     }
 
     /// From milliseconds since 1970.
@@ -149,7 +155,11 @@ pub enum TicketState {
     /// A worker has it.
     Claimed(Claimed),
     /// A control ticket that waits for news.
-    Parked,
+    Parked {
+        /// When it is queued again even if there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
     /// A task's run is over; its build has not yet taken notice.
     Done(Box<Done>),
 }
@@ -218,6 +228,17 @@ pub struct ClaimName {
     pub cancel: bool,
 }
 
+/// The entry of a parked ticket that waits for a time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DueName {
+    /// When it is to be queued.
+    pub due: Stamp,
+    /// Which ticket.
+    pub key: TicketKey,
+    /// The anchor's version when parked: no name is ever used twice.
+    pub version: u32,
+}
+
 /// A claim in a digest. Two claims that share one would merely keep each other alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClaimHash(pub u64);
@@ -239,6 +260,19 @@ pub enum IndexName {
     Queue(QueueName),
     /// Among the claims.
     Claim(ClaimName),
+    /// Among those that wait for a time.
+    Due(DueName),
+}
+
+impl IndexName {
+    /// The ticket that it is of.
+    pub fn key(&self) -> &TicketKey {
+        match self {
+            Self::Queue(QueueName { key, .. })
+            | Self::Claim(ClaimName { key, .. })
+            | Self::Due(DueName { key, .. }) => key,
+        }
+    }
 }
 
 impl Claimed {
@@ -252,7 +286,8 @@ impl Claimed {
 }
 
 impl Ticket {
-    /// The index entry of this ticket, whose anchor has `version`. `None` while parked or done.
+    /// The index entry of this ticket, whose anchor has `version`. `None` while parked for
+    /// no time, or done.
     pub fn index_name(&self, key: &TicketKey, version: u32) -> Option<IndexName> {
         match &self.state {
             TicketState::Queued => Some(IndexName::Queue(QueueName {
@@ -273,7 +308,12 @@ impl Ticket {
                 class: self.class.clone(),
                 cancel: claimed.cancel,
             })),
-            TicketState::Parked | TicketState::Done(_) => None,
+            TicketState::Parked { until: Some(until) } => Some(IndexName::Due(DueName {
+                due: Stamp::not_before(*until),
+                key: key.clone(),
+                version,
+            })),
+            TicketState::Parked { until: None } | TicketState::Done(_) => None,
         }
     }
 }

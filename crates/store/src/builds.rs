@@ -233,7 +233,7 @@ impl Store {
         };
         let attempt = child.record.ticket.attempt;
         Ok(Some(match child.record.ticket.state {
-            TicketState::Queued | TicketState::Parked => TaskState::Queued {
+            TicketState::Queued | TicketState::Parked { .. } => TaskState::Queued {
                 attempt,
                 requires: requires.clone(),
             },

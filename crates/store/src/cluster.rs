@@ -93,14 +93,19 @@ impl Store {
     }
 
     /// Tells the others of a frontend, for as long as this session lasts. An id is for one session:
-    /// the node of an earlier one may still be there, and then goes away.
+    /// the node of an earlier one may still be there, and then goes away. Gives the time by the
+    /// store's clock, if it tells.
     ///
     /// # Idempotence
     /// The latest card counts.
-    pub async fn announce(&self, frontend: &FrontendId, card: &Card) -> Result<(), StoreError> {
+    pub async fn announce(
+        &self,
+        frontend: &FrontendId,
+        card: &Card,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let path = keys::member(frontend);
         let data = pack(&path, card)?;
-        self.put_for_session(path, data).await.map(drop)
+        Ok(self.put_for_session(path, data).await?.written)
     }
 
     /// All frontends.
@@ -135,7 +140,7 @@ impl Store {
             let hashes = hashes.iter();
             let data: Vec<u8> = hashes.flat_map(|hash| hash.0.to_le_bytes()).collect();
             let path = keys::digest(frontend, turn % TURNS, part);
-            time = Some(self.put_for_session(path, data.into()).await?.store_time);
+            time = self.put_for_session(path, data.into()).await?.written;
         }
         Ok(time)
     }

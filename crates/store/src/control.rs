@@ -38,12 +38,13 @@ impl Store {
         &self,
         key: &TicketKey,
         build: &Build,
+        at: Timestamp,
     ) -> Result<Option<ControlOrder>, StoreError> {
         let Some(mailbox) = self.mailbox(&key.build).await? else {
             return Ok(None);
         };
         let config = self.config(&build.ticket.job, &build.config).await?;
-        let (mut events, mut reported) = (Vec::new(), reported(build));
+        let (mut events, mut reported) = (vec![Event::Clock { at }], reported(build));
         let flag = keys::cancel_flag(&key.build);
         if let Some(at) = read::<Timestamp>(&*self.coordination, &flag).await? {
             events.push(Event::Cancelled { at: at.record });
@@ -146,16 +147,16 @@ impl Store {
             return over_or_lost(decision);
         };
         if before.record.checkpoint.revision == decision.checkpoint.revision {
-            return self.committed_before(key, attempt, &before.record).await;
+            return self.committed(key, attempt, &before.record, at).await;
         }
         let intent = match decision.next {
-            Next::Park => Intent::Park { attempt },
+            Next::Park { until } => Intent::Park { attempt, until },
             Next::Again | Next::Archive { .. } => Intent::Stay { attempt },
         };
         let planned = plan(&before.record.ticket, intent).map_err(|refused| refusal(&refused))?;
         if before.record.checkpoint.revision + 1 != decision.checkpoint.revision {
             // Decided from another checkpoint, or we read an old one: either way, decide anew.
-            return self.again(key, &before.record).await;
+            return self.again(key, &before.record, at).await;
         }
         let parks = !matches!(decision.next, Next::Again);
         let is_last = matches!(decision.next, Next::Archive { .. });
@@ -164,7 +165,7 @@ impl Store {
         };
         if parks && mailbox.0 != request.mailbox {
             // There is news: whoever parks now would sleep over it.
-            return self.again(key, &before.record).await;
+            return self.again(key, &before.record, at).await;
         }
         let mut transaction = Transaction::default();
         if parks && !is_last {
@@ -189,41 +190,31 @@ impl Store {
                 transaction.delete_at(keys::mailbox(&key.build), mailbox);
                 self.archive(transaction, key, &before, archived).await
             }
-            Next::Park | Next::Again => self.go_on(transaction, key, &before, after).await,
+            Next::Park { .. } | Next::Again => {
+                transaction.replace(key, &before, &after)?;
+                match transaction.commit(&*self.coordination).await? {
+                    Some(_) => self.committed(key, attempt, &after, at).await,
+                    None => Ok(Tried::Again),
+                }
+            }
         }
     }
 
-    /// The commit of a build that goes on: parked until there is news, or still held.
-    async fn go_on(
-        &self,
-        mut transaction: Transaction,
-        key: &TicketKey,
-        before: &Read<Build>,
-        after: Build,
-    ) -> Result<Tried<CommitReply>, StoreError> {
-        transaction.replace(key, before, &after)?;
-        let parked = after.ticket.state == TicketState::Parked;
-        match transaction.commit(&*self.coordination).await? {
-            Some(_) if parked => Ok(Tried::Done(CommitReply::Over)),
-            Some(_) => self.again(key, &after).await,
-            None => Ok(Tried::Again),
-        }
-    }
-
-    /// The answer to a commit whose answer got lost.
-    async fn committed_before(
+    /// What the holder is told of a decision that is committed, by this try or an earlier one.
+    async fn committed(
         &self,
         key: &TicketKey,
         attempt: Attempt,
         build: &Build,
+        at: Timestamp,
     ) -> Result<Tried<CommitReply>, StoreError> {
         match &build.ticket.state {
             TicketState::Claimed(_) if build.ticket.attempt == attempt => {
-                self.again(key, build).await
+                self.again(key, build, at).await
             }
             TicketState::Claimed(_)
             | TicketState::Queued
-            | TicketState::Parked
+            | TicketState::Parked { .. }
             | TicketState::Done(_) => Ok(Tried::Done(CommitReply::Over)),
         }
     }
@@ -232,8 +223,9 @@ impl Store {
         &self,
         key: &TicketKey,
         build: &Build,
+        at: Timestamp,
     ) -> Result<Tried<CommitReply>, StoreError> {
-        let order = self.control_order(key, build).await?.map(Box::new);
+        let order = self.control_order(key, build, at).await?.map(Box::new);
         Ok(order.map_or(Tried::Again, |order| {
             Tried::Done(CommitReply::Again { order })
         }))
@@ -399,7 +391,7 @@ fn at_rest(build: Build) -> Build {
     let ticket = Ticket {
         attempt: Attempt::default(),
         losses: 0,
-        state: TicketState::Parked,
+        state: TicketState::Parked { until: None },
         ..build.ticket
     };
     Build { ticket, ..build }
@@ -410,7 +402,7 @@ fn at_rest(build: Build) -> Build {
 fn over_or_lost(decision: &Decision) -> Result<Tried<CommitReply>, StoreError> {
     match decision.next {
         Next::Archive { .. } => Ok(Tried::Refused(CommitReply::Over)),
-        Next::Park | Next::Again => Err(StoreError::Gone),
+        Next::Park { .. } | Next::Again => Err(StoreError::Gone),
     }
 }
 

@@ -147,8 +147,12 @@ impl Op {
 pub struct Receipt {
     /// One for each step: the version after it, or the version that a delete or check saw.
     pub versions: Vec<Version>,
-    /// When the store accepted the commit, by the store's clock.
+    /// When the store accepted the commit, by the store's clock; never before what an earlier
+    /// receipt said.
     pub store_time: Timestamp,
+    /// The same as that clock itself says, which may have been set back; `None` if the store did
+    /// not tell.
+    pub written: Option<Timestamp>,
 }
 
 /// Why a step was refused.

@@ -24,7 +24,7 @@ use crate::store::Store;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flaw {
-    /// A ticket is queued or claimed, and its name is not in the index.
+    /// A ticket is queued, claimed or waits for a time, and its name is not in the index.
     NameMissing,
     /// A name is in the index that no ticket has.
     NameWrong,
@@ -121,7 +121,7 @@ pub struct Checked {
     pub builds: usize,
     /// Tickets of tasks.
     pub tickets: usize,
-    /// Names in the queue and among the claims.
+    /// Names in the queue, among the claims and among the timers.
     pub names: usize,
     /// Records of archived builds, as far as no page of the history vouches for them.
     pub records: usize,

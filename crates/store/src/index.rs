@@ -63,6 +63,10 @@ fn parse_claim(name: &str) -> Option<IndexName> {
     keys::parse_claim(name).map(IndexName::Claim)
 }
 
+fn parse_due(name: &str) -> Option<IndexName> {
+    keys::parse_due(name).map(IndexName::Due)
+}
+
 impl Store {
     /// Follows the queue.
     pub fn watch_queue(&self) -> IndexWatch {
@@ -80,6 +84,14 @@ impl Store {
         }
     }
 
+    /// Follows those that wait for a time.
+    pub fn watch_timers(&self) -> IndexWatch {
+        IndexWatch {
+            watch: self.coordination.watch(&keys::timers()),
+            parse: parse_due,
+        }
+    }
+
     /// Every queued ticket. Watch first, then list: since no name is used twice, the order in which
     /// both are put together does not matter.
     pub async fn list_queue(&self) -> Result<Vec<IndexName>, StoreError> {
@@ -89,6 +101,11 @@ impl Store {
     /// Every claimed ticket.
     pub async fn list_claims(&self) -> Result<Vec<IndexName>, StoreError> {
         self.list_index(&keys::claims(), parse_claim).await
+    }
+
+    /// Every ticket that waits for a time.
+    pub async fn list_timers(&self) -> Result<Vec<IndexName>, StoreError> {
+        self.list_index(&keys::timers(), parse_due).await
     }
 
     async fn list_index(

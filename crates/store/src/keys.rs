@@ -9,7 +9,7 @@ use distci_model::id::{
     Attempt, BuildKey, BuildNumber, ClassId, FrontendId, JobId, JobKey, RequestId, TicketId,
     TicketKey,
 };
-use distci_model::ticket::{ClaimName, IndexName, Priority, QueueName, Stamp};
+use distci_model::ticket::{ClaimName, DueName, IndexName, Priority, QueueName, Stamp};
 
 use crate::blobs::BlobKey;
 use crate::coordination::NodePath;
@@ -57,8 +57,8 @@ pub fn meta() -> NodePath {
 }
 
 /// The trees whose directories are the shards.
-pub fn sharded_trees() -> [NodePath; 4] {
-    [jobs(), builds(), queue(), claims()]
+pub fn sharded_trees() -> [NodePath; 5] {
+    [jobs(), builds(), queue(), claims(), timers()]
 }
 
 /// All trees.
@@ -143,6 +143,11 @@ pub fn claims() -> NodePath {
     dir("c")
 }
 
+/// The index of those that wait for a time.
+pub fn timers() -> NodePath {
+    dir("d")
+}
+
 /// Where an index entry is.
 pub fn index(name: &IndexName) -> NodePath {
     match name {
@@ -174,6 +179,10 @@ pub fn index(name: &IndexName) -> NodePath {
             let cancel = if *cancel { ".x" } else { "" };
             let name = format!("{key}.{attempt}.{duty}.{worker}.{request}.{job}.{class}{cancel}");
             claims().join(&shard(key.build.as_str())).join(&name)
+        }
+        IndexName::Due(DueName { due, key, version }) => {
+            let name = format!("{due:013}.{key}.{version}", due = due.millis());
+            timers().join(&shard(key.build.as_str())).join(&name)
         }
     }
 }
@@ -232,6 +241,19 @@ pub fn parse_claim(name: &str) -> Option<ClaimName> {
         class,
         cancel,
     })
+}
+
+/// Reads the name of a timer back; `None` for what nobody of this version wrote.
+pub fn parse_due(name: &str) -> Option<DueName> {
+    let mut parts = name.split('.');
+    let mut next = || parts.next();
+    let due = Stamp::from_millis(next()?.parse().ok()?);
+    let key = TicketKey {
+        build: next()?.parse().ok()?,
+        ticket: next()?.parse().ok()?,
+    };
+    let version = next()?.parse().ok()?;
+    next().is_none().then_some(DueName { due, key, version })
 }
 
 /// What a trigger request is remembered by.
@@ -378,6 +400,14 @@ mod tests {
             let path = index(&IndexName::Claim(claim.clone()));
             assert_eq!(parse_claim(path.name()), Some(claim));
         }
+        let due = DueName {
+            due: Stamp::from_millis(1_700_000_000_000),
+            key: key(),
+            version: 5,
+        };
+        let path = index(&IndexName::Due(due.clone()));
+        assert_eq!(parse_due(path.name()), Some(due));
+        assert_eq!(parse_due("1700000000000"), None);
         assert_eq!(parse_queue("0.x"), None);
         assert_eq!(parse_claim("nonsense"), None);
     }

@@ -64,7 +64,7 @@ impl Store {
             let Some(build) = won(claimed) else {
                 return Ok(Claiming::Taken);
             };
-            let Some(order) = self.control_order(key, &build).await? else {
+            let Some(order) = self.control_order(key, &build, at).await? else {
                 return Ok(Claiming::Taken);
             };
             Ok(claiming(
@@ -213,6 +213,24 @@ impl Store {
         self.end_claim(key, || Intent::Expire { attempt, at }).await
     }
 
+    /// Queues a parked ticket whose time has come.
+    ///
+    /// # Idempotence
+    /// A ticket that is awake already, or over, stays as it is.
+    pub async fn wake(&self, key: &TicketKey) -> Result<(), StoreError> {
+        // Who knows of the timer has seen the ticket parked: what his view shows is no older.
+        let (wake, refusals) = (|| Intent::Wake, Refusals::AsSeen);
+        let done = if key.ticket.is_control() {
+            done(self.transition::<Build>(key, wake, refusals).await?)
+        } else {
+            done(self.transition::<Child>(key, wake, refusals).await?)
+        };
+        match done {
+            Err(StoreError::Gone | StoreError::AttemptOver { .. }) => Ok(()),
+            done => done,
+        }
+    }
+
     async fn end_claim(
         &self,
         key: &TicketKey,
@@ -301,7 +319,7 @@ impl Store {
             }
             TicketState::Claimed(_)
             | TicketState::Queued
-            | TicketState::Parked
+            | TicketState::Parked { .. }
             | TicketState::Done(_) => Err(StoreError::AttemptOver {
                 current: ticket.attempt.get(),
             }),
@@ -342,7 +360,7 @@ impl Store {
         };
         let claimed = match ticket.state {
             TicketState::Claimed(claimed) => Some(claimed),
-            TicketState::Queued | TicketState::Parked | TicketState::Done(_) => None,
+            TicketState::Queued | TicketState::Parked { .. } | TicketState::Done(_) => None,
         };
         let (build, attempt) = (build.record.id, ticket.attempt);
         Ok(Some(TicketFacts {

@@ -6,7 +6,8 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use distci_model::id::{Attempt, RequestId, WorkerId};
+use distci_model::Timestamp;
+use distci_model::id::{Attempt, RequestId, TicketKey, WorkerId};
 use distci_model::ticket::{ClaimName, QueueName};
 use distci_model::wire::{BeatReply, BeatRequest, Claim, ClaimRequest, Held, Problem, Standing};
 use distci_store::coordination::Health;
@@ -71,7 +72,7 @@ pub(super) async fn claim(
         let Some(entry) = offer.entry().cloned() else {
             continue;
         };
-        let (now, begun) = (app.now(), Instant::now());
+        let (now, begun) = (claimed_at(&app, &entry.key), Instant::now());
         let claiming = app
             .store
             .claim(&entry.key, &request.worker, &request.request, now)
@@ -104,6 +105,15 @@ pub(super) async fn claim(
     }
 }
 
+/// When a ticket is claimed. Who decides about a build goes by the clock that woke it.
+fn claimed_at(app: &App, key: &TicketKey) -> Timestamp {
+    if key.ticket.is_control() {
+        app.cluster_now()
+    } else {
+        app.now()
+    }
+}
+
 /// The marker of the claim that a request made of a queued ticket.
 fn marker(request: &ClaimRequest, entry: QueueName, attempt: Attempt) -> ClaimName {
     ClaimName {
@@ -129,7 +139,12 @@ async fn earlier(
     };
     let claiming = app
         .store
-        .claim(&key, &request.worker, &request.request, app.now())
+        .claim(
+            &key,
+            &request.worker,
+            &request.request,
+            claimed_at(app, &key),
+        )
         .await?;
     Ok(match claiming {
         Claiming::Claimed(claim) => Some(*claim),

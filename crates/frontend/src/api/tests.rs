@@ -8,3 +8,4 @@ mod door;
 mod frontends;
 mod jobs;
 mod scene;
+mod timers;

@@ -63,7 +63,7 @@ pub(super) async fn commit(
     let attempt = Attempt::new(attempt);
     Ok(Answer(
         app.store
-            .commit(&ticket, attempt, &request, app.now())
+            .commit(&ticket, attempt, &request, app.cluster_now())
             .await?,
     ))
 }

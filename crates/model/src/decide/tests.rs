@@ -79,7 +79,7 @@ fn run(
         match decision.next {
             Next::Again => {}
             Next::Archive { outcome } => return (checkpoint, outcome),
-            Next::Park => {
+            Next::Park { .. } => {
                 let task = posted.swap_remove(pick(posted.len()));
                 let outcome = ends.get(config.tasks[task].name.as_str()).cloned();
                 past.push(finished(config, task, outcome.unwrap_or(Outcome::Success)));
@@ -203,7 +203,7 @@ fn a_cancelled_build_posts_nothing_more_and_cancels_what_is_posted() {
     );
     assert_eq!(cancel.cancel.len(), 2);
     assert!(cancel.post.is_empty());
-    assert_eq!(cancel.next, Next::Park);
+    assert_eq!(cancel.next, Next::Park { until: None });
     let stopped = Outcome::Failure {
         reason: Failure::Cancelled,
     };

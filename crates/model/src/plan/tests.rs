@@ -148,9 +148,11 @@ fn a_cancelled_claim_that_expires_ends_as_cancelled() {
 fn control_parks_and_wakes_and_is_never_completed() {
     let park = Intent::Park {
         attempt: Attempt::new(1),
+        until: Some(now()),
     };
     let parked = after(ticket(Duty::Control), [claim(1), park.clone()]);
-    assert_eq!(parked.state, TicketState::Parked);
+    let until = Some(now());
+    assert_eq!(parked.state, TicketState::Parked { until });
     assert_eq!(plan(&parked, park), Err(Refused::AlreadySo));
     let claimed = after(parked, [Intent::Wake, claim(2)]);
     assert_eq!(
@@ -173,7 +175,10 @@ fn any_intent() -> impl Strategy<Value = Intent> {
             .prop_map(|attempt| Intent::Expire { attempt, at: now() }),
         Just(Intent::Cancel { at: now() }),
         Just(Intent::Wake),
-        attempt.clone().prop_map(|attempt| Intent::Park { attempt }),
+        (attempt.clone(), any::<bool>()).prop_map(|(attempt, timed)| Intent::Park {
+            attempt,
+            until: timed.then(now),
+        }),
         attempt.prop_map(|attempt| Intent::Stay { attempt }),
     ]
 }

@@ -82,6 +82,7 @@ macro_rules! contract {
             concurrent_increments_lose_nothing
             concurrent_creates_are_all_there
             store_time_never_goes_back
+            whoever_writes_alone_learns_the_time
             a_working_store_is_connected
             catching_up_changes_nothing
         }

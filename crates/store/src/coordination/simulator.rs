@@ -154,8 +154,8 @@ impl Coordination for Session {
     async fn commit(&self, ops: Vec<Op>) -> Result<Receipt, CommitError> {
         check_limits(&ops)?;
         self.delay().await;
-        let store_time = (self.clock)();
-        let committed = lock(&self.world).commit(self.this.id, &ops, store_time);
+        let written = (self.clock)();
+        let committed = lock(&self.world).commit(self.this.id, &ops, written);
         self.delay().await;
         committed
     }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use distci_model::Timestamp;
 use futures::future::join_all;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
@@ -157,6 +158,7 @@ impl ZooKeeper {
         Ok(Receipt {
             versions: plan.versions(results),
             store_time,
+            written: told.and_then(|told| Timestamp::from_millisecond(told).ok()),
         })
     }
 }

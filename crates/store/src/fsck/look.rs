@@ -167,6 +167,10 @@ impl<'s> Look<'s> {
             let name = keys::parse_claim(path.name()).map(IndexName::Claim);
             self.enter(path, name);
         }
+        for path in self.sharded(&keys::timers()).await? {
+            let name = keys::parse_due(path.name()).map(IndexName::Due);
+            self.enter(path, name);
+        }
         for name in self.store.coordination.list(&keys::classes()).await? {
             let path = keys::classes().join(&name);
             let Ok(class) = name.parse::<ClassId>() else {
@@ -192,9 +196,7 @@ impl<'s> Look<'s> {
         self.checked.names += 1;
         let key = name.and_then(|name| {
             let belongs = keys::index(&name) == path;
-            let (IndexName::Queue(distci_model::ticket::QueueName { key, .. })
-            | IndexName::Claim(distci_model::ticket::ClaimName { key, .. })) = name;
-            belongs.then_some(key)
+            belongs.then(|| name.key().clone())
         });
         self.names.insert(path, key);
     }

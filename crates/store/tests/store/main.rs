@@ -13,3 +13,4 @@ mod limits;
 mod meta;
 mod migrate;
 mod scene;
+mod timers;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use distci_store::coordination::simulator::Faults;
-use distci_store::coordination::{Life, Op};
+use distci_store::coordination::{Expect, Life, NodePath, Op};
 use distci_store::{PrepareError, keys};
 
 use crate::scene::{Scene, job};
@@ -13,8 +13,8 @@ async fn a_store_is_made_once() -> Result<()> {
     let scene = Scene::embedded()?;
     let made = scene.store().prepare(scene.now()).await?;
     let nodes = scene.dump().await?;
-    // `/meta`, seven trees, and the shards of four of them.
-    ensure!(nodes.len() == 1 + 7 + 4 * 256, "{} nodes", nodes.len());
+    // `/meta`, eight trees, and the shards of five of them.
+    ensure!(nodes.len() == 1 + 8 + 5 * 256, "{} nodes", nodes.len());
     ensure!(made.cluster.len() == 32, "{made:?}");
     let again = scene.store().prepare(scene.now()).await?;
     ensure!(again == made && scene.dump().await? == nodes, "{again:?}");
@@ -33,6 +33,26 @@ async fn a_store_of_before_is_completed() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_store_of_a_version_with_fewer_trees_is_completed() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let made = scene.store().prepare(scene.now()).await?;
+    let nodes = scene.dump().await?;
+    let newer: Vec<_> = nodes
+        .keys()
+        .rev()
+        .filter(|path| path.starts_with("/d"))
+        .collect();
+    for path in newer {
+        let (path, expect) = (NodePath::parse(path)?, Expect::Any);
+        scene.tree.commit(vec![Op::Delete { path, expect }]).await?;
+    }
+    ensure!(scene.store().list_timers().await?.is_empty());
+    ensure!(scene.store().prepare(scene.now()).await? == made);
+    ensure!(scene.dump().await?.len() == nodes.len());
+    Ok(())
+}
+
+#[tokio::test]
 async fn three_at_once_make_one_store() -> Result<()> {
     for seed in 0..50 {
         let scene = Scene::simulated(seed);
@@ -46,7 +66,7 @@ async fn three_at_once_make_one_store() -> Result<()> {
             "seed {seed}: {made:?}"
         );
         scene.set_faults(Faults::none());
-        ensure!(scene.dump().await?.len() == 1 + 7 + 4 * 256, "seed {seed}");
+        ensure!(scene.dump().await?.len() == 1 + 8 + 5 * 256, "seed {seed}");
     }
     Ok(())
 }

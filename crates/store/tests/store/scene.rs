@@ -218,7 +218,10 @@ impl Scene {
             }
         }
         let is_entry = |path: &&String| {
-            (path.starts_with("/q/") || path.starts_with("/c/")) && path.split('/').count() == 4
+            ["/q/", "/c/", "/d/"]
+                .iter()
+                .any(|dir| path.starts_with(dir))
+                && path.split('/').count() == 4
         };
         let present: BTreeSet<String> = nodes.keys().filter(is_entry).cloned().collect();
         ensure!(
@@ -232,7 +235,7 @@ impl Scene {
     pub(crate) async fn check_swept(&self) -> Result<()> {
         let nodes = self.dump().await?;
         let left = |path: &&String| {
-            ["/b/", "/q/", "/c/"]
+            ["/b/", "/q/", "/c/", "/d/"]
                 .iter()
                 .any(|dir| path.starts_with(dir))
                 && path.split('/').count() > 3

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::app::App;
-use crate::{api, mirror, pulse};
+use crate::{api, mirror, pulse, timers};
 
 /// The token of all tests.
 pub(super) const TOKEN: &str = "correct-horse-battery-staple";
@@ -96,6 +96,7 @@ impl Scene {
         let mut tasks = JoinSet::new();
         tasks.spawn(mirror::follow(app.clone(), stop.clone()));
         tasks.spawn(mirror::expire(app.clone(), stop.clone()));
+        tasks.spawn(timers::run(app.clone(), stop.clone()));
         tasks.spawn(pulse::beat(app.clone(), "here".into(), stop.clone()));
         let board = app.board.clone();
         tasks.spawn(async move { board.ripen().await });

@@ -204,6 +204,12 @@ pub(crate) async fn store_time_never_goes_back(store: Store<'_>) {
     assert!(first <= second);
 }
 
+pub(crate) async fn whoever_writes_alone_learns_the_time(store: Store<'_>) {
+    let first = commit(store, [create("/a", "")]).await.written;
+    let second = commit(store, [set("/a", "x", Expect::Any)]).await.written;
+    assert!(first.is_some() && first <= second, "{first:?} {second:?}");
+}
+
 pub(crate) async fn a_working_store_is_connected(store: Store<'_>) {
     let health = store.health();
     assert!(matches!(*health.borrow(), Health::Connected { .. }));

@@ -90,10 +90,13 @@ impl Committer {
         match self.write(&planned.changes) {
             Ok(()) => {
                 self.publish(&planned);
-                let store_time = self.now();
+                let written = (self.clock)();
+                // Never before what an earlier receipt said.
+                self.last_time = self.last_time.max(written);
+                let times = (self.last_time, written);
                 verdicts
                     .into_iter()
-                    .map(|verdict| answer(verdict, store_time))
+                    .map(|verdict| answer(verdict, times))
                     .collect()
             }
             Err(WriteError::Lost(outage)) => vec![Err(CommitError::Down(outage)); batch.len()],
@@ -181,19 +184,14 @@ impl Committer {
             tracing::error!(error, "the store takes no commits");
         }
     }
-
-    /// The clock, but never before what an earlier receipt said.
-    fn now(&mut self) -> Timestamp {
-        self.last_time = self.last_time.max((self.clock)());
-        self.last_time
-    }
 }
 
-fn answer(verdict: Verdict, store_time: Timestamp) -> Answer {
+fn answer(verdict: Verdict, (store_time, written): (Timestamp, Timestamp)) -> Answer {
     match verdict {
         Ok(versions) => Ok(Receipt {
             versions,
             store_time,
+            written: Some(written),
         }),
         Err(Refusal { index, kind }) => Err(CommitError::Conflict { index, kind }),
     }

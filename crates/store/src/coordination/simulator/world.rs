@@ -22,6 +22,8 @@ pub(super) struct World {
     owners: BTreeMap<NodePath, u64>,
     followers: BTreeMap<u64, Follower>,
     sessions: u64,
+    // What the latest receipt said.
+    latest: Timestamp,
     faults: Faults,
     dice: Dice,
 }
@@ -55,6 +57,7 @@ impl World {
             owners: BTreeMap::new(),
             followers: BTreeMap::new(),
             sessions: 0,
+            latest: Timestamp::default(),
             faults,
             dice: Dice(seed),
         }
@@ -129,7 +132,7 @@ impl World {
         &mut self,
         id: u64,
         ops: &[Op],
-        store_time: Timestamp,
+        written: Timestamp,
     ) -> Result<Receipt, CommitError> {
         if !self.followers.contains_key(&id) {
             return Err(CommitError::Down(Outage::Fenced));
@@ -150,10 +153,12 @@ impl World {
         }
         self.hear(id);
         self.spread();
+        self.latest = self.latest.max(written);
         match accepted {
             Ok(versions) => Ok(Receipt {
                 versions,
-                store_time,
+                store_time: self.latest,
+                written: Some(written),
             }),
             Err(Refusal { index, kind }) => Err(CommitError::Conflict { index, kind }),
         }

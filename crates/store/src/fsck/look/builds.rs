@@ -77,7 +77,7 @@ impl Look<'_> {
         let news = self.children(&control, &build, children).await?;
         let unheard = flagged && build.record.checkpoint.cancelled.is_none();
         let news = news.or(unheard.then(|| "somebody asked to cancel it".to_owned()));
-        if let (TicketState::Parked, Some(news)) = (&build.record.ticket.state, news) {
+        if let (TicketState::Parked { .. }, Some(news)) = (&build.record.ticket.state, news) {
             self.find(
                 Flaw::AsleepOverNews,
                 path,
