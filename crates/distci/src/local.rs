@@ -47,6 +47,8 @@ pub(crate) struct Place {
     pub(crate) listen: Vec<SocketAddr>,
     /// What opens it.
     pub(crate) token: Token,
+    /// Where people reach it, if that is known.
+    pub(crate) public_url: Option<String>,
     /// The worker that ran here before, and is dead.
     pub(crate) dead_worker: Option<WorkerId>,
 }
@@ -61,6 +63,7 @@ impl Local {
             listen: place.listen,
             token: place.token.reveal().to_owned(),
             clock: Arc::new(now),
+            public_url: place.public_url,
             dead_worker: place.dead_worker,
         };
         let started = Frontend::start(settings, store.clone(), frontend.stop.clone()).await?;

@@ -59,7 +59,9 @@ impl Scene {
         ]});
         let config = JobConfig::parse(&config.to_string());
         let config = config.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-        self.store.set_job(&config, Expected::Any).await?;
+        self.store
+            .set_job(&config, Expected::Any, Timestamp::UNIX_EPOCH)
+            .await?;
         let (id, request) = (&config.job_id, RequestId::derive("r"));
         let none = std::collections::BTreeMap::new();
         self.store
@@ -176,6 +178,7 @@ async fn an_address_in_use_is_named() -> Result<()> {
         listen: vec![frontend.addresses()[0]],
         token: "t".into(),
         clock: scene.clock.clone(),
+        public_url: None,
         dead_worker: None,
     };
     let second = Frontend::start(settings, scene.store.clone(), scene.stop.clone()).await;

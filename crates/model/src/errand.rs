@@ -250,14 +250,10 @@ pub enum AfterErrand {
 impl Errand {
     /// A new errand on behalf of a job.
     pub fn new(key: &JobKey, what: What, at: Timestamp) -> Self {
-        let number = match &what {
-            What::Poll(_) => None,
-            What::Report(report) => report.build,
-        };
         let ticket = Ticket {
             duty: Duty::Errand,
             job: key.clone(),
-            number: number.unwrap_or(BuildNumber::FIRST),
+            number: what.build().unwrap_or(BuildNumber::FIRST),
             class: what.requires().class(),
             priority: Priority::NORMAL,
             stamp: Stamp::at(at),
@@ -275,7 +271,42 @@ impl Errand {
     }
 }
 
+/// What an errand is for, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrandName {
+    /// Looking at a repository.
+    Poll,
+    /// Telling a forge.
+    Report,
+}
+
+impl fmt::Display for ErrandName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Poll => "poll",
+            Self::Report => "report",
+        })
+    }
+}
+
 impl What {
+    /// In one word.
+    pub fn name(&self) -> ErrandName {
+        match self {
+            Self::Poll(_) => ErrandName::Poll,
+            Self::Report(_) => ErrandName::Report,
+        }
+    }
+
+    /// For which build, if for one.
+    pub fn build(&self) -> Option<BuildNumber> {
+        match self {
+            Self::Poll(_) => None,
+            Self::Report(report) => report.build,
+        }
+    }
+
     /// For which job.
     pub fn job(&self) -> &JobId {
         match self {
@@ -349,7 +380,9 @@ pub fn after(errand: &Errand, result: &ErrandResult, at: Timestamp) -> (Errand, 
         (What::Poll(poll), ErrandResult::Looked { heads }) => {
             let (job, spread) = (&errand.ticket.job, errand.ticket.attempt);
             let next = looked(poll, heads, at, (job, spread));
-            (errand.failures, errand.setback) = (0, None);
+            errand.failures = 0;
+            // What was wrong with a commit that this very look has found, stays to be seen.
+            errand.setback = errand.setback.filter(|setback| setback.at == at);
             next
         }
         (What::Report(report), ErrandResult::Told { state }) => {

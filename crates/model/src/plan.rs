@@ -4,10 +4,16 @@
 //! touches the store. The store turns a [`Transition`] into exactly one commit that carries the
 //! anchor's version, so what was planned on a stale record never happens.
 
+use std::time::Duration;
+
 use crate::Timestamp;
+use crate::errand::back_off;
 use crate::id::{Attempt, RequestId, WorkerName};
 use crate::outcome::{Failure, Fault, Outcome, TaskResult};
 use crate::ticket::{Claimed, Done, Duty, Ticket, TicketState};
+
+/// How long an errand waits after its first loss, and at most.
+const LOSS_WAITS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(10));
 
 /// What somebody wants to do to a ticket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -342,6 +348,9 @@ fn end_attempt(
 
 fn expire(ticket: &Ticket, claimed: &Claimed, at: Timestamp) -> Transition {
     let losses = ticket.losses.saturating_add(1);
+    if ticket.duty == Duty::Errand {
+        return put_off(ticket, losses, at);
+    }
     if claimed.cancel || !spent(ticket, losses) {
         return requeue(ticket, claimed, losses, at);
     }
@@ -349,6 +358,22 @@ fn expire(ticket: &Ticket, claimed: &Claimed, at: Timestamp) -> Transition {
         reason: Fault::Lost { attempts: losses },
     };
     finish(ticket, Some(claimed), TaskResult::of(lost), at)
+}
+
+/// An errand is tried for ever, but not without a pause: it may be what kills its workers.
+fn put_off(ticket: &Ticket, losses: u32, at: Timestamp) -> Transition {
+    let (first, longest) = LOSS_WAITS;
+    let wait = back_off(first, longest, losses);
+    let until = Some(at.saturating_add(wait).unwrap_or(Timestamp::MAX));
+    let ticket = Ticket {
+        losses,
+        state: TicketState::Parked { until },
+        ..ticket.clone()
+    };
+    Transition {
+        ticket,
+        news: News::None,
+    }
 }
 
 fn spent(ticket: &Ticket, losses: u32) -> bool {

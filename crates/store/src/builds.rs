@@ -120,6 +120,10 @@ impl Store {
             checkpoint: Checkpoint::start(config.tasks.len(), post.at),
         };
         let key = TicketKey::control(BuildKey::derive(&job.key, number));
+        if let Some(told) = build.cause.told() {
+            numbers.note_commit(number, told);
+        }
+        self.report_begin(transaction, config, &build).await?;
         let path = keys::numbers(&id.job);
         let data = pack(&path, &numbers)?;
         // The configuration must still be the job's, and the job still there.
@@ -428,7 +432,7 @@ pub(crate) fn ticket(
         class: requires.class(),
         priority: match duty {
             Duty::Control => Priority::CONTROL,
-            Duty::Task => Priority::NORMAL,
+            Duty::Task | Duty::Errand => Priority::NORMAL,
         },
         stamp: Stamp::at(at),
         attempt: Attempt::default(),

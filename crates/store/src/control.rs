@@ -375,6 +375,8 @@ impl Store {
         if coordination.get(&flag).await?.is_some() {
             transaction.delete(flag);
         }
+        self.report_end(&mut transaction, &key.build, &archived)
+            .await?;
         transaction.remove(key, before);
         let committed = transaction.commit(coordination).await?;
         Ok(if committed.is_some() {

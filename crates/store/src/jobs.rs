@@ -7,13 +7,16 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use distci_model::Timestamp;
 use distci_model::build::ConfigRef;
 use distci_model::config::JobConfig;
-use distci_model::id::{BuildNumber, JobId, JobKey};
+use distci_model::event::{Event, EventKind};
+use distci_model::id::{BuildNumber, JobId, JobKey, RequestId};
 use distci_model::wire::{BuildSummary, JobView};
 use serde::{Deserialize, Serialize};
 
 use crate::coordination::Version;
+use crate::errands::Polls;
 use crate::error::StoreError;
 use crate::keys;
 use crate::store::Store;
@@ -21,6 +24,8 @@ use crate::transaction::{Read, Transaction, Tried, decode, encode, pack, read, u
 
 /// How many triggers a job remembers, so that a repeated one finds its build.
 const REMEMBERED: usize = 128;
+/// How many commits a job remembers, so that polls and webhooks know what the others have told.
+const COMMITS: usize = 64;
 /// How many archived builds are listed from memory.
 pub(crate) const RECENT: usize = 16;
 
@@ -33,6 +38,9 @@ pub(crate) struct JobNode {
     pub(crate) description: Option<String>,
     #[serde(default)]
     pub(crate) removed: bool,
+    /// The polls that it has.
+    #[serde(default, skip_serializing_if = "Polls::is_empty")]
+    pub(crate) polls: Polls,
 }
 
 /// What `/j/…/<job>/n` holds.
@@ -44,6 +52,23 @@ pub(crate) struct Numbers {
     pub(crate) triggers: VecDeque<(String, BuildNumber)>,
     /// Recently archived builds, oldest first.
     pub(crate) recent: VecDeque<BuildSummary>,
+    /// The commits of the latest builds that have one.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub(crate) commits: VecDeque<BuiltCommit>,
+}
+
+/// A commit of which there is a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BuiltCommit {
+    /// Mark of the repository and the commit.
+    commit: String,
+    /// Mark of its ref.
+    #[serde(rename = "ref")]
+    reference: String,
+    number: BuildNumber,
+    /// Whether a poll found it.
+    #[serde(default)]
+    polled: bool,
 }
 
 impl Numbers {
@@ -52,7 +77,46 @@ impl Numbers {
             next: BuildNumber::FIRST,
             triggers: VecDeque::new(),
             recent: VecDeque::new(),
+            commits: VecDeque::new(),
         }
+    }
+
+    /// Remembers of which commit a build is, if it is of one.
+    pub(crate) fn note_commit(&mut self, number: BuildNumber, told: &Event) {
+        let Some((commit, reference)) = commit_marks(told) else {
+            return;
+        };
+        self.commits.push_back(BuiltCommit {
+            commit,
+            reference,
+            number,
+            polled: told.kind == EventKind::Poll,
+        });
+        if self.commits.len() > COMMITS {
+            self.commits.pop_front();
+        }
+    }
+
+    /// The build of the commit and ref of an event, if one of the two was told by a poll: what a
+    /// webhook and a poll both tell is built once.
+    pub(crate) fn built(&self, told: &Event) -> Option<BuildNumber> {
+        let (commit, reference) = commit_marks(told)?;
+        let is_news = matches!(
+            told.kind,
+            EventKind::Push | EventKind::Tag | EventKind::Poll
+        );
+        let by_poll = told.kind == EventKind::Poll;
+        self.commits
+            .iter()
+            .filter(|known| is_news && (known.polled || by_poll))
+            .find(|known| known.commit == commit && known.reference == reference)
+            .map(|known| known.number)
+    }
+
+    /// Whether one of the latest builds is of the commit of an event, through whatever ref.
+    pub(crate) fn has_built(&self, told: &Event) -> bool {
+        let marks = commit_marks(told);
+        marks.is_some_and(|(commit, _)| self.commits.iter().any(|known| known.commit == commit))
     }
 
     /// Takes the next number for a trigger.
@@ -82,6 +146,14 @@ impl Numbers {
             self.recent.pop_front();
         }
     }
+}
+
+/// What a commit is remembered by, and its ref.
+fn commit_marks(told: &Event) -> Option<(String, String)> {
+    let (repository, sha) = (told.fact("repository")?, told.fact("sha")?);
+    let mark = |text: &str| keys::request_mark(&RequestId::derive(text))[..16].to_owned();
+    let reference = told.fact("ref").unwrap_or_default();
+    Some((mark(&format!("{repository} {sha}")), mark(reference)))
 }
 
 /// A job as it is now, with everything that posting a build needs.
@@ -153,14 +225,16 @@ impl Store {
         &self,
         config: &JobConfig,
         expected: Expected,
+        at: Timestamp,
     ) -> Result<(JobView, Put), StoreError> {
-        until_done!(self.coordination, self.try_set_job(config, expected))
+        until_done!(self.coordination, self.try_set_job(config, expected, at))
     }
 
     async fn try_set_job(
         &self,
         config: &JobConfig,
         expected: Expected,
+        at: Timestamp,
     ) -> Result<Tried<(JobView, Put)>, StoreError> {
         let id = &config.job_id;
         let text = encode("job configuration", config)?;
@@ -189,16 +263,20 @@ impl Store {
         self.blobs
             .put(&keys::config(&key, revision, &hash), text)
             .await?;
-        let description = config.description.clone();
-        let config = ConfigRef { revision, hash };
+        let before = live.map_or_else(Polls::new, |job| job.record.polls.clone());
         let node = JobNode {
             incarnation,
-            config,
-            description,
+            config: ConfigRef { revision, hash },
+            description: config.description.clone(),
             removed: false,
+            polls: Self::polls_of(config, &before, revision),
         };
+        let mut transaction = Transaction::default();
+        let polls = (&before, &node.polls);
+        self.change_polls(&mut transaction, &key, polls, Some((config, at)))
+            .await?;
         let committed = self
-            .commit_job(id, present.as_ref(), live.is_some(), &node)
+            .commit_job(transaction, present.as_ref(), live.is_some(), (id, &node))
             .await?;
         let put = if live.is_some() {
             Put::Updated
@@ -249,12 +327,11 @@ impl Store {
 
     async fn commit_job(
         &self,
-        id: &JobId,
+        mut transaction: Transaction,
         present: Option<&Read<JobNode>>,
         keep_numbers: bool,
-        node: &JobNode,
+        (id, node): (&JobId, &JobNode),
     ) -> Result<bool, StoreError> {
-        let mut transaction = Transaction::default();
         let (path, numbers) = (keys::job(id), keys::numbers(id));
         let data = pack(&path, node)?;
         let fresh = pack(&numbers, &Numbers::fresh())?;
@@ -308,9 +385,13 @@ impl Store {
         }
         let tombstone = JobNode {
             removed: true,
-            ..node.record
+            polls: Polls::new(),
+            ..node.record.clone()
         };
         let mut transaction = Transaction::default();
+        let polls = (&node.record.polls, &tombstone.polls);
+        self.change_polls(&mut transaction, &key, polls, None)
+            .await?;
         transaction.set(path.clone(), pack(&path, &tombstone)?, node.version);
         transaction.check(keys::numbers(id), numbers.version);
         let committed = transaction.commit(&*self.coordination).await?;

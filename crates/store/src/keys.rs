@@ -9,7 +9,7 @@ use distci_model::id::{
     Attempt, BuildKey, BuildNumber, ClassId, FrontendId, JobId, JobKey, RequestId, TicketId,
     TicketKey,
 };
-use distci_model::ticket::{ClaimName, DueName, IndexName, Priority, QueueName, Stamp};
+use distci_model::ticket::{ClaimName, DueName, Duty, IndexName, Priority, QueueName, Stamp};
 
 use crate::blobs::BlobKey;
 use crate::coordination::NodePath;
@@ -57,8 +57,8 @@ pub fn meta() -> NodePath {
 }
 
 /// The trees whose directories are the shards.
-pub fn sharded_trees() -> [NodePath; 5] {
-    [jobs(), builds(), queue(), claims(), timers()]
+pub fn sharded_trees() -> [NodePath; 6] {
+    [jobs(), builds(), errands(), queue(), claims(), timers()]
 }
 
 /// All trees.
@@ -116,11 +116,21 @@ pub fn cancel_flag(key: &BuildKey) -> NodePath {
 
 /// The anchor of any ticket.
 pub fn anchor(key: &TicketKey) -> NodePath {
-    if key.ticket.is_control() {
-        build(&key.build)
-    } else {
-        build(&key.build).join(key.ticket.as_str())
+    match key.ticket.duty() {
+        Duty::Control => build(&key.build),
+        Duty::Task => build(&key.build).join(key.ticket.as_str()),
+        Duty::Errand => errand(&key.build),
     }
+}
+
+/// Where all errands are.
+pub fn errands() -> NodePath {
+    dir("e")
+}
+
+/// The anchor of an errand, by the key that stands in a build's place.
+pub fn errand(key: &BuildKey) -> NodePath {
+    errands().join(&shard(key.as_str())).join(key.as_str())
 }
 
 /// Where all classes are.

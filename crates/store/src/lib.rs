@@ -11,6 +11,7 @@ mod cluster;
 mod consoles;
 mod control;
 pub mod coordination;
+mod errands;
 mod error;
 mod fsck;
 mod history;

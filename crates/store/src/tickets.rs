@@ -6,12 +6,13 @@
 
 use distci_model::Timestamp;
 use distci_model::build::{Build, Progress};
-use distci_model::id::{Attempt, BuildRef, RequestId, TaskName, TicketKey, WorkerName};
+use distci_model::errand::Errand;
+use distci_model::id::{Attempt, BuildRef, RequestId, TicketKey, WorkerName};
 use distci_model::order::order;
 use distci_model::outcome::{Outcome, TaskResult};
 use distci_model::plan::{Intent, Refused};
-use distci_model::ticket::{Claimed, Ticket, TicketState};
-use distci_model::wire::{Claim, Work};
+use distci_model::ticket::{Claimed, Duty, Ticket, TicketState};
+use distci_model::wire::{About, Claim, Work};
 
 use crate::error::StoreError;
 use crate::keys::{self, AttemptBlobs};
@@ -30,10 +31,8 @@ pub enum Claiming {
 /// A ticket for people to read.
 #[derive(Debug, Clone)]
 pub struct TicketFacts {
-    /// Its build.
-    pub build: BuildRef,
-    /// Its task; none for the build itself.
-    pub task: Option<TaskName>,
+    /// What it is about.
+    pub about: About,
     /// Who holds it.
     pub claimed: Option<Claimed>,
     /// The latest attempt.
@@ -57,31 +56,33 @@ impl Store {
             request: request.clone(),
             at,
         };
-        if key.ticket.is_control() {
-            let claimed = self
-                .transition::<Build>(key, intent, Refusals::AsSeen)
-                .await?;
-            let Some(build) = won(claimed) else {
-                return Ok(Claiming::Taken);
-            };
-            let Some(order) = self.control_order(key, &build, at).await? else {
-                return Ok(Claiming::Taken);
-            };
-            Ok(claiming(
-                key,
-                &build.ticket,
-                Work::Control {
-                    order: Box::new(order),
-                },
-            ))
-        } else {
-            let claimed = self
-                .transition::<Child>(key, intent, Refusals::AsSeen)
-                .await?;
-            let Some(child) = won(claimed) else {
-                return Ok(Claiming::Taken);
-            };
-            self.task_claim(key, &child, at).await
+        let seen = Refusals::AsSeen;
+        match key.ticket.duty() {
+            Duty::Control => {
+                let claimed = self.transition::<Build>(key, intent, seen).await?;
+                let Some(build) = won(claimed) else {
+                    return Ok(Claiming::Taken);
+                };
+                let order = self.control_order(key, &build, at).await?.map(Box::new);
+                let work = order.map(|order| Work::Control { order });
+                Ok(claiming(key, &build.ticket, work))
+            }
+            Duty::Task => {
+                let claimed = self.transition::<Child>(key, intent, seen).await?;
+                match won(claimed) {
+                    Some(child) => self.task_claim(key, &child, at).await,
+                    None => Ok(Claiming::Taken),
+                }
+            }
+            Duty::Errand => {
+                let claimed = self.transition::<Errand>(key, intent, seen).await?;
+                let Some(errand) = won(claimed) else {
+                    return Ok(Claiming::Taken);
+                };
+                let order = self.errand_order(key, &errand, at).await?.map(Box::new);
+                let work = order.map(|order| Work::Errand { order });
+                Ok(claiming(key, &errand.ticket, work))
+            }
         }
     }
 
@@ -97,13 +98,10 @@ impl Store {
         };
         let config = self.config(&child.ticket.job, &build.record.config).await?;
         match order(&config, &build.record, child.task) {
-            Ok(order) => Ok(claiming(
-                key,
-                &child.ticket,
-                Work::Task {
-                    order: Box::new(order),
-                },
-            )),
+            Ok(order) => {
+                let order = Box::new(order);
+                Ok(claiming(key, &child.ticket, Some(Work::Task { order })))
+            }
             Err(reason) => {
                 // Nobody can run it: it ends here, and the worker looks for another.
                 let result = TaskResult::of(Outcome::Failure { reason });
@@ -220,12 +218,7 @@ impl Store {
     pub async fn wake(&self, key: &TicketKey) -> Result<(), StoreError> {
         // Who knows of the timer has seen the ticket parked: what his view shows is no older.
         let (wake, refusals) = (|| Intent::Wake, Refusals::AsSeen);
-        let done = if key.ticket.is_control() {
-            done(self.transition::<Build>(key, wake, refusals).await?)
-        } else {
-            done(self.transition::<Child>(key, wake, refusals).await?)
-        };
-        match done {
+        match done(self.transition_of_any(key, wake, refusals).await?) {
             Err(StoreError::Gone | StoreError::AttemptOver { .. }) => Ok(()),
             done => done,
         }
@@ -236,17 +229,33 @@ impl Store {
         key: &TicketKey,
         intent: impl Fn() -> Intent,
     ) -> Result<(), StoreError> {
-        if key.ticket.is_control() {
-            done(
-                self.transition::<Build>(key, intent, Refusals::Confirmed)
-                    .await?,
-            )
-        } else {
-            done(
-                self.transition::<Child>(key, intent, Refusals::Confirmed)
-                    .await?,
-            )
-        }
+        done(
+            self.transition_of_any(key, intent, Refusals::Confirmed)
+                .await?,
+        )
+    }
+
+    /// The transition of a ticket whose anchor nobody looks at.
+    async fn transition_of_any(
+        &self,
+        key: &TicketKey,
+        intent: impl Fn() -> Intent,
+        refusals: Refusals,
+    ) -> Result<Transitioned<()>, StoreError> {
+        Ok(match key.ticket.duty() {
+            Duty::Control => self
+                .transition::<Build>(key, intent, refusals)
+                .await?
+                .bare(),
+            Duty::Task => self
+                .transition::<Child>(key, intent, refusals)
+                .await?
+                .bare(),
+            Duty::Errand => self
+                .transition::<Errand>(key, intent, refusals)
+                .await?
+                .bare(),
+        })
     }
 
     /// Cancels a task's run, whether claimed or not.
@@ -295,6 +304,21 @@ impl Store {
         })
     }
 
+    /// Where the holder of a claim stores what it makes. An errand makes nothing that is kept.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] or [`StoreError::Gone`] if this is not the ticket's claim now.
+    pub(crate) async fn claimed_blobs(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+    ) -> Result<AttemptBlobs, StoreError> {
+        match key.ticket.duty() {
+            Duty::Errand => Err(StoreError::refused("an errand leaves nothing behind")),
+            Duty::Control | Duty::Task => self.check_claim(key, attempt).await,
+        }
+    }
+
     /// Whether this attempt is the ticket's claim now, and where its blobs are.
     ///
     /// # Errors
@@ -329,18 +353,21 @@ impl Store {
     /// The ticket as it is now.
     pub async fn ticket(&self, key: &TicketKey) -> Result<Option<Ticket>, StoreError> {
         let path = keys::anchor(key);
-        Ok(if key.ticket.is_control() {
-            let anchor = read::<Build>(&*self.coordination, &path).await?;
-            anchor.map(|anchor| anchor.record.ticket)
-        } else {
-            let anchor = read::<Child>(&*self.coordination, &path).await?;
-            anchor.map(|anchor| anchor.record.ticket)
+        let tree = &*self.coordination;
+        Ok(match key.ticket.duty() {
+            Duty::Control => ticket_of(read::<Build>(tree, &path).await?),
+            Duty::Task => ticket_of(read::<Child>(tree, &path).await?),
+            Duty::Errand => ticket_of(read::<Errand>(tree, &path).await?),
         })
     }
 
     /// What people want to know of a ticket.
     pub async fn ticket_facts(&self, key: &TicketKey) -> Result<Option<TicketFacts>, StoreError> {
         let coordination = &*self.coordination;
+        if key.ticket.is_errand() {
+            let errand = self.errand(key).await?;
+            return Ok(errand.map(|errand| errand_facts(errand.record)));
+        }
         let Some(build) = read::<Build>(coordination, &keys::build(&key.build)).await? else {
             return Ok(None);
         };
@@ -358,26 +385,51 @@ impl Store {
                 .map(|task| task.name.clone());
             (child.record.ticket, task)
         };
-        let claimed = match ticket.state {
-            TicketState::Claimed(claimed) => Some(claimed),
-            TicketState::Queued | TicketState::Parked { .. } | TicketState::Done(_) => None,
-        };
-        let (build, attempt) = (build.record.id, ticket.attempt);
         Ok(Some(TicketFacts {
-            build,
-            task,
-            claimed,
-            attempt,
+            about: About::Build {
+                build: build.record.id,
+                task,
+            },
+            attempt: ticket.attempt,
+            claimed: claimed(ticket),
         }))
     }
 }
 
+fn errand_facts(errand: Errand) -> TicketFacts {
+    let (job, number) = (errand.what.job().clone(), errand.what.build());
+    let build = number.map(|number| BuildRef {
+        job: job.clone(),
+        number,
+    });
+    TicketFacts {
+        about: About::Errand {
+            errand: errand.what.name(),
+            job,
+            build,
+        },
+        attempt: errand.ticket.attempt,
+        claimed: claimed(errand.ticket),
+    }
+}
+
+fn claimed(ticket: Ticket) -> Option<Claimed> {
+    match ticket.state {
+        TicketState::Claimed(claimed) => Some(claimed),
+        TicketState::Queued | TicketState::Parked { .. } | TicketState::Done(_) => None,
+    }
+}
+
+fn ticket_of<A: Anchor>(anchor: Option<Read<A>>) -> Option<Ticket> {
+    anchor.map(|anchor| anchor.record.ticket().clone())
+}
+
 /// A control ticket's anchor is a build: it must not be read as a task's.
 pub(crate) fn task_only(key: &TicketKey) -> Result<(), StoreError> {
-    if key.ticket.is_control() {
-        return Err(StoreError::refused("the ticket is not a task's"));
+    match key.ticket.duty() {
+        Duty::Task => Ok(()),
+        Duty::Control | Duty::Errand => Err(StoreError::refused("the ticket is not a task's")),
     }
-    Ok(())
 }
 
 /// What a refusal is worth.
@@ -401,6 +453,18 @@ enum Transitioned<A> {
     Missing,
 }
 
+impl<A> Transitioned<A> {
+    /// The same without the anchor.
+    fn bare(self) -> Transitioned<()> {
+        match self {
+            Self::Now(_) => Transitioned::Now(()),
+            Self::Before(_) => Transitioned::Before(()),
+            Self::Refused(refused) => Transitioned::Refused(refused),
+            Self::Missing => Transitioned::Missing,
+        }
+    }
+}
+
 /// The record, if the request holds the claim, by this call or an earlier one.
 fn won<A>(outcome: Transitioned<A>) -> Option<A> {
     match outcome {
@@ -420,7 +484,11 @@ fn done<A>(outcome: Transitioned<A>) -> Result<(), StoreError> {
     }
 }
 
-fn claiming(key: &TicketKey, ticket: &Ticket, work: Work) -> Claiming {
+/// What a claim came to; without work, there is nothing left to do.
+fn claiming(key: &TicketKey, ticket: &Ticket, work: Option<Work>) -> Claiming {
+    let Some(work) = work else {
+        return Claiming::Taken;
+    };
     Claiming::Claimed(Box::new(Claim {
         ticket: key.clone(),
         attempt: ticket.attempt,

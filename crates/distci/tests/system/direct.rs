@@ -87,6 +87,7 @@ impl Scene {
             listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
             token: "t".to_owned(),
             clock,
+            public_url: None,
             dead_worker: None,
         };
         let store = Store::new(Arc::new(simulator.session()), blobs);

@@ -10,7 +10,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use distci_model::id::{BuildKey, BuildNumber, BuildRef, JobId};
-use distci_model::wire::{BuildPhase, BuildSummary, BuildView, Page, Problem, TriggerRequest};
+use distci_model::wire::{
+    BuildPhase, BuildSummary, BuildView, Page, Problem, ReportView, TriggerRequest,
+};
 use distci_store::{Posted, StoreError, Which};
 use futures::Stream;
 use serde::Deserialize;
@@ -97,6 +99,22 @@ pub(super) async fn rerun(
     let build = find(&app, job, &selector).await?;
     let id = request_id(&headers)?;
     Ok(posted(app.store.rerun_build(&build, &id, app.now()).await?))
+}
+
+/// What the forge has not heard yet of a build.
+#[utoipa::path(get, path = "/jobs/{job}/builds/{build}/report", tag = "builds",
+    responses((status = 200, body = ReportView),
+        (status = 204, description = "it has heard all, or is told nothing"),
+        (status = 404, body = Problem)))]
+pub(super) async fn report(
+    State(app): State<App>,
+    Path((job, selector)): Path<(JobId, String)>,
+) -> Result<Response, ApiError> {
+    let build = find(&app, job, &selector).await?;
+    Ok(match app.store.report(&build).await? {
+        Some(report) => Answer(report).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
 }
 
 fn posted(posted: Posted) -> Response {

@@ -7,11 +7,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use distci_model::Timestamp;
+use distci_model::errand::ErrandOrder;
 use distci_model::id::{Attempt, RequestId, TicketKey, WorkerId};
-use distci_model::ticket::{ClaimName, QueueName};
-use distci_model::wire::{BeatReply, BeatRequest, Claim, ClaimRequest, Held, Problem, Standing};
+use distci_model::ticket::{ClaimName, Duty, QueueName};
+use distci_model::wire::{
+    About, BeatReply, BeatRequest, Claim, ClaimRequest, Held, Problem, Standing, Work,
+};
 use distci_store::coordination::Health;
-use distci_store::{Claiming, StoreError};
+use distci_store::{Claiming, StoreError, TicketFacts};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
@@ -90,6 +93,7 @@ pub(super) async fn claim(
         // By this claim or another's, the entry is out of the queue.
         offer.spent();
         if let Claiming::Claimed(claim) = claiming {
+            let claim = addressed(&app, *claim).await?;
             app.metrics.claims.inc();
             let marker = marker(&request, entry, claim.attempt);
             app.leases.add_own(marker, Instant::now());
@@ -105,12 +109,28 @@ pub(super) async fn claim(
     }
 }
 
-/// When a ticket is claimed. Who decides about a build goes by the clock that woke it.
+/// The claim with what only a frontend knows: the page that a report links to.
+async fn addressed(app: &App, mut claim: Claim) -> Result<Claim, StoreError> {
+    if let Work::Errand { order } = &mut claim.work
+        && let ErrandOrder::Report { url, .. } = order.as_mut()
+        && app.public_url.is_some()
+        && let Some(TicketFacts {
+            about: About::Errand {
+                build: Some(build), ..
+            },
+            ..
+        }) = app.store.ticket_facts(&claim.ticket).await?
+    {
+        *url = app.page(&build);
+    }
+    Ok(claim)
+}
+
+/// When a ticket is claimed. Who decides what happens when goes by the clock that woke it.
 fn claimed_at(app: &App, key: &TicketKey) -> Timestamp {
-    if key.ticket.is_control() {
-        app.cluster_now()
-    } else {
-        app.now()
+    match key.ticket.duty() {
+        Duty::Control | Duty::Errand => app.cluster_now(),
+        Duty::Task => app.now(),
     }
 }
 
@@ -147,7 +167,7 @@ async fn earlier(
         )
         .await?;
     Ok(match claiming {
-        Claiming::Claimed(claim) => Some(*claim),
+        Claiming::Claimed(claim) => Some(addressed(app, *claim).await?),
         Claiming::Taken => None,
     })
 }

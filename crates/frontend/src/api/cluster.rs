@@ -90,8 +90,7 @@ pub(super) async fn queue(
         let millis = i64::try_from(entry.stamp.millis()).unwrap_or_default();
         items.push(QueueView {
             ticket: entry.key,
-            build: facts.build,
-            task: facts.task,
+            about: facts.about,
             requires,
             since: Timestamp::from_millisecond(millis).unwrap_or_default(),
             workers,
@@ -130,8 +129,7 @@ pub(super) async fn workers(State(app): State<App>) -> Result<Json<Vec<WorkerVie
         view.claims.push(WorkerClaim {
             ticket: claim.key,
             attempt: facts.attempt,
-            build: facts.build,
-            task: facts.task,
+            about: facts.about,
             since: claimed.since,
         });
     }

@@ -28,19 +28,37 @@ async fn a_job_changes_only_from_the_revision_that_is_expected() -> Result<()> {
         job_config(&job("j", &["b"]))?,
     );
     assert!(
-        is_stale(&store.set_job(&one, Expected::Revision(1)).await),
+        is_stale(
+            &store
+                .set_job(&one, Expected::Revision(1), scene.now())
+                .await
+        ),
         "there is none"
     );
-    let (view, put) = store.set_job(&one, Expected::Absent).await?;
+    let (view, put) = store.set_job(&one, Expected::Absent, scene.now()).await?;
     assert_eq!((view.revision, put), (1, Put::Created));
-    assert!(is_stale(&store.set_job(&two, Expected::Absent).await));
-    assert!(is_stale(&store.set_job(&two, Expected::Revision(2)).await));
-    let (view, put) = store.set_job(&two, Expected::Revision(1)).await?;
+    assert!(is_stale(
+        &store.set_job(&two, Expected::Absent, scene.now()).await
+    ));
+    assert!(is_stale(
+        &store
+            .set_job(&two, Expected::Revision(2), scene.now())
+            .await
+    ));
+    let (view, put) = store
+        .set_job(&two, Expected::Revision(1), scene.now())
+        .await?;
     assert_eq!((view.revision, put), (2, Put::Updated));
     // The answer got lost and the request comes again.
-    let (view, _) = store.set_job(&two, Expected::Revision(1)).await?;
+    let (view, _) = store
+        .set_job(&two, Expected::Revision(1), scene.now())
+        .await?;
     assert_eq!(view.revision, 2);
-    assert!(is_stale(&store.set_job(&one, Expected::Revision(1)).await));
+    assert!(is_stale(
+        &store
+            .set_job(&one, Expected::Revision(1), scene.now())
+            .await
+    ));
     Ok(())
 }
 
@@ -51,7 +69,10 @@ async fn jobs_that_would_trigger_each_other_for_ever_are_refused() -> Result<()>
         let mut text = job(name, &["t"]);
         text["downstream_jobs"] = json!(downstream);
         let config = job_config(&text)?;
-        let answer = scene.store().set_job(&config, Expected::Any).await;
+        let answer = scene
+            .store()
+            .set_job(&config, Expected::Any, scene.now())
+            .await;
         Ok(answer.map(drop))
     };
     set("a", &["b", "d"]).await??;
@@ -80,7 +101,7 @@ async fn of_many_changes_from_one_revision_one_wins() -> Result<()> {
     let store = scene.store();
     let changes = configs
         .iter()
-        .map(|config| store.set_job(config, Expected::Revision(1)));
+        .map(|config| store.set_job(config, Expected::Revision(1), scene.now()));
     let answers = futures::future::join_all(changes).await;
     assert_eq!(answers.iter().filter(|change| change.is_ok()).count(), 1);
     assert_eq!(answers.iter().filter(|change| is_stale(change)).count(), 7);

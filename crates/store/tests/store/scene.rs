@@ -96,7 +96,9 @@ impl Scene {
 
     pub(crate) async fn set_job(&self, config: &serde_json::Value) -> Result<JobConfig> {
         let config = job_config(config)?;
-        self.store().set_job(&config, Expected::Any).await?;
+        self.store()
+            .set_job(&config, Expected::Any, self.now())
+            .await?;
         Ok(config)
     }
 
