@@ -9,7 +9,7 @@ use std::path::Path;
 use distci_model::outcome::Failure;
 
 use crate::isolation::{Command, Ended, Output};
-use crate::kinds::Errand;
+use crate::kinds::Assignment;
 use crate::trouble::{Trouble, doing};
 
 /// Variables of the worker's own environment that say how the network is reached.
@@ -33,7 +33,7 @@ const ANSWER: usize = 256 * 1024;
 
 /// Git, as this attempt runs it.
 pub(super) struct Git<'a> {
-    errand: &'a Errand<'a>,
+    assignment: &'a Assignment<'a>,
     env: Vec<(OsString, OsString)>,
 }
 
@@ -45,21 +45,21 @@ pub(super) struct Answer {
 
 impl<'a> Git<'a> {
     /// Writes git's configuration for this attempt.
-    pub(super) async fn new(errand: &'a Errand<'a>) -> Result<Self, Trouble> {
-        let config = errand.room.file("gitconfig");
-        let text = configuration(errand.worker.settings.git_credentials.as_deref())?;
+    pub(super) async fn new(assignment: &'a Assignment<'a>) -> Result<Self, Trouble> {
+        let config = assignment.room.file("gitconfig");
+        let text = configuration(assignment.worker.settings.git_credentials.as_deref())?;
         tokio::fs::write(&config, text)
             .await
             .map_err(doing("git configuration"))?;
         Ok(Self {
-            errand,
-            env: environment(&config, errand),
+            assignment,
+            env: environment(&config, assignment),
         })
     }
 
     /// Runs git with its output on the console.
     pub(super) async fn run(&self, directory: &Path, args: &[&str]) -> Result<(), Trouble> {
-        let mut output = Output::shown(self.errand.console, TAIL);
+        let mut output = Output::shown(self.assignment.console, TAIL);
         if self.start(directory, args, &mut output).await? {
             return Ok(());
         }
@@ -112,14 +112,14 @@ impl<'a> Git<'a> {
             env: self.env.clone(),
         };
         let ended = self
-            .errand
+            .assignment
             .cell
-            .run(&command, output, &self.errand.limits)
+            .run(&command, output, &self.assignment.limits)
             .await;
         match ended.map_err(doing("git"))? {
             Ended::Exit(code) => Ok(code == 0),
             Ended::Interrupted(interrupt) => Err(interrupt.into()),
-            Ended::TimedOut => Err(self.errand.timed_out().into()),
+            Ended::TimedOut => Err(self.assignment.timed_out().into()),
             Ended::Signal(signal) => Err(Trouble::worker(format!("git: ended by signal {signal}"))),
             Ended::NotStarted(why) => Err(Trouble::worker(why)),
         }
@@ -183,14 +183,14 @@ fn configuration(credentials: Option<&Path>) -> Result<String, Trouble> {
     Ok(text)
 }
 
-fn environment(config: &Path, errand: &Errand<'_>) -> Vec<(OsString, OsString)> {
+fn environment(config: &Path, assignment: &Assignment<'_>) -> Vec<(OsString, OsString)> {
     let mut env: Vec<(OsString, OsString)> = vec![
         ("GIT_CONFIG_GLOBAL".into(), config.into()),
         ("GIT_CONFIG_NOSYSTEM".into(), "1".into()),
         ("GIT_TERMINAL_PROMPT".into(), "0".into()),
         ("GIT_SSH_COMMAND".into(), "ssh -o BatchMode=yes".into()),
         ("GIT_ASKPASS".into(), "true".into()),
-        ("TMPDIR".into(), errand.room.temporary().into()),
+        ("TMPDIR".into(), assignment.room.temporary().into()),
         ("LANG".into(), "C.UTF-8".into()),
         (
             "PATH".into(),
