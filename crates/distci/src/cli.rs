@@ -51,6 +51,8 @@ pub(crate) enum Command {
     /// Set, get or remove a job
     #[command(subcommand)]
     Job(Job),
+    /// List the repositories that are looked at for a job
+    Polls(Polls),
     /// Check job files
     Lint(Lint),
     /// Ask for a build of a job
@@ -82,6 +84,16 @@ pub(crate) enum Command {
 /// A list or a view without further arguments.
 #[derive(Debug, Args)]
 pub(crate) struct Read {
+    /// Print JSON, in the form of the API
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `polls`
+#[derive(Debug, Args)]
+pub(crate) struct Polls {
+    /// Name of the job
+    pub(crate) job: JobId,
     /// Print JSON, in the form of the API
     #[arg(long)]
     pub(crate) json: bool,
@@ -125,6 +137,12 @@ pub(crate) struct Standalone {
     /// File that holds credentials for git, in the form of git's credential store
     #[arg(long, value_name = "FILE")]
     pub(crate) git_credentials: Option<PathBuf>,
+    /// File that says which forges may be told how commits stand, and by which tokens
+    #[arg(long, value_name = "FILE")]
+    pub(crate) forges: Option<PathBuf>,
+    /// Address at which people reach this: what forges link to begins with it
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
 }
 
 /// `frontend`
@@ -197,6 +215,9 @@ pub(crate) struct Worker {
     /// File that holds credentials for git, in the form of git's credential store
     #[arg(long, value_name = "FILE")]
     pub(crate) git_credentials: Option<PathBuf>,
+    /// File that says which forges may be told how commits stand, and by which tokens
+    #[arg(long, value_name = "FILE")]
+    pub(crate) forges: Option<PathBuf>,
 }
 
 /// `job`

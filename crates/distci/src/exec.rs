@@ -101,6 +101,7 @@ async fn start(room: &Room, arguments: &Exec, plan: &Plan) -> Result<Local> {
         store: Store::embedded(room.path(), Arc::new(now))?,
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
         token: new_token()?,
+        public_url: None,
         dead_worker: None,
     };
     let mut local = Local::start(place).await?;

@@ -49,9 +49,9 @@ pub(crate) async fn run(
                 Ok(())
             };
             let store = cluster::open(cluster, log).await?;
-            Service::shared(store, config.listen, token).await?
+            Service::shared(store, (config.listen, config.public_url), token).await?
         }
-        None => Service::embedded(home(connection)?, config.listen, config.token, None).await?,
+        None => Service::embedded(home(connection)?, config, None).await?,
     };
     service.serve().await
 }
@@ -111,19 +111,19 @@ impl Service {
     /// Starts a frontend over the store of the data folder, and tells the command line of it.
     pub(crate) async fn embedded(
         home: Home,
-        listen: Vec<SocketAddr>,
-        token: Option<Token>,
+        config: Config,
         dead_worker: Option<WorkerId>,
     ) -> Result<Self> {
         let signals = Signals::listen()?;
-        let token = match token {
+        let token = match config.token {
             Some(token) => token,
             None => home.token_or_new()?,
         };
         let place = Place {
             store: embedded(home.path())?,
-            listen,
+            listen: config.listen,
             token,
+            public_url: config.public_url,
             dead_worker,
         };
         let local = Local::start(place).await?;
@@ -138,12 +138,17 @@ impl Service {
     }
 
     /// Starts a frontend over a store that others use, too.
-    async fn shared(store: Store, listen: Vec<SocketAddr>, token: Token) -> Result<Self> {
+    async fn shared(
+        store: Store,
+        (listen, public_url): (Vec<SocketAddr>, Option<String>),
+        token: Token,
+    ) -> Result<Self> {
         let signals = Signals::listen()?;
         let place = Place {
             store,
             listen,
             token,
+            public_url,
             // A worker of a cluster lives and dies without any frontend.
             dead_worker: None,
         };

@@ -74,10 +74,11 @@ fn show(checkup: &Checkup, out: &mut Out) -> Result<()> {
     }
     let checked = checkup.checked;
     out.line(format_args!(
-        "checked {} jobs, {} builds, {} tickets, {} index names, {} records, {} results",
+        "checked {} jobs, {} builds, {} tickets, {} errands, {} index names, {} records, {} results",
         checked.jobs,
         checked.builds,
         checked.tickets,
+        checked.errands,
         checked.names,
         checked.records,
         checked.results

@@ -5,7 +5,7 @@
 
 mod copy_artifacts;
 mod execute_shell;
-mod git_checkout;
+pub(crate) mod git_checkout;
 mod patterns;
 mod publish_artifacts;
 

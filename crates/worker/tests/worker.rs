@@ -16,6 +16,7 @@ mod door;
 #[path = "worker/frontend.rs"]
 mod frontend;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -65,13 +66,14 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings {
             id: "w1 0123abcd".parse().unwrap(),
-            kinds: Kind::ALL[1..].to_vec(),
+            kinds: Kind::OF_TASKS.to_vec(),
             labels: vec!["linux".parse().unwrap()],
             slots: 1,
             once: false,
             directory: folder.path().join("worker"),
             supervisor: vec![PROGRAM.into(), "supervise".into()],
             git_credentials: None,
+            forges: BTreeMap::new(),
         };
         change(&mut settings);
         let client = Client::new(addresses, None).unwrap();

@@ -11,10 +11,11 @@ use distci_model::build::{Checkpoint, Downstream, Event, Finished};
 use distci_model::config::JobConfig;
 use distci_model::decide::{Next, Posting, decide};
 use distci_model::id::{
-    Attempt, BuildKey, BuildNumber, BuildRef, JobId, JobKey, RequestId, TicketKey, WorkerName,
+    Attempt, BuildKey, BuildNumber, BuildRef, JobId, JobKey, RequestId, TicketId, TicketKey,
+    WorkerName,
 };
 use distci_model::outcome::{Failure, Outcome, TaskResult};
-use distci_model::ticket::{IndexName, QueueName, Ticket};
+use distci_model::ticket::{Duty, IndexName, QueueName, Ticket};
 use distci_model::wire::{BuildView, Claim, CommitReply, CommitRequest, ControlOrder, Work};
 use distci_store::blobs::Blobs;
 use distci_store::coordination::embedded::Embedded;
@@ -150,7 +151,9 @@ impl Scene {
     /// Controls, and claims the next task.
     pub(crate) async fn next_task(&self) -> Result<Claim> {
         self.control().await?;
-        let claim = self.claim(|entry| !entry.key.ticket.is_control()).await?;
+        let claim = self
+            .claim(|entry| entry.key.ticket.duty() == Duty::Task)
+            .await?;
         claim.context("no task is queued")
     }
 
@@ -158,7 +161,10 @@ impl Scene {
     pub(crate) async fn run_all(&self, outcome: &Outcome) -> Result<()> {
         loop {
             self.control().await?;
-            let Some(claim) = self.claim(|entry| !entry.key.ticket.is_control()).await? else {
+            let Some(claim) = self
+                .claim(|entry| entry.key.ticket.duty() == Duty::Task)
+                .await?
+            else {
                 return Ok(());
             };
             self.complete(&claim, outcome.clone()).await?;
@@ -262,6 +268,10 @@ fn recomputed_name(path: &str, node: &Node) -> Result<Option<IndexName>> {
         ["", "b", _, build, ticket] if ticket.len() == 16 => TicketKey {
             build: build.parse()?,
             ticket: ticket.parse()?,
+        },
+        ["", "e", _, errand] => TicketKey {
+            build: errand.parse()?,
+            ticket: TicketId::errand(),
         },
         _ => return Ok(None),
     };

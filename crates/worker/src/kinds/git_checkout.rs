@@ -20,11 +20,12 @@ use super::{Assignment, Perform, seconds};
 use crate::trouble::{Trouble, blocking, doing};
 use crate::workspace::path::EntryPath;
 use crate::workspace::tree::Tree;
-use git::{Git, refused};
+pub(crate) use git::{Git, refused};
 use mirror::Mirror;
 use reference::{Wanted, find};
-use url::Repository;
+pub(crate) use url::Repository;
 
+pub(crate) use git::{Place, is_commit_id, reason};
 pub(crate) use url::secrets;
 
 /// A checkout in the making.
