@@ -229,7 +229,8 @@ impl FromStr for Host {
             None => (text, None),
         };
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
-        let is_name = !name.is_empty() && text.len() <= 255 && name.bytes().all(fits);
+        let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let is_name = begins && text.len() <= 255 && name.bytes().all(fits);
         if is_name && port.is_none_or(|port| port.parse::<u16>().is_ok()) {
             Ok(Self(text.to_owned()))
         } else {

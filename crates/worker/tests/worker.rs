@@ -13,6 +13,8 @@ mod checkout;
 mod cluster;
 #[path = "worker/door.rs"]
 mod door;
+#[path = "worker/errands.rs"]
+mod errands;
 #[path = "worker/frontend.rs"]
 mod frontend;
 
