@@ -4,9 +4,10 @@
 //! is wrong as they would, keeps what it was told in order, and can be put into any mood. It is not
 //! one of the real servers of this crate, for no forge runs in a folder.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -86,6 +87,8 @@ struct State {
     next: VecDeque<Mood>,
     told: Vec<Status>,
     asked: usize,
+    /// Bare repositories that it hosts, by their paths: `/acme/app.git`.
+    repositories: BTreeMap<String, PathBuf>,
 }
 
 /// An answer: its status, what it says, and the seconds to stay away.
@@ -101,6 +104,7 @@ impl FakeForge {
             next: VecDeque::new(),
             told: Vec::new(),
             asked: 0,
+            repositories: BTreeMap::new(),
         };
         let shared = Arc::new(Shared {
             dialect,
@@ -131,6 +135,16 @@ impl FakeForge {
     /// The address of its API.
     pub fn api(&self) -> String {
         format!("http://{}/api", self.address)
+    }
+
+    /// Hosts the bare repository in `folder` as `path`, for whoever clones it by HTTP. After each
+    /// change, `git update-server-info` tells it what there is.
+    pub fn host_repository(&self, path: &str, folder: &Path) -> String {
+        let path = format!("/{path}.git");
+        let address = format!("http://{}{path}", self.address);
+        let mut state = self.shared.state();
+        state.repositories.insert(path, folder.to_owned());
+        address
     }
 
     /// From now on it is like this.
@@ -195,6 +209,14 @@ impl Shared {
     /// One request on one connection; whoever breaks off is no concern of ours.
     fn serve(&self, stream: TcpStream) {
         if let Ok(Some(request)) = Request::read(&stream) {
+            if request.method == "GET" {
+                let file = self.file(&request.path);
+                drop(match file {
+                    Some(bytes) => send(&stream, "200 OK\r\ncontent-type: text/plain", &bytes),
+                    None => send(&stream, "404 Not Found", b"not found"),
+                });
+                return;
+            }
             let mood = {
                 let mut state = self.state();
                 state.asked += 1;
@@ -213,6 +235,19 @@ impl Shared {
             self.changed.notify_all();
             drop(reply(&stream, &answer));
         }
+    }
+
+    /// A file of a repository that is hosted here, as git's plainest protocol asks for it.
+    fn file(&self, path: &str) -> Option<Vec<u8>> {
+        let path = path.split('?').next()?;
+        let state = self.state();
+        let (name, folder) = state
+            .repositories
+            .iter()
+            .find(|(name, _)| path.starts_with(*name))?;
+        let below = path.strip_prefix(name.as_str())?.trim_start_matches('/');
+        let plain = below.split('/').all(|part| !part.starts_with('.'));
+        std::fs::read(folder.join(below)).ok().filter(|_| plain)
     }
 
     fn answer(&self, request: &Request) -> Answer {
@@ -387,13 +422,17 @@ impl Request {
     }
 }
 
-fn reply(mut stream: &TcpStream, (status, body, after): &Answer) -> std::io::Result<()> {
-    let body = body.to_string();
-    let after = after.map_or_else(String::new, |after| format!("retry-after: {after}\r\n"));
+fn reply(stream: &TcpStream, (status, body, after): &Answer) -> std::io::Result<()> {
+    let after = after.map_or_else(String::new, |after| format!("\r\nretry-after: {after}"));
+    let head = format!("{status} Answer\r\ncontent-type: application/json{after}");
+    send(stream, &head, body.to_string().as_bytes())
+}
+
+fn send(mut stream: &TcpStream, head: &str, body: &[u8]) -> std::io::Result<()> {
     let length = body.len();
     write!(
         stream,
-        "HTTP/1.1 {status} Answer\r\ncontent-type: application/json\r\n\
-         content-length: {length}\r\n{after}connection: close\r\n\r\n{body}"
-    )
+        "HTTP/1.1 {head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    )?;
+    stream.write_all(body)
 }

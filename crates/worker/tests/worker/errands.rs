@@ -99,7 +99,11 @@ async fn a_look_that_fails_says_why_and_shows_no_secret() {
             .success()
     );
     for (address, refs, said) in [
-        (gone.to_str().unwrap(), &[][..], "does not appear to be a git"),
+        (
+            gone.to_str().unwrap(),
+            &[][..],
+            "does not appear to be a git",
+        ),
         ("http://127.0.0.1:9/a/b", &[], "127.0.0.1"),
         ("https://me:pw@host/a", &[], "holds credentials"),
         (many.to_str().unwrap(), &["b*"], "300 refs fit"),
