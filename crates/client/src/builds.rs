@@ -6,8 +6,10 @@ use bytes::Bytes;
 use distci_model::id::{Attempt, BuildRef, JobId, RequestId, TaskName};
 use distci_model::wire::{
     AnswerRequest, BuildSummary, BuildView, CONSOLE_ATTEMPT_HEADER, CONSOLE_COMPLETE_HEADER,
-    CONSOLE_LENGTH_HEADER, Page, REQUEST_ID_HEADER, RerunRequest, TriggerRequest, Triggered,
+    CONSOLE_LENGTH_HEADER, Page, REQUEST_ID_HEADER, ReportView, RerunRequest, TriggerRequest,
+    Triggered,
 };
+use reqwest::StatusCode;
 
 use crate::call::Call;
 use crate::path::Path;
@@ -87,6 +89,17 @@ impl Client {
             view: answer.json()?,
             etag: answer.etag()?,
         })
+    }
+
+    /// What the forge has not heard yet of a build; `None` if it has heard all that it is to hear.
+    pub async fn report(&self, build: &BuildRef) -> Result<Option<ReportView>, ClientError> {
+        let answer = self
+            .answer(&Call::get(build_path(build, &["report"])))
+            .await?;
+        if answer.status == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        answer.json().map(Some)
     }
 
     /// Asks a build to stop. It ends when its tasks have.

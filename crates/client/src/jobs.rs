@@ -4,7 +4,8 @@ use bytes::Bytes;
 use distci_model::config::JobConfig;
 use distci_model::id::JobId;
 use distci_model::wire::{
-    FrontendView, JobSummary, JobView, LockView, Page, QueueView, ScheduleView, Version, WorkerView,
+    FrontendView, JobSummary, JobView, LockView, Page, PollView, QueueView, ScheduleView, Version,
+    WorkerView,
 };
 use reqwest::header::{IF_MATCH, IF_NONE_MATCH};
 
@@ -70,6 +71,12 @@ impl Client {
     /// Removes a job with its builds.
     pub async fn remove_job(&self, job: &JobId) -> Result<(), ClientError> {
         self.answer(&Call::delete(job_path(job))).await.map(drop)
+    }
+
+    /// The repositories that are looked at for a job.
+    pub async fn polls(&self, job: &JobId) -> Result<Vec<PollView>, ClientError> {
+        let path = Path::api(&["jobs", job.as_str(), "polls"]);
+        self.answer(&Call::get(path)).await?.json()
     }
 
     /// A page of the tickets that wait for a worker, from `cursor` on.

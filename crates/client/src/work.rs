@@ -7,6 +7,7 @@ use std::path::Path as FilePath;
 use std::time::Duration;
 
 use bytes::Bytes;
+use distci_model::errand::ErrandResult;
 use distci_model::id::BuildKey;
 use distci_model::outcome::{LayerRef, TaskResult};
 use distci_model::wire::{
@@ -73,6 +74,16 @@ impl Client {
     /// Ends a claim with its result. A result that was used already is as good as accepted.
     pub async fn complete(&self, held: &Held, result: &TaskResult) -> Result<(), ClientError> {
         let call = Call::post(ticket_path(held, &["complete"])).json(result)?;
+        unless_over(self.answer(&call).await).map(drop)
+    }
+
+    /// Ends a try at an errand. Whoever has taken it since does it again.
+    pub async fn complete_errand(
+        &self,
+        held: &Held,
+        result: &ErrandResult,
+    ) -> Result<(), ClientError> {
+        let call = Call::post(ticket_path(held, &["errand"])).json(result)?;
         unless_over(self.answer(&call).await).map(drop)
     }
 

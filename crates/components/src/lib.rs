@@ -1,4 +1,5 @@
-//! Real ZooKeeper and Ceph servers, started from the system's packages in a folder of one's choice.
+//! Real ZooKeeper and Ceph servers, started from the system's packages in a folder of one's choice;
+//! and, since no forge runs in a folder, a [fake](FakeForge) of what forges are told.
 //!
 //! Owns the processes that it starts and nothing else on the machine: a process is ours only while
 //! its command line is the one recorded in its folder. A value stops its servers when it is dropped;
@@ -17,6 +18,7 @@
 
 mod ceph;
 mod daemons;
+mod forge;
 mod packages;
 mod patience;
 mod ports;
@@ -25,6 +27,7 @@ mod zookeeper;
 
 pub use crate::ceph::{Ceph, CephPlan, ObjectStore, S3Access};
 pub use crate::daemons::{Daemon, Daemons};
+pub use crate::forge::{Dialect, FakeForge, Mood, Status};
 pub use crate::packages::{CEPH_PACKAGES, Package, ZOOKEEPER_PACKAGES, missing};
 pub use crate::ports::take as take_ports;
 pub use crate::zookeeper::{Mode, ZooKeeper, ZooKeeperPlan};

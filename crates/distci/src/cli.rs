@@ -52,6 +52,8 @@ pub(crate) enum Command {
     /// Set, get or remove a job
     #[command(subcommand)]
     Job(Job),
+    /// List the repositories that are looked at for a job
+    Polls(Polls),
     /// Check job files
     Lint(Lint),
     /// Ask for a build of a job
@@ -99,6 +101,16 @@ pub(crate) struct Read {
     pub(crate) json: bool,
 }
 
+/// `polls`
+#[derive(Debug, Args)]
+pub(crate) struct Polls {
+    /// Name of the job
+    pub(crate) job: JobId,
+    /// Print JSON, in the form of the API
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `exec`
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
@@ -141,6 +153,12 @@ pub(crate) struct Standalone {
     /// one a line
     #[arg(long = "webhook-secret", value_name = "FORGE=FILE", value_parser = webhook_secret)]
     pub(crate) webhook_secrets: Vec<(Source, PathBuf)>,
+    /// File that says which forges may be told how commits stand, and by which tokens
+    #[arg(long, value_name = "FILE")]
+    pub(crate) forges: Option<PathBuf>,
+    /// Address at which people reach this: what forges link to begins with it
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
 }
 
 /// `frontend`
@@ -213,6 +231,9 @@ pub(crate) struct Worker {
     /// File that holds credentials for git, in the form of git's credential store
     #[arg(long, value_name = "FILE")]
     pub(crate) git_credentials: Option<PathBuf>,
+    /// File that says which forges may be told how commits stand, and by which tokens
+    #[arg(long, value_name = "FILE")]
+    pub(crate) forges: Option<PathBuf>,
 }
 
 /// `job`

@@ -40,6 +40,8 @@ const TOKEN_ADVICE: &str = "all frontends of a cluster share one token; make it 
 pub(crate) struct Config {
     /// Where to listen.
     pub(crate) listen: Vec<SocketAddr>,
+    /// Where people reach this DistCI, if that is told.
+    pub(crate) public_url: Option<String>,
     /// What opens the API; without one, that of the data folder.
     pub(crate) token: Option<Token>,
     /// The shared store; without one, that of the data folder.
@@ -127,6 +129,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![LISTEN],
+            public_url: None,
             token: None,
             cluster: None,
             hooks: HookSecrets::default(),
@@ -190,6 +193,7 @@ impl Around<'_> {
         } else {
             Some(vec![LISTEN])
         };
+        let public_url = top.text("public-url", public_url);
         top.refuse_secret(
             "token",
             "write it into a file and name that as `token-file`",
@@ -227,6 +231,7 @@ impl Around<'_> {
         };
         Some(Config {
             listen: listen?,
+            public_url,
             token,
             cluster,
             hooks: hooks.unwrap_or_default(),
@@ -404,6 +409,23 @@ fn note_exposed(file: &Path, exposed: &mut Vec<PathBuf>) {
 fn address(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse()
         .map_err(|_| Wrong::new("expected an address and a port, such as \"0.0.0.0:7171\""))
+}
+
+/// An address that people follow: it may have a path.
+fn public_url(text: &str) -> Result<String, Wrong> {
+    let text = text.trim_end_matches('/');
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    let plain = |rest: &&str| {
+        !rest.is_empty() && !rest.contains(|c: char| "@?#".contains(c) || c.is_whitespace())
+    };
+    match rest.filter(plain) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(Wrong::new(
+            "expected an address, such as \"https://ci.example.org\"",
+        )),
+    }
 }
 
 fn filled(text: &str) -> Result<String, Wrong> {

@@ -103,6 +103,7 @@ async fn start(room: &Room, arguments: &Exec, plan: &Plan) -> Result<Local> {
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
         token: new_token()?,
         hooks: HookSecrets::default(),
+        public_url: None,
         dead_worker: None,
     };
     let mut local = Local::start(place).await?;

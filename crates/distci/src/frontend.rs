@@ -42,17 +42,18 @@ pub(crate) async fn run(
     if arguments.check {
         return check(connection, &config, out).await;
     }
-    let service = if let Some(cluster) = &config.cluster {
-        let token = config.token.context("there is no token")?;
-        let log = |found: String| {
-            tracing::info!("{found}");
-            Ok(())
-        };
-        let store = cluster::open(cluster, log).await?;
-        Service::shared(store, config.listen, token, config.hooks).await?
-    } else {
-        let home = home(connection)?;
-        Service::embedded(home, config.listen, config.token, config.hooks, None).await?
+    let service = match &config.cluster {
+        Some(cluster) => {
+            let token = config.token.context("there is no token")?;
+            let log = |found: String| {
+                tracing::info!("{found}");
+                Ok(())
+            };
+            let store = cluster::open(cluster, log).await?;
+            let home = (config.listen, config.public_url);
+            Service::shared(store, home, token, config.hooks).await?
+        }
+        None => Service::embedded(home(connection)?, config, None).await?,
     };
     service.serve().await
 }
@@ -112,21 +113,20 @@ impl Service {
     /// Starts a frontend over the store of the data folder, and tells the command line of it.
     pub(crate) async fn embedded(
         home: Home,
-        listen: Vec<SocketAddr>,
-        token: Option<Token>,
-        hooks: HookSecrets,
+        config: Config,
         dead_worker: Option<WorkerId>,
     ) -> Result<Self> {
         let signals = Signals::listen()?;
-        let token = match token {
+        let token = match config.token {
             Some(token) => token,
             None => home.token_or_new()?,
         };
         let place = Place {
             store: embedded(home.path())?,
-            listen,
+            listen: config.listen,
             token,
-            hooks,
+            hooks: config.hooks,
+            public_url: config.public_url,
             dead_worker,
         };
         let local = Local::start(place).await?;
@@ -143,7 +143,7 @@ impl Service {
     /// Starts a frontend over a store that others use, too.
     async fn shared(
         store: Store,
-        listen: Vec<SocketAddr>,
+        (listen, public_url): (Vec<SocketAddr>, Option<String>),
         token: Token,
         hooks: HookSecrets,
     ) -> Result<Self> {
@@ -153,6 +153,7 @@ impl Service {
             listen,
             token,
             hooks,
+            public_url,
             // A worker of a cluster lives and dies without any frontend.
             dead_worker: None,
         };

@@ -74,10 +74,12 @@ fn show(checkup: &Checkup, out: &mut Out) -> Result<()> {
     }
     let checked = checkup.checked;
     out.line(format_args!(
-        "checked {} jobs, {} builds, {} tickets, {} index names, {} slots, {} records, {} results",
+        "checked {} jobs, {} builds, {} tickets, {} errands, {} index names, {} slots, {} records, \
+         {} results",
         checked.jobs,
         checked.builds,
         checked.tickets,
+        checked.errands,
         checked.names,
         checked.slots,
         checked.records,

@@ -49,6 +49,8 @@ pub(crate) struct Place {
     pub(crate) token: Token,
     /// The secrets of forges whose webhooks are taken.
     pub(crate) hooks: HookSecrets,
+    /// Where people reach it, if that is known.
+    pub(crate) public_url: Option<String>,
     /// The worker that ran here before, and is dead.
     pub(crate) dead_worker: Option<WorkerId>,
 }
@@ -64,6 +66,7 @@ impl Local {
             token: place.token.reveal().to_owned(),
             clock: Arc::new(now),
             hooks: place.hooks,
+            public_url: place.public_url,
             dead_worker: place.dead_worker,
         };
         let started = Frontend::start(settings, store.clone(), frontend.stop.clone()).await?;

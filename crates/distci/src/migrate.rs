@@ -64,9 +64,11 @@ fn summary(copied: &Copied, seconds: u64) -> String {
         jobs,
         builds,
         tickets,
+        errands,
     } = copied;
     format!(
         "copied {blobs} blobs of {blob_bytes} bytes ({blobs_there} were there), {jobs} jobs, \
-         {builds} active builds, {tickets} tickets in {seconds} s; frontends may start now"
+         {builds} active builds, {tickets} tickets, {errands} errands in {seconds} s; \
+         frontends may start now"
     )
 }

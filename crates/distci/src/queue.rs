@@ -20,11 +20,10 @@ pub(crate) async fn run(connection: &Connection, arguments: &Read, out: &mut Out
     }
     let mut table = Table::new(&["BUILD", "TASK", "WAITS", "REQUIRES", "WORKERS", "BLOCKED"]);
     for ticket in &items {
-        let task = ticket.task.as_ref();
+        let (whose, task) = ticket.about.words();
         table.row([
-            ticket.build.to_string().into(),
-            task.map_or_else(|| "(control)".to_owned(), ToString::to_string)
-                .into(),
+            whose.into(),
+            task.into(),
             view::span(ticket.since, now()).into(),
             ticket.requires.to_string().into(),
             ticket.workers.into(),

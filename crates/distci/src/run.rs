@@ -106,6 +106,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
         Command::Fsck(arguments) => crate::fsck::run(connection, &arguments, out).await,
         Command::Migrate(arguments) => crate::migrate::run(&arguments, out).await,
         Command::Jobs(arguments) => crate::jobs::run(connection, &arguments, out).await,
+        Command::Polls(arguments) => crate::polls::run(connection, &arguments, out).await,
         Command::Job(deed) => crate::job::run(connection, deed, out).await,
         Command::Lint(arguments) => crate::lint::run(&arguments, out),
         Command::Trigger(arguments) => crate::trigger::run(connection, arguments, out).await,

@@ -11,10 +11,11 @@ use distci_model::event::Source;
 use distci_model::id::WorkerId;
 
 use crate::cli::Standalone;
+use crate::config::Config;
 use crate::connection::Connection;
 use crate::exit::Exit;
 use crate::frontend::{Service, home};
-use crate::worker;
+use crate::{forges, worker};
 
 pub(crate) async fn run(connection: &Connection, arguments: Standalone) -> Result<Exit> {
     let home = home(connection)?;
@@ -23,14 +24,20 @@ pub(crate) async fn run(connection: &Connection, arguments: Standalone) -> Resul
         .ok()
         .and_then(|id| id.trim().parse().ok());
     // The store's lock has been taken when this returns: that worker's process is gone.
-    let hooks = secrets(&arguments.webhook_secrets)?;
-    let listen = vec![arguments.listen];
-    let mut service = Service::embedded(home, listen, None, hooks, before).await?;
+    let config = Config {
+        listen: vec![arguments.listen],
+        public_url: arguments.public_url,
+        hooks: secrets(&arguments.webhook_secrets)?,
+        ..Config::default()
+    };
+    let forges = forges::load(arguments.forges.as_deref())?;
+    let mut service = Service::embedded(home, config, before).await?;
     let id = worker::identity(worker::new_name()?)?;
     write_id(&file, &id)?;
     let settings = distci_worker::Settings {
         labels: worker::labels(arguments.labels),
         git_credentials: arguments.git_credentials,
+        forges,
         ..worker::settings(id, arguments.slots, directory)
     };
     service.local.start_worker(settings)?;

@@ -1,5 +1,6 @@
 //! `distci worker`: a worker of its own; and what every worker of this program is like.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::Worker;
 use crate::connection::{Connection, user_directory};
 use crate::exit::Exit;
+use crate::forges;
 use crate::signals::Signals;
 
 pub(crate) async fn run(connection: &Connection, arguments: Worker) -> Result<Exit> {
@@ -27,6 +29,7 @@ pub(crate) async fn run(connection: &Connection, arguments: Worker) -> Result<Ex
         labels: labels(arguments.labels),
         once: arguments.once,
         git_credentials: arguments.git_credentials,
+        forges: forges::load(arguments.forges.as_deref())?,
         ..settings(identity(name)?, arguments.slots, directory(arguments.dir)?)
     };
     let frontends = client.frontends().join(" ");
@@ -63,6 +66,7 @@ pub(crate) fn settings(id: WorkerId, slots: usize, directory: PathBuf) -> Settin
         directory,
         supervisor: supervisor(),
         git_credentials: None,
+        forges: BTreeMap::new(),
     }
 }
 

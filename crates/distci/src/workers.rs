@@ -33,10 +33,9 @@ pub(crate) async fn run(connection: &Connection, arguments: &Read, out: &mut Out
 
 fn holds(worker: &WorkerView) -> String {
     let claim = |claim: &WorkerClaim| {
-        let task = claim.task.as_ref();
-        let task = task.map_or_else(|| "(control)".to_owned(), ToString::to_string);
+        let (whose, task) = claim.about.words();
         let since = view::span(claim.since, now());
-        format!("{} {task} for {since}", claim.build)
+        format!("{whose} {task} for {since}")
     };
     let claims: Vec<String> = worker.claims.iter().map(claim).collect();
     claims.join(", ")

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use distci_model::Timestamp;
-use distci_model::id::{BuildKey, TicketKey};
+use distci_model::id::{BuildKey, BuildRef, TicketKey};
 use distci_store::Store;
 use distci_store::coordination::Clock;
 use tokio::sync::watch;
@@ -46,6 +46,8 @@ pub(crate) struct App {
     pub(crate) requests: Arc<Signals<(String, String)>>,
     /// Rings when the console of a ticket may have grown or ended.
     pub(crate) consoles: Arc<Signals<TicketKey>>,
+    /// Where people reach this DistCI.
+    pub(crate) public_url: Option<Arc<str>>,
     /// Held requests answer when this is cancelled.
     pub(crate) stop: CancellationToken,
     clock: Clock,
@@ -70,6 +72,7 @@ impl App {
             builds: Arc::default(),
             requests: Arc::default(),
             consoles: Arc::default(),
+            public_url: None,
             stop,
             clock,
         }
@@ -79,6 +82,13 @@ impl App {
     pub(crate) fn with_hooks(self, secrets: HookSecrets) -> Self {
         let hooks = Arc::new(Hooks::new(secrets));
         Self { hooks, ..self }
+    }
+
+    /// The page of a build, if it is known where people see it.
+    pub(crate) fn page(&self, build: &BuildRef) -> Option<String> {
+        let base = self.public_url.as_deref()?.trim_end_matches('/');
+        let BuildRef { job, number } = build;
+        Some(format!("{base}/jobs/{job}/builds/{number}"))
     }
 
     /// The present moment by the clock that was handed in.

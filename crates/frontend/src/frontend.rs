@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub clock: Clock,
     /// The secrets of forges whose webhooks are taken.
     pub hooks: HookSecrets,
+    /// Where people reach this DistCI, if that is told: what forges link to begins with it.
+    pub public_url: Option<String>,
     /// A worker that is known to be dead: its claims are given up at once.
     pub dead_worker: Option<WorkerId>,
 }
@@ -74,7 +77,8 @@ impl Frontend {
         for address in settings.listen {
             listeners.push(listen(address).await?);
         }
-        let app = App::new(store, settings.clock, stop.clone()).with_hooks(settings.hooks);
+        let mut app = App::new(store, settings.clock, stop.clone()).with_hooks(settings.hooks);
+        app.public_url = settings.public_url.map(Arc::from);
         if let Some(worker) = settings.dead_worker {
             bury(&app, &worker).await?;
         }

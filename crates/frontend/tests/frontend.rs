@@ -180,6 +180,7 @@ async fn an_address_in_use_is_named() -> Result<()> {
         token: "t".into(),
         clock: scene.clock.clone(),
         hooks: HookSecrets::default(),
+        public_url: None,
         dead_worker: None,
     };
     let second = Frontend::start(settings, scene.store.clone(), scene.stop.clone()).await;

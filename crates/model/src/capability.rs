@@ -42,29 +42,38 @@ pub enum Kind {
     CopyArtifacts,
     /// Waits until somebody agrees; no worker does it.
     Approve,
+    /// Tells forges how commits stand.
+    CommitStatus,
 }
 
 impl Kind {
     /// Every kind, in the order of the glossary.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::BuildControl,
         Self::GitCheckout,
         Self::ExecuteShell,
         Self::PublishArtifacts,
         Self::CopyArtifacts,
         Self::Approve,
+        Self::CommitStatus,
     ];
 
-    /// The kinds that workers do.
+    /// The kinds of task that workers do.
+    pub const OF_TASKS: [Self; 4] = [
+        Self::GitCheckout,
+        Self::ExecuteShell,
+        Self::PublishArtifacts,
+        Self::CopyArtifacts,
+    ];
+
+    /// The kinds that workers do: all but what people do.
     pub fn of_workers() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|kind| *kind != Self::Approve)
     }
 
     /// The types that tasks may have.
     pub fn of_tasks() -> impl Iterator<Item = Self> {
-        Self::ALL
-            .into_iter()
-            .filter(|kind| *kind != Self::BuildControl)
+        Self::OF_TASKS.into_iter().chain([Self::Approve])
     }
 
     /// The wire form.
@@ -76,6 +85,7 @@ impl Kind {
             Self::PublishArtifacts => "publish-artifacts",
             Self::CopyArtifacts => "copy-artifacts",
             Self::Approve => "approve",
+            Self::CommitStatus => "commit-status",
         }
     }
 }
@@ -97,10 +107,12 @@ impl FromStr for Kind {
 
 /// Text that names no capability.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a capability: a kind, or label:NAME with letters, digits, '.', '_' and '-'")]
+#[error(
+    "{0:?} is not a capability: a kind, label:NAME with letters, digits, '.', '_' and '-', or forge:HOST"
+)]
 pub struct InvalidCapability(String);
 
-/// One thing that a worker offers: a kind, or a label.
+/// One thing that a worker offers: a kind, a label, or a forge.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -111,6 +123,8 @@ pub enum Capability {
     Kind(Kind),
     /// The worker carries this label.
     Label(Label),
+    /// The worker may speak to the forge at this host.
+    Forge(Host),
 }
 
 impl fmt::Display for Capability {
@@ -118,6 +132,7 @@ impl fmt::Display for Capability {
         match self {
             Self::Kind(kind) => kind.fmt(f),
             Self::Label(label) => write!(f, "label:{label}"),
+            Self::Forge(host) => write!(f, "forge:{host}"),
         }
     }
 }
@@ -126,12 +141,11 @@ impl FromStr for Capability {
     type Err = InvalidCapability;
 
     fn from_str(text: &str) -> Result<Self, InvalidCapability> {
-        match text.strip_prefix("label:") {
-            Some(label) => {
-                let invalid = |_| InvalidCapability(text.chars().take(80).collect());
-                label.parse().map(Self::Label).map_err(invalid)
-            }
-            None => text.parse().map(Self::Kind),
+        let invalid = || InvalidCapability(text.chars().take(80).collect());
+        match text.split_once(':') {
+            Some(("label", label)) => label.parse().map(Self::Label).map_err(|_| invalid()),
+            Some(("forge", host)) => host.parse().map(Self::Forge).map_err(|_| invalid()),
+            Some(_) | None => text.parse().map(Self::Kind),
         }
     }
 }
@@ -195,6 +209,70 @@ impl fmt::Display for Label {
     }
 }
 
+/// The host of a forge, with its port if it has one: `github.com`, `localhost:3000`. Lower case.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Host(String);
+
+/// Text that is no host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a host: up to 255 lower case letters, digits, '.', '-', with a port or not")]
+pub struct InvalidHost(String);
+
+impl Host {
+    /// The host of a repository that is called `host/path`.
+    pub(crate) fn of_repository(repository: &str) -> Self {
+        let host = repository.split('/').next().unwrap_or_default();
+        Self(host.to_owned())
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Host {
+    type Err = InvalidHost;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHost> {
+        let (name, port) = match text.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (text, None),
+        };
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+        let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let is_name = begins && text.len() <= 255 && name.bytes().all(fits);
+        if is_name && port.is_none_or(|port| port.parse::<u16>().is_ok()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidHost(text.chars().take(80).collect()))
+        }
+    }
+}
+
+impl TryFrom<String> for Host {
+    type Error = InvalidHost;
+    fn try_from(text: String) -> Result<Self, InvalidHost> {
+        text.parse()
+    }
+}
+
+impl From<Host> for String {
+    fn from(host: Host) -> String {
+        host.0
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 /// A set of capabilities: what a worker offers, or what a ticket requires.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
@@ -211,6 +289,14 @@ impl Capabilities {
     pub fn task(kind: Kind, labels: &[Label]) -> Self {
         let labels = labels.iter().cloned().map(Capability::Label);
         labels.chain([Capability::Kind(kind)]).collect()
+    }
+
+    /// What telling the forge at `host` requires.
+    pub fn report(host: &Host) -> Self {
+        let forge = Capability::Forge(host.clone());
+        [Capability::Kind(Kind::CommitStatus), forge]
+            .into_iter()
+            .collect()
     }
 
     /// Whether everything in `required` is offered here.
@@ -287,10 +373,19 @@ mod tests {
 
     #[test]
     fn capabilities_read_what_they_write() {
-        for text in ["build-control", "label:arm64"] {
+        for text in ["build-control", "label:arm64", "forge:git.example.org:3000"] {
             assert_eq!(text.parse::<Capability>().unwrap().to_string(), text);
         }
-        for bad in ["execute_shell", "label:", "label:a b", "label:a/b", ""] {
+        for bad in [
+            "execute_shell",
+            "label:",
+            "label:a b",
+            "label:a/b",
+            "forge:",
+            "forge:A",
+            "forge:a:x",
+            "",
+        ] {
             assert!(bad.parse::<Capability>().is_err(), "{bad:?} was accepted");
         }
     }

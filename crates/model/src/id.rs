@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Timestamp;
+use crate::ticket::Duty;
 
 /// Why a text is not a valid id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -212,12 +213,22 @@ impl BuildKey {
         let parts: [&[u8]; 2] = [job.0.as_bytes(), &number.0.to_le_bytes()];
         Self(digest_text("distci build key v1", &parts, 16))
     }
+
+    /// Where an errand is, which belongs to no build: no key of a build is like it.
+    pub fn of_errand(cause: &str) -> Self {
+        Self(digest_text("distci errand key v1", &[cause.as_bytes()], 16))
+    }
 }
 
 impl TicketId {
     /// The id of the control ticket, the same in every build.
     pub fn control() -> Self {
         Self("a".repeat(16))
+    }
+
+    /// The id of every errand, which is the only ticket where it is.
+    pub fn errand() -> Self {
+        Self("b".repeat(16))
     }
 
     /// The id of run `run` (from 1) of a task.
@@ -229,6 +240,22 @@ impl TicketId {
     /// Whether this is the build's control ticket.
     pub fn is_control(&self) -> bool {
         self.0.bytes().all(|b| b == b'a')
+    }
+
+    /// Whether this is an errand.
+    pub fn is_errand(&self) -> bool {
+        self.0.bytes().all(|b| b == b'b')
+    }
+
+    /// What such a ticket is for.
+    pub fn duty(&self) -> Duty {
+        if self.is_control() {
+            Duty::Control
+        } else if self.is_errand() {
+            Duty::Errand
+        } else {
+            Duty::Task
+        }
     }
 }
 
@@ -512,6 +539,14 @@ impl TicketKey {
             ticket: TicketId::control(),
         }
     }
+
+    /// The errand that stands for `cause`: the same cause is the same errand.
+    pub fn errand(cause: &str) -> Self {
+        Self {
+            build: BuildKey::of_errand(cause),
+            ticket: TicketId::errand(),
+        }
+    }
 }
 
 impl fmt::Display for TicketKey {
@@ -616,6 +651,8 @@ mod tests {
             TicketId::derive(&build, &task, 1),
             TicketId::derive(&build, &task, 2)
         );
-        assert!(TicketId::control().is_control());
+        assert_eq!(TicketId::control().duty(), Duty::Control);
+        assert_eq!(TicketId::errand().duty(), Duty::Errand);
+        assert_eq!(TicketId::derive(&build, &task, 1).duty(), Duty::Task);
     }
 }

@@ -1,7 +1,8 @@
 //! The nouns and laws of DistCI.
 //!
 //! Owns every type that crosses a process border or reaches the store, and the pure functions that
-//! decide what may happen: [`plan::plan`] for one ticket, [`decide::decide`] for one build.
+//! decide what may happen: [`plan::plan`] for one ticket, [`decide::decide`] for one build,
+//! [`errand::after`] for what belongs to none.
 //! Never does I/O, never awaits, never reads a clock, never draws a random number.
 
 #![warn(clippy::wildcard_enum_match_arm)] // a law names every case
@@ -10,6 +11,7 @@ pub mod build;
 pub mod capability;
 pub mod config;
 pub mod decide;
+pub mod errand;
 pub mod event;
 pub mod id;
 pub mod lock;

@@ -4,11 +4,17 @@
 //! touches the store. The store turns a [`Transition`] into exactly one commit that carries the
 //! anchor's version, so what was planned on a stale record never happens.
 
+use std::time::Duration;
+
 use crate::Timestamp;
+use crate::errand::back_off;
 use crate::id::{Attempt, RequestId, WorkerName};
 use crate::lock::{Hold, LockNeed, Slot};
 use crate::outcome::{Failure, Fault, Outcome, TaskResult};
 use crate::ticket::{Claimed, Done, Duty, Ticket, TicketState};
+
+/// How long an errand waits after its first loss, and at most.
+const LOSS_WAITS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(10));
 
 /// What somebody wants to do to a ticket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +156,7 @@ fn plan_queued(ticket: &Ticket, intent: Intent) -> Result<Transition, Refused> {
         }
         Intent::Cancel { at } => match ticket.duty {
             Duty::Task => Ok(finish(ticket, None, cancelled(), at)),
-            Duty::Control => Err(Refused::WrongDuty),
+            Duty::Control | Duty::Errand => Err(Refused::WrongDuty),
         },
         Intent::Wake => Err(Refused::AlreadySo),
         Intent::Complete { .. }
@@ -165,7 +171,12 @@ fn plan_queued(ticket: &Ticket, intent: Intent) -> Result<Transition, Refused> {
 fn slots_with(ticket: &Ticket, hold: Hold) -> Result<Vec<Slot>, Refused> {
     let taken = match hold {
         Hold::Slots(taken) => taken,
-        Hold::Waived => return control_only(ticket).map(|()| ticket.slots.clone()),
+        Hold::Waived => {
+            return match ticket.duty {
+                Duty::Control => Ok(ticket.slots.clone()),
+                Duty::Task | Duty::Errand => Err(Refused::WrongDuty),
+            };
+        }
     };
     let mut slots = ticket.slots.clone();
     slots.extend(taken);
@@ -220,7 +231,7 @@ fn plan_claimed(ticket: &Ticket, claimed: &Claimed, intent: Intent) -> Result<Tr
         Intent::Wake => Err(Refused::AlreadySo),
         Intent::Park { attempt, until } => {
             holds(ticket, attempt)?;
-            control_only(ticket)?;
+            rests(ticket)?;
             let ticket = Ticket {
                 state: TicketState::Parked { until },
                 ..ticket.clone()
@@ -232,7 +243,7 @@ fn plan_claimed(ticket: &Ticket, claimed: &Claimed, intent: Intent) -> Result<Tr
         }
         Intent::Stay { attempt } => {
             holds(ticket, attempt)?;
-            control_only(ticket)?;
+            rests(ticket)?;
             Ok(Transition {
                 ticket: ticket.clone(),
                 news: News::None,
@@ -297,13 +308,14 @@ fn holds(ticket: &Ticket, attempt: Attempt) -> Result<(), Refused> {
 fn task_only(ticket: &Ticket) -> Result<(), Refused> {
     match ticket.duty {
         Duty::Task => Ok(()),
-        Duty::Control => Err(Refused::WrongDuty),
+        Duty::Control | Duty::Errand => Err(Refused::WrongDuty),
     }
 }
 
-fn control_only(ticket: &Ticket) -> Result<(), Refused> {
+/// Tasks end; what is not a task's rests in between.
+fn rests(ticket: &Ticket) -> Result<(), Refused> {
     match ticket.duty {
-        Duty::Control => Ok(()),
+        Duty::Control | Duty::Errand => Ok(()),
         Duty::Task => Err(Refused::WrongDuty),
     }
 }
@@ -375,6 +387,9 @@ fn end_attempt(
 
 fn expire(ticket: &Ticket, claimed: &Claimed, at: Timestamp) -> Transition {
     let losses = ticket.losses.saturating_add(1);
+    if ticket.duty == Duty::Errand {
+        return put_off(ticket, losses, at);
+    }
     if claimed.cancel || !spent(ticket, losses) {
         return requeue(ticket, claimed, losses, at);
     }
@@ -382,6 +397,22 @@ fn expire(ticket: &Ticket, claimed: &Claimed, at: Timestamp) -> Transition {
         reason: Fault::Lost { attempts: losses },
     };
     finish(ticket, Some(claimed), TaskResult::of(lost), at)
+}
+
+/// An errand is tried for ever, but not without a pause: it may be what kills its workers.
+fn put_off(ticket: &Ticket, losses: u32, at: Timestamp) -> Transition {
+    let (first, longest) = LOSS_WAITS;
+    let wait = back_off(first, longest, losses);
+    let until = Some(at.saturating_add(wait).unwrap_or(Timestamp::MAX));
+    let ticket = Ticket {
+        losses,
+        state: TicketState::Parked { until },
+        ..ticket.clone()
+    };
+    Transition {
+        ticket,
+        news: News::None,
+    }
 }
 
 fn spent(ticket: &Ticket, losses: u32) -> bool {

@@ -107,6 +107,8 @@ pub enum Duty {
     Control,
     /// One run of a task.
     Task,
+    /// Work for DistCI itself: looking at a repository, telling a forge.
+    Errand,
 }
 
 impl Duty {
@@ -114,7 +116,7 @@ impl Duty {
     pub fn lease(self) -> Duration {
         match self {
             Self::Control => Duration::from_secs(15),
-            Self::Task => Duration::from_secs(30),
+            Self::Task | Self::Errand => Duration::from_secs(30),
         }
     }
 
@@ -124,15 +126,15 @@ impl Duty {
         match self {
             // Between two claims a build runs on: its tasks do.
             Self::Control => true,
-            Self::Task => false,
+            Self::Task | Self::Errand => false,
         }
     }
 
     /// How many lost attempts end a ticket; `None`: it is tried for ever.
     pub fn max_losses(self) -> Option<u32> {
         match self {
-            // A build whose control gave up would be a stuck build.
-            Self::Control => None,
+            // A build whose control gave up would be a stuck build; an errand is never lost.
+            Self::Control | Self::Errand => None,
             Self::Task => Some(3),
         }
     }

@@ -14,6 +14,7 @@ use crate::build::{Build, Cause, Downstream, Event, Finished, Skip};
 use crate::capability::{Capabilities, Kind};
 use crate::config::{CatchUp, ConfigProblem, JobConfig};
 use crate::decide::Decision;
+use crate::errand::{CommitState, ErrandName, ErrandOrder, Setback};
 use crate::event::{self, Source};
 use crate::id::{
     Attempt, BuildNumber, BuildRef, DeliveryId, FrontendId, JobId, LockKey, RequestId, SessionId,
@@ -452,6 +453,11 @@ pub enum Work {
         /// What is known.
         order: Box<ControlOrder>,
     },
+    /// Do something for DistCI itself.
+    Errand {
+        /// What.
+        order: Box<ErrandOrder>,
+    },
 }
 
 /// Everything that a decision depends on.
@@ -597,16 +603,116 @@ impl fmt::Debug for Place {
     }
 }
 
+/// A repository that is looked at for a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PollView {
+    /// Its address or path.
+    pub repository: String,
+    /// Patterns of the refs that count; none: the default branch.
+    pub refs: Vec<String>,
+    /// How often: `5m`.
+    pub every: String,
+    /// The commits of its refs at the last look.
+    pub heads: BTreeMap<String, String>,
+    /// When it was last looked at with success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked: Option<Timestamp>,
+    /// When it will be looked at; none while a look is due or under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
+    /// What was wrong with the last look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setback: Option<Setback>,
+}
+
+/// What a forge has not heard yet of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReportView {
+    /// Host and path of the repository.
+    pub repository: String,
+    /// The commit.
+    pub sha: String,
+    /// What the forge lists it as.
+    pub context: String,
+    /// What the forge is to hear.
+    pub wanted: CommitState,
+    /// What it has heard last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<CommitState>,
+    /// When it will be told; none while that is due, under way, or waits for the build's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
+    /// What was wrong with the last try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setback: Option<Setback>,
+}
+
+/// What a ticket is about, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum About {
+    /// Work for DistCI itself.
+    Errand {
+        /// Of which kind: `poll` or `report`.
+        errand: ErrandName,
+        /// For which job.
+        job: JobId,
+        /// For which build, if for one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        build: Option<BuildRef>,
+    },
+    /// A build, or a task of it.
+    Build {
+        /// Which.
+        build: BuildRef,
+        /// Which task; none for the build's control ticket.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<TaskName>,
+    },
+}
+
+impl About {
+    /// The build that it is about, if it is about one.
+    pub fn build(&self) -> Option<&BuildRef> {
+        match self {
+            Self::Errand { build, .. } => build.as_ref(),
+            Self::Build { build, .. } => Some(build),
+        }
+    }
+
+    /// The task that it is about, if it is about one.
+    pub fn task(&self) -> Option<&TaskName> {
+        match self {
+            Self::Errand { .. } => None,
+            Self::Build { task, .. } => task.as_ref(),
+        }
+    }
+
+    /// What it is about, in two words: the build or job, and the task or what else is done.
+    pub fn words(&self) -> (String, String) {
+        match self {
+            Self::Build { build, task } => {
+                let task = task.as_ref();
+                let task = task.map_or_else(|| "(control)".to_owned(), ToString::to_string);
+                (build.to_string(), task)
+            }
+            Self::Errand { errand, job, build } => {
+                let build = build.as_ref();
+                let whose = build.map_or_else(|| job.to_string(), ToString::to_string);
+                (whose, format!("({errand})"))
+            }
+        }
+    }
+}
+
 /// A ticket that waits for a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueueView {
     /// Which ticket.
     pub ticket: TicketKey,
-    /// Of which build.
-    pub build: BuildRef,
-    /// Of which task; none for the build's control ticket.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<TaskName>,
+    /// What it is about.
+    #[serde(flatten)]
+    pub about: About,
     /// What a worker must offer.
     pub requires: Capabilities,
     /// Since when.
@@ -706,11 +812,9 @@ pub struct WorkerClaim {
     pub ticket: TicketKey,
     /// Which claim of it.
     pub attempt: Attempt,
-    /// Of which build.
-    pub build: BuildRef,
-    /// Of which task.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<TaskName>,
+    /// What it is about.
+    #[serde(flatten)]
+    pub about: About,
     /// Since when.
     pub since: Timestamp,
 }

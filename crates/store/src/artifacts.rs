@@ -66,7 +66,7 @@ impl Store {
         attempt: Attempt,
         upload: impl Upload,
     ) -> Result<u64, StoreError> {
-        let blobs = self.check_claim(key, attempt).await?;
+        let blobs = self.claimed_blobs(key, attempt).await?;
         Ok(self
             .blobs
             .put_stream(&blobs.layer(), upload, MAX_BLOB)
@@ -85,7 +85,7 @@ impl Store {
         attempt: Attempt,
         bytes: u64,
     ) -> Result<Option<SignedUrl>, StoreError> {
-        let blobs = self.check_claim(key, attempt).await?;
+        let blobs = self.claimed_blobs(key, attempt).await?;
         self.place(&blobs.layer(), bytes).await
     }
 
@@ -131,7 +131,7 @@ impl Store {
         upload: impl Upload,
     ) -> Result<u64, StoreError> {
         check_index(index)?;
-        let blobs = self.check_claim(key, attempt).await?;
+        let blobs = self.claimed_blobs(key, attempt).await?;
         Ok(self
             .blobs
             .put_stream(&blobs.artifact(index), upload, MAX_BLOB)
@@ -152,7 +152,7 @@ impl Store {
         bytes: u64,
     ) -> Result<Option<SignedUrl>, StoreError> {
         check_index(index)?;
-        let blobs = self.check_claim(key, attempt).await?;
+        let blobs = self.claimed_blobs(key, attempt).await?;
         self.place(&blobs.artifact(index), bytes).await
     }
 
@@ -173,7 +173,7 @@ impl Store {
         attempt: Attempt,
         manifest: &ArtifactManifest,
     ) -> Result<(), StoreError> {
-        let blobs = self.check_claim(key, attempt).await?;
+        let blobs = self.claimed_blobs(key, attempt).await?;
         // The largest index of so many.
         check_index(manifest.artifacts.len().saturating_sub(1))?;
         check_artifacts(&manifest.artifacts).map_err(StoreError::refused)?;
@@ -197,7 +197,7 @@ impl Store {
         attempt: Attempt,
         text: Bytes,
     ) -> Result<(), StoreError> {
-        let blobs = self.check_claim(key, attempt).await?;
+        let blobs = self.claimed_blobs(key, attempt).await?;
         if text.len() > MAX_SUMMARY {
             return Err(StoreError::TooLarge {
                 limit: MAX_SUMMARY as u64,

@@ -113,6 +113,18 @@ impl Store {
                     fresh: false,
                 }));
             }
+            // What a poll has found is not built again because a webhook tells of it.
+            let told = post.cause.told();
+            if let Some(number) = told.and_then(|told| job.numbers.record.built(told)) {
+                let build = BuildRef {
+                    job: job.id,
+                    number,
+                };
+                return Ok(Tried::Done(Posted::Build {
+                    build,
+                    fresh: false,
+                }));
+            }
             let config = self.config(&job.key, &job.node.record.config).await?;
             let given = &post.parameters;
             let parameters = check_parameters(&config, given).map_err(StoreError::refused)?;
@@ -156,7 +168,7 @@ impl Store {
             self.supersede(transaction, &mut numbers, need, new).await?;
         }
         let fresh = || Checkpoint::start(config.tasks.len(), post.at);
-        let (config, checkpoint) = post
+        let (revision, checkpoint) = post
             .resumed
             .unwrap_or_else(|| (job.node.record.config, fresh()));
         let build = Build {
@@ -166,7 +178,7 @@ impl Store {
                 ..ticket(Duty::Control, &job.key, number, &requires, post.at)
             },
             id: id.clone(),
-            config,
+            config: revision,
             parameters: post.parameters,
             cause: post.cause,
             request: post.request,
@@ -175,6 +187,10 @@ impl Store {
             checkpoint,
         };
         let key = TicketKey::control(BuildKey::derive(&job.key, number));
+        if let Some(told) = build.cause.told() {
+            numbers.note_commit(number, told);
+        }
+        self.report_begin(transaction, config, &build).await?;
         let path = keys::numbers(&id.job);
         let data = pack(&path, &numbers)?;
         // The configuration must still be the job's, and the job still there.
@@ -458,7 +474,7 @@ pub(crate) fn ticket(
         class: requires.class(),
         priority: match duty {
             Duty::Control => Priority::CONTROL,
-            Duty::Task => Priority::NORMAL,
+            Duty::Task | Duty::Errand => Priority::NORMAL,
         },
         stamp: Stamp::at(at),
         attempt: Attempt::default(),

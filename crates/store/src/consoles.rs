@@ -132,7 +132,7 @@ impl Store {
         offset: u64,
         bytes: Bytes,
     ) -> Result<u64, StoreError> {
-        let blobs = self.check_claim(key, attempt).await?;
+        let blobs = self.claimed_blobs(key, attempt).await?;
         let size = bytes.len() as u64;
         if bytes.len() > MAX_CONSOLE_CHUNK {
             return Err(StoreError::TooLarge {

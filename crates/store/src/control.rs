@@ -406,6 +406,8 @@ impl Store {
         if coordination.get(&wishes).await?.is_some() {
             transaction.delete(wishes);
         }
+        self.report_end(&mut transaction, &key.build, &archived)
+            .await?;
         transaction.remove(key, before);
         let committed = transaction.commit(coordination).await?;
         Ok(if committed.is_some() {

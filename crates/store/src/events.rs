@@ -11,7 +11,6 @@ use distci_model::build::Cause;
 use distci_model::config::{EventTrigger, JobConfig, Scope, Trigger, Unwanted};
 use distci_model::event::{Event, repository_name};
 use distci_model::id::{JobId, RequestId};
-use distci_model::outcome::Failure;
 
 use crate::builds::{Post, Posted};
 use crate::error::StoreError;
@@ -153,13 +152,7 @@ impl Store {
         post: EventPost,
     ) -> Result<Posted, StoreError> {
         let told = Box::new(post.told.bounded());
-        let (mut parameters, none) = (BTreeMap::new(), BTreeMap::new());
-        let scope = Scope::of(&none, Some(&told));
-        for (name, text) in &post.parameters {
-            let value = scope.fill(text);
-            let refused = |why: Failure| StoreError::refused(format!("parameter {name:?}: {why}"));
-            parameters.insert(name.clone(), value.map_err(refused)?);
-        }
+        let parameters = filled(&post.parameters, &told).map_err(StoreError::refused)?;
         let post = Post {
             request: post.request,
             parameters,
@@ -170,6 +163,21 @@ impl Store {
         };
         self.post_once(job, post).await
     }
+}
+
+/// A trigger's values for the job's parameters, filled with the facts of an event; or why that is
+/// impossible.
+pub(crate) fn filled(
+    values: &BTreeMap<String, String>,
+    told: &Event,
+) -> Result<BTreeMap<String, String>, String> {
+    let none = BTreeMap::new();
+    let scope = Scope::of(&none, Some(told));
+    let value = |(name, text): (&String, &String)| match scope.fill(text) {
+        Ok(value) => Ok((name.clone(), value)),
+        Err(why) => Err(format!("parameter {name:?}: {why}")),
+    };
+    values.iter().map(value).collect()
 }
 
 /// Marks of the repositories whose events a job waits for.

@@ -48,6 +48,10 @@ pub enum Flaw {
     TicketOrphaned,
     /// A build waits for a task's ticket that is not there.
     TicketMissing,
+    /// A job's poll has no errand.
+    PollMissing,
+    /// An errand that no job has any more.
+    ErrandOrphaned,
     /// A node cannot be read.
     Unreadable,
     /// A node that nobody makes.
@@ -70,6 +74,10 @@ impl Flaw {
             Self::BuildUnknown => "the build is in no list",
             Self::TicketOrphaned => "its result is consumed by nobody",
             Self::TicketMissing => "the build waits for it for ever",
+            Self::PollMissing => {
+                "the repository is never looked at; take the trigger away and add it again"
+            }
+            Self::ErrandOrphaned => "it is done in vain",
             Self::Unreadable => "whoever needs it ends in an error",
             Self::NodeUnknown => "nobody reads it",
         }
@@ -91,6 +99,8 @@ impl fmt::Display for Flaw {
             Self::BuildUnknown => "a build is unknown",
             Self::TicketOrphaned => "a ticket is nobody's",
             Self::TicketMissing => "a ticket is missing",
+            Self::PollMissing => "a poll is missing",
+            Self::ErrandOrphaned => "an errand is nobody's",
             Self::Unreadable => "a node cannot be read",
             Self::NodeUnknown => "a node is unknown",
         })
@@ -129,6 +139,8 @@ pub struct Checked {
     pub builds: usize,
     /// Tickets of tasks.
     pub tickets: usize,
+    /// Errands.
+    pub errands: usize,
     /// Names in the queue, among the claims and among the timers.
     pub names: usize,
     /// Slots of locks that are held.

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use distci_model::Timestamp;
 use distci_model::build::ConfigRef;
 use distci_model::config::JobConfig;
-use distci_model::id::{BuildNumber, JobId, JobKey, LockKey};
+use distci_model::event::{Event, EventKind};
+use distci_model::id::{BuildNumber, JobId, JobKey, LockKey, RequestId};
 use distci_model::wire::{BuildSummary, JobView};
 use serde::{Deserialize, Serialize};
 
 use crate::coordination::Version;
+use crate::errands::Polls;
 use crate::error::StoreError;
 use crate::keys;
 use crate::store::Store;
@@ -22,6 +24,8 @@ use crate::transaction::{Read, Transaction, Tried, decode, encode, pack, read, u
 
 /// How many triggers a job remembers, so that a repeated one finds its build.
 const REMEMBERED: usize = 128;
+/// How many commits a job remembers, so that polls and webhooks know what the others have told.
+const COMMITS: usize = 64;
 /// How many archived builds are listed from memory.
 pub(crate) const RECENT: usize = 16;
 
@@ -37,6 +41,9 @@ pub(crate) struct JobNode {
     /// Marks of the repositories whose events it waits for: which names it has in `/r`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) watches: BTreeSet<String>,
+    /// The polls that it has.
+    #[serde(default, skip_serializing_if = "Polls::is_empty")]
+    pub(crate) polls: Polls,
 }
 
 /// What `/j/…/<job>/n` holds.
@@ -51,6 +58,23 @@ pub(crate) struct Numbers {
     /// Of each lock whose older builds are cancelled, the active builds that are not, oldest first.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) newest: BTreeMap<LockKey, Vec<BuildNumber>>,
+    /// The commits of the latest builds that have one.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub(crate) commits: VecDeque<BuiltCommit>,
+}
+
+/// A commit of which there is a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BuiltCommit {
+    /// Mark of the repository and the commit.
+    commit: String,
+    /// Mark of its ref.
+    #[serde(rename = "ref")]
+    reference: String,
+    number: BuildNumber,
+    /// Whether a poll found it.
+    #[serde(default)]
+    polled: bool,
 }
 
 impl Numbers {
@@ -60,7 +84,46 @@ impl Numbers {
             triggers: VecDeque::new(),
             recent: VecDeque::new(),
             newest: BTreeMap::new(),
+            commits: VecDeque::new(),
         }
+    }
+
+    /// Remembers of which commit a build is, if it is of one.
+    pub(crate) fn note_commit(&mut self, number: BuildNumber, told: &Event) {
+        let Some((commit, reference)) = commit_marks(told) else {
+            return;
+        };
+        self.commits.push_back(BuiltCommit {
+            commit,
+            reference,
+            number,
+            polled: told.kind == EventKind::Poll,
+        });
+        if self.commits.len() > COMMITS {
+            self.commits.pop_front();
+        }
+    }
+
+    /// The build of the commit and ref of an event, if one of the two was told by a poll: what a
+    /// webhook and a poll both tell is built once.
+    pub(crate) fn built(&self, told: &Event) -> Option<BuildNumber> {
+        let (commit, reference) = commit_marks(told)?;
+        let is_news = matches!(
+            told.kind,
+            EventKind::Push | EventKind::Tag | EventKind::Poll
+        );
+        let by_poll = told.kind == EventKind::Poll;
+        self.commits
+            .iter()
+            .filter(|known| is_news && (known.polled || by_poll))
+            .find(|known| known.commit == commit && known.reference == reference)
+            .map(|known| known.number)
+    }
+
+    /// Whether one of the latest builds is of the commit of an event, through whatever ref.
+    pub(crate) fn has_built(&self, told: &Event) -> bool {
+        let marks = commit_marks(told);
+        marks.is_some_and(|(commit, _)| self.commits.iter().any(|known| known.commit == commit))
     }
 
     /// Takes the next number for a trigger.
@@ -98,6 +161,14 @@ impl Numbers {
             self.recent.pop_front();
         }
     }
+}
+
+/// What a commit is remembered by, and its ref.
+fn commit_marks(told: &Event) -> Option<(String, String)> {
+    let (repository, sha) = (told.fact("repository")?, told.fact("sha")?);
+    let mark = |text: &str| keys::request_mark(&RequestId::derive(text))[..16].to_owned();
+    let reference = told.fact("ref").unwrap_or_default();
+    Some((mark(&format!("{repository} {sha}")), mark(reference)))
 }
 
 /// A job as it is now, with everything that posting a build needs.
@@ -208,14 +279,19 @@ impl Store {
         self.blobs
             .put(&keys::config(&key, revision, &hash), text)
             .await?;
+        let before = live.map_or_else(Polls::new, |job| job.record.polls.clone());
         let node = JobNode {
             incarnation,
             config: ConfigRef { revision, hash },
             description: config.description.clone(),
             removed: false,
             watches: crate::events::watched(config),
+            polls: Self::polls_of(config, &before, revision),
         };
         let mut transaction = Transaction::default();
+        let polls = (&before, &node.polls);
+        self.change_polls(&mut transaction, &key, polls, Some((config, at)))
+            .await?;
         self.set_schedules(&mut transaction, (id, &key), Some((config, at)))
             .await?;
         let committed = self
@@ -330,9 +406,13 @@ impl Store {
         let tombstone = JobNode {
             removed: true,
             watches: BTreeSet::new(),
+            polls: Polls::new(),
             ..node.record.clone()
         };
         let mut transaction = Transaction::default();
+        let polls = (&node.record.polls, &tombstone.polls);
+        self.change_polls(&mut transaction, &key, polls, None)
+            .await?;
         watch_anew(&mut transaction, id, Some(&node), &tombstone);
         self.set_schedules(&mut transaction, (id, &key), None)
             .await?;

@@ -10,7 +10,7 @@ use distci_model::id::{
     RequestId, TicketId, TicketKey,
 };
 use distci_model::lock::Slot;
-use distci_model::ticket::{ClaimName, DueName, IndexName, Priority, QueueName, Stamp};
+use distci_model::ticket::{ClaimName, DueName, Duty, IndexName, Priority, QueueName, Stamp};
 
 use crate::blobs::BlobKey;
 use crate::coordination::NodePath;
@@ -58,11 +58,12 @@ pub fn meta() -> NodePath {
 }
 
 /// The trees whose directories are the shards.
-pub fn sharded_trees() -> [NodePath; 8] {
+pub fn sharded_trees() -> [NodePath; 9] {
     [
         jobs(),
         timetables(),
         builds(),
+        errands(),
         queue(),
         claims(),
         timers(),
@@ -168,11 +169,21 @@ pub fn wishes(key: &BuildKey) -> NodePath {
 
 /// The anchor of any ticket.
 pub fn anchor(key: &TicketKey) -> NodePath {
-    if key.ticket.is_control() {
-        build(&key.build)
-    } else {
-        build(&key.build).join(key.ticket.as_str())
+    match key.ticket.duty() {
+        Duty::Control => build(&key.build),
+        Duty::Task => build(&key.build).join(key.ticket.as_str()),
+        Duty::Errand => errand(&key.build),
     }
+}
+
+/// Where all errands are.
+pub fn errands() -> NodePath {
+    dir("e")
+}
+
+/// The anchor of an errand, by the key that stands in a build's place.
+pub fn errand(key: &BuildKey) -> NodePath {
+    errands().join(&shard(key.as_str())).join(key.as_str())
 }
 
 /// Where all classes are.

@@ -14,6 +14,7 @@ mod consoles;
 mod control;
 pub mod coordination;
 mod deliveries;
+mod errands;
 mod error;
 mod events;
 mod fsck;

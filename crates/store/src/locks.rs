@@ -137,7 +137,7 @@ impl Store {
                     .await?;
                 Ok(flag.is_some())
             }
-            Duty::Task => Ok(false),
+            Duty::Task | Duty::Errand => Ok(false),
         }
     }
 

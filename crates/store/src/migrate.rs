@@ -10,6 +10,7 @@ use std::io;
 
 use distci_model::Timestamp;
 use distci_model::build::Build;
+use distci_model::errand::Errand;
 use distci_model::id::{BuildKey, TicketId, TicketKey};
 use distci_model::plan::{Intent, plan};
 use distci_model::ticket::Ticket;
@@ -44,6 +45,8 @@ pub struct Copied {
     pub builds: u64,
     /// Tickets of tasks.
     pub tickets: u64,
+    /// Errands.
+    pub errands: u64,
 }
 
 /// How far a migration is.
@@ -253,6 +256,7 @@ struct Nodes {
     then: Vec<Vec<Op>>,
     jobs: u64,
     builds: u64,
+    errands: u64,
 }
 
 impl Nodes {
@@ -278,6 +282,10 @@ impl Nodes {
         for path in below_shards(tree, &keys::builds()).await? {
             nodes.builds += 1;
             nodes.build(tree, &path, at).await?;
+        }
+        for path in below_shards(tree, &keys::errands()).await? {
+            nodes.errands += 1;
+            nodes.errand(tree, &path, at).await?;
         }
         Ok(nodes)
     }
@@ -309,6 +317,23 @@ impl Nodes {
         Ok(())
     }
 
+    async fn errand(
+        &mut self,
+        tree: &dyn Coordination,
+        path: &NodePath,
+        at: Timestamp,
+    ) -> Result<(), MigrateError> {
+        let key = path.name().parse();
+        let key = TicketKey {
+            build: key.map_err(|error| StoreError::corrupt(path, error))?,
+            ticket: TicketId::errand(),
+        };
+        let errand: Errand = record(tree, &key).await?;
+        let errand = errand.with(unheld(errand.ticket(), at));
+        self.first.push(post(&key, &errand)?);
+        Ok(())
+    }
+
     async fn copy(
         self,
         target: &Store,
@@ -316,6 +341,7 @@ impl Nodes {
         tell: &(dyn Fn(Stage) + Sync),
     ) -> Result<(), MigrateError> {
         (copied.jobs, copied.builds) = (self.jobs, self.builds);
+        copied.errands = self.errands;
         copied.tickets = self.then.len() as u64;
         let (mut done, of) = (0, (self.first.len() + self.then.len()) as u64);
         tell(Stage::Nodes { done, of });

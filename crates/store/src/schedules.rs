@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use distci_model::Timestamp;
 use distci_model::build::Cause;
-use distci_model::config::{CatchUp, JobConfig, ScheduleTrigger, Scope};
+use distci_model::config::{CatchUp, JobConfig};
 use distci_model::event::{Event, EventKind, Source};
 use distci_model::id::{BuildRef, JobId, JobKey, RequestId};
 use distci_model::schedule::{Marked, Schedule, ScheduleProblem, marked};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::builds::{Post, Posted, check_parameters};
 use crate::coordination::{Event as Change, NodePath, Watch};
 use crate::error::StoreError;
+use crate::events::filled;
 use crate::jobs::Job;
 use crate::keys;
 use crate::store::Store;
@@ -247,7 +248,8 @@ impl Store {
         let data = pack(&path, &table.record)?;
         transaction.set(path, data, table.version);
         let told = told(mark, due);
-        let given = filled(trigger, &told).and_then(|given| check_parameters(&config, &given));
+        let given = filled(&trigger.parameters, &told);
+        let given = given.and_then(|given| check_parameters(&config, &given));
         let fired = match given {
             Ok(parameters) => {
                 let post = post(&job, (mark, due), (told, parameters), at);
@@ -263,17 +265,6 @@ impl Store {
         let committed = transaction.commit(&*self.coordination).await?;
         Ok(committed.map_or(Tried::Again, |_| Tried::Done(fired)))
     }
-}
-
-/// The trigger's values for the job's parameters, or why it has none.
-fn filled(trigger: &ScheduleTrigger, told: &Event) -> Result<BTreeMap<String, String>, String> {
-    let none = BTreeMap::new();
-    let scope = Scope::of(&none, Some(told));
-    let value = |(name, text): (&String, &String)| {
-        let value = scope.fill(text).map_err(|why| why.to_string())?;
-        Ok((name.clone(), value))
-    };
-    trigger.parameters.iter().map(value).collect()
 }
 
 fn told(mark: &str, due: Timestamp) -> Event {

@@ -6,13 +6,14 @@
 
 use distci_model::Timestamp;
 use distci_model::build::{Build, Finished, Progress};
-use distci_model::id::{Attempt, BuildRef, RequestId, TaskName, TicketKey, WorkerName};
+use distci_model::errand::Errand;
+use distci_model::id::{Attempt, BuildRef, RequestId, TicketKey, WorkerName};
 use distci_model::lock::Hold;
 use distci_model::order::order;
 use distci_model::outcome::{Outcome, TaskResult};
 use distci_model::plan::{Intent, Refused};
-use distci_model::ticket::{Claimed, Ticket, TicketState};
-use distci_model::wire::{Claim, Work};
+use distci_model::ticket::{Claimed, Duty, Ticket, TicketState};
+use distci_model::wire::{About, Claim, Work};
 
 use crate::error::StoreError;
 use crate::keys::{self, AttemptBlobs};
@@ -34,10 +35,8 @@ pub enum Claiming {
 /// A ticket for people to read.
 #[derive(Debug, Clone)]
 pub struct TicketFacts {
-    /// Its build.
-    pub build: BuildRef,
-    /// Its task; none for the build itself.
-    pub task: Option<TaskName>,
+    /// What it is about.
+    pub about: About,
     /// Who holds it.
     pub claimed: Option<Claimed>,
     /// The latest attempt.
@@ -64,29 +63,32 @@ impl Store {
             hold,
             at,
         };
-        if key.ticket.is_control() {
-            let build = match self.take::<Build>(key, intent).await? {
-                Taking::Held(build) => build,
-                Taking::Lost => return Ok(Claiming::Taken),
-                Taking::Blocked(blocked) => return Ok(Claiming::Blocked(blocked)),
-            };
-            let Some(order) = self.control_order(key, &build, at).await? else {
-                return Ok(Claiming::Taken);
-            };
-            Ok(claiming(
-                key,
-                &build.ticket,
-                Work::Control {
-                    order: Box::new(order),
-                },
-            ))
-        } else {
-            let child = match self.take::<Child>(key, intent).await? {
-                Taking::Held(child) => child,
-                Taking::Lost => return Ok(Claiming::Taken),
-                Taking::Blocked(blocked) => return Ok(Claiming::Blocked(blocked)),
-            };
-            self.task_claim(key, &child, at).await
+        match key.ticket.duty() {
+            Duty::Control => {
+                let build = match self.take::<Build>(key, intent).await?.held() {
+                    Ok(build) => build,
+                    Err(claiming) => return Ok(claiming),
+                };
+                let order = self.control_order(key, &build, at).await?.map(Box::new);
+                let work = order.map(|order| Work::Control { order });
+                Ok(claiming(key, &build.ticket, work))
+            }
+            Duty::Task => {
+                let child = match self.take::<Child>(key, intent).await?.held() {
+                    Ok(child) => child,
+                    Err(claiming) => return Ok(claiming),
+                };
+                self.task_claim(key, &child, at).await
+            }
+            Duty::Errand => {
+                let errand = match self.take::<Errand>(key, intent).await?.held() {
+                    Ok(errand) => errand,
+                    Err(claiming) => return Ok(claiming),
+                };
+                let order = self.errand_order(key, &errand, at).await?.map(Box::new);
+                let work = order.map(|order| Work::Errand { order });
+                Ok(claiming(key, &errand.ticket, work))
+            }
         }
     }
 
@@ -140,13 +142,10 @@ impl Store {
         };
         let config = self.config(&child.ticket.job, &build.record.config).await?;
         match order(&config, &build.record, child.task) {
-            Ok(order) => Ok(claiming(
-                key,
-                &child.ticket,
-                Work::Task {
-                    order: Box::new(order),
-                },
-            )),
+            Ok(order) => {
+                let order = Box::new(order);
+                Ok(claiming(key, &child.ticket, Some(Work::Task { order })))
+            }
             Err(reason) => {
                 // Nobody can run it: it ends here, and the worker looks for another.
                 let result = TaskResult::of(Outcome::Failure { reason });
@@ -270,10 +269,10 @@ impl Store {
 
     /// Does what is intended to a ticket of any kind.
     async fn act(&self, key: &TicketKey, intent: impl Fn() -> Intent) -> Result<(), StoreError> {
-        if key.ticket.is_control() {
-            done(self.transition::<Build>(key, intent).await?)
-        } else {
-            done(self.transition::<Child>(key, intent).await?)
+        match key.ticket.duty() {
+            Duty::Control => done(self.transition::<Build>(key, intent).await?),
+            Duty::Task => done(self.transition::<Child>(key, intent).await?),
+            Duty::Errand => done(self.transition::<Errand>(key, intent).await?),
         }
     }
 
@@ -319,6 +318,21 @@ impl Store {
         })
     }
 
+    /// Where the holder of a claim stores what it makes. An errand makes nothing that is kept.
+    ///
+    /// # Errors
+    /// [`StoreError::AttemptOver`] or [`StoreError::Gone`] if this is not the ticket's claim now.
+    pub(crate) async fn claimed_blobs(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+    ) -> Result<AttemptBlobs, StoreError> {
+        match key.ticket.duty() {
+            Duty::Errand => Err(StoreError::refused("an errand leaves nothing behind")),
+            Duty::Control | Duty::Task => self.check_claim(key, attempt).await,
+        }
+    }
+
     /// Whether this attempt is the ticket's claim now, and where its blobs are.
     ///
     /// # Errors
@@ -353,18 +367,21 @@ impl Store {
     /// The ticket as it is now.
     pub async fn ticket(&self, key: &TicketKey) -> Result<Option<Ticket>, StoreError> {
         let path = keys::anchor(key);
-        Ok(if key.ticket.is_control() {
-            let anchor = read::<Build>(&*self.coordination, &path).await?;
-            anchor.map(|anchor| anchor.record.ticket)
-        } else {
-            let anchor = read::<Child>(&*self.coordination, &path).await?;
-            anchor.map(|anchor| anchor.record.ticket)
+        let tree = &*self.coordination;
+        Ok(match key.ticket.duty() {
+            Duty::Control => ticket_of(read::<Build>(tree, &path).await?),
+            Duty::Task => ticket_of(read::<Child>(tree, &path).await?),
+            Duty::Errand => ticket_of(read::<Errand>(tree, &path).await?),
         })
     }
 
     /// What people want to know of a ticket.
     pub async fn ticket_facts(&self, key: &TicketKey) -> Result<Option<TicketFacts>, StoreError> {
         let coordination = &*self.coordination;
+        if key.ticket.is_errand() {
+            let errand = self.errand(key).await?;
+            return Ok(errand.map(|errand| errand_facts(errand.record)));
+        }
         let Some(build) = read::<Build>(coordination, &keys::build(&key.build)).await? else {
             return Ok(None);
         };
@@ -386,27 +403,53 @@ impl Store {
             TicketState::Queued => self.hold_for(key, &ticket).await?.err(),
             TicketState::Claimed(_) | TicketState::Parked { .. } | TicketState::Done(_) => None,
         };
-        let (build, attempt) = (build.record.id, ticket.attempt);
-        let claimed = match ticket.state {
-            TicketState::Claimed(claimed) => Some(claimed),
-            TicketState::Queued | TicketState::Parked { .. } | TicketState::Done(_) => None,
-        };
         Ok(Some(TicketFacts {
-            build,
-            task,
-            claimed,
-            attempt,
+            about: About::Build {
+                build: build.record.id,
+                task,
+            },
+            attempt: ticket.attempt,
+            claimed: claimed(ticket),
             blocked,
         }))
     }
 }
 
+fn errand_facts(errand: Errand) -> TicketFacts {
+    let (job, number) = (errand.what.job().clone(), errand.what.build());
+    let build = number.map(|number| BuildRef {
+        job: job.clone(),
+        number,
+    });
+    TicketFacts {
+        about: About::Errand {
+            errand: errand.what.name(),
+            job,
+            build,
+        },
+        attempt: errand.ticket.attempt,
+        claimed: claimed(errand.ticket),
+        blocked: None,
+    }
+}
+
+fn claimed(ticket: Ticket) -> Option<Claimed> {
+    match ticket.state {
+        TicketState::Claimed(claimed) => Some(claimed),
+        TicketState::Queued | TicketState::Parked { .. } | TicketState::Done(_) => None,
+    }
+}
+
+fn ticket_of<A: Anchor>(anchor: Option<Read<A>>) -> Option<Ticket> {
+    anchor.map(|anchor| anchor.record.ticket().clone())
+}
+
 /// A control ticket's anchor is a build: it must not be read as a task's.
 pub(crate) fn task_only(key: &TicketKey) -> Result<(), StoreError> {
-    if key.ticket.is_control() {
-        return Err(StoreError::refused("the ticket is not a task's"));
+    match key.ticket.duty() {
+        Duty::Task => Ok(()),
+        Duty::Control | Duty::Errand => Err(StoreError::refused("the ticket is not a task's")),
     }
-    Ok(())
 }
 
 /// What became of a try to claim.
@@ -417,6 +460,17 @@ enum Taking<A> {
     Lost,
     /// A lock has no room.
     Blocked(Blocked),
+}
+
+impl<A> Taking<A> {
+    /// The anchor that is held, or what came of the wish to claim it.
+    fn held(self) -> Result<A, Claiming> {
+        match self {
+            Self::Held(anchor) => Ok(anchor),
+            Self::Lost => Err(Claiming::Taken),
+            Self::Blocked(blocked) => Err(Claiming::Blocked(blocked)),
+        }
+    }
 }
 
 /// What became of an intent.
@@ -442,7 +496,11 @@ fn done<A>(outcome: Transitioned<A>) -> Result<(), StoreError> {
     }
 }
 
-fn claiming(key: &TicketKey, ticket: &Ticket, work: Work) -> Claiming {
+/// What a claim came to; without work, there is nothing left to do.
+fn claiming(key: &TicketKey, ticket: &Ticket, work: Option<Work>) -> Claiming {
+    let Some(work) = work else {
+        return Claiming::Taken;
+    };
     Claiming::Claimed(Box::new(Claim {
         ticket: key.clone(),
         attempt: ticket.attempt,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::console::{Console, MOST_SPOOLED, Mask, Spool};
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::isolation::{Cell, Limits};
-use crate::kinds::{self, Errand};
+use crate::kinds::{self, Assignment};
 use crate::room::{Room, remove_tree};
 use crate::trouble::{Trouble, blocking, doing};
 use crate::worker::Worker;
@@ -150,7 +150,7 @@ impl Attempt<'_> {
         cell: &dyn Cell,
     ) -> Result<TaskResult, Trouble> {
         let deadline = Instant::now() + Duration::from_secs(self.order.timeout);
-        let errand = Errand {
+        let assignment = Assignment {
             worker: self.worker,
             held: self.held,
             order: self.order,
@@ -162,7 +162,7 @@ impl Attempt<'_> {
                 interrupts: self.interrupts.clone(),
             },
         };
-        kinds::of(&self.order.action).perform(&errand).await
+        kinds::of(&self.order.action).perform(&assignment).await
     }
 
     /// Stores what the task changed, after a failure too: later tasks may want to publish the logs.

@@ -6,7 +6,7 @@
 mod approve;
 mod copy_artifacts;
 mod execute_shell;
-mod git_checkout;
+pub(crate) mod git_checkout;
 mod patterns;
 mod publish_artifacts;
 
@@ -31,11 +31,11 @@ pub(crate) use git_checkout::secrets as git_secrets;
 #[async_trait]
 pub(crate) trait Perform: Sync {
     /// Does it. A script that says no is an `Ok` whose outcome is a failure.
-    async fn perform(&self, errand: &Errand<'_>) -> Result<TaskResult, Trouble>;
+    async fn perform(&self, assignment: &Assignment<'_>) -> Result<TaskResult, Trouble>;
 }
 
 /// A task in a worker's hands: what to do, where, and with what.
-pub(crate) struct Errand<'a> {
+pub(crate) struct Assignment<'a> {
     pub(crate) worker: &'a Worker,
     pub(crate) held: &'a Held,
     pub(crate) order: &'a TaskOrder,
@@ -56,7 +56,7 @@ pub(crate) fn of(action: &Action) -> &dyn Perform {
     }
 }
 
-impl Errand<'_> {
+impl Assignment<'_> {
     /// Does `work` unless somebody wants it to end or it takes too long.
     pub(crate) async fn bound<T>(
         &self,

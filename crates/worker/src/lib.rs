@@ -9,6 +9,7 @@ mod beats;
 mod console;
 mod control;
 mod disk;
+mod errands;
 mod interrupt;
 mod isolation;
 mod kinds;

@@ -3,6 +3,7 @@
 //! Owns how many claims are held at once and when there are no more. Never decides what is right
 //! for a build; a worker that is killed at any point loses one attempt of each slot.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use distci_client::{Client, ClientError};
-use distci_model::capability::{Capabilities, Capability, Kind, Label};
+use distci_forge::Forge;
+use distci_model::capability::{Capabilities, Capability, Host, Kind, Label};
 use distci_model::id::{RequestId, WorkerId};
 use distci_model::wire::{Claim, ClaimRequest, Held, Standing, Work};
 use tokio::task::JoinSet;
@@ -21,6 +23,7 @@ use crate::attempt::Attempt;
 use crate::beats::{Beats, Keeping, Pending};
 use crate::control::control;
 use crate::disk::Disk;
+use crate::errands::Errand;
 use crate::interrupt::Interrupts;
 use crate::isolation::{Isolation, Process};
 use crate::room::Rooms;
@@ -36,6 +39,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Slots for build control. They are apart from the others, because a build must never wait for
 /// the slots that its own tasks hold; a decision takes milliseconds.
 const CONTROL_SLOTS: usize = 2;
+/// Slots for telling forges: no build waits for a forge, and no forge for a build.
+const REPORT_SLOTS: usize = 2;
 /// How long what runs may go on by itself when the worker has to leave.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long it may take to end what still runs after that, and to give it back.
@@ -64,6 +69,8 @@ pub struct Settings {
     pub supervisor: Vec<OsString>,
     /// A file of credentials in the form of `git credential-store`.
     pub git_credentials: Option<PathBuf>,
+    /// The forges that it may tell of commits, by their hosts.
+    pub forges: BTreeMap<Host, Forge>,
 }
 
 /// Why a worker cannot go on.
@@ -202,13 +209,11 @@ impl Worker {
             labels,
             slots,
             once,
+            forges,
             ..
         } = &self.settings;
-        let tasks: Vec<Kind> = kinds
-            .iter()
-            .copied()
-            .filter(|kind| *kind != Kind::BuildControl)
-            .collect();
+        let is_of_tasks = |kind: &Kind| Kind::OF_TASKS.contains(kind);
+        let tasks: Vec<Kind> = kinds.iter().copied().filter(is_of_tasks).collect();
         let mut wanted = Vec::new();
         if !tasks.is_empty() && *slots > 0 {
             let kinds = tasks.into_iter().map(Capability::Kind);
@@ -218,12 +223,15 @@ impl Worker {
                 if *once { 1 } else { *slots },
             ));
         }
+        let alone = *once && wanted.is_empty();
+        let beside = |slots| if alone { 1 } else { slots };
         if kinds.contains(&Kind::BuildControl) {
-            let alone = *once && wanted.is_empty();
-            wanted.push((
-                Capabilities::control(),
-                if alone { 1 } else { CONTROL_SLOTS },
-            ));
+            wanted.push((Capabilities::control(), beside(CONTROL_SLOTS)));
+        }
+        if kinds.contains(&Kind::CommitStatus) && !forges.is_empty() {
+            let forges = forges.keys().cloned().map(Capability::Forge);
+            let reports = forges.chain([Capability::Kind(Kind::CommitStatus)]);
+            wanted.push((reports.collect(), beside(REPORT_SLOTS)));
         }
         if wanted.is_empty() {
             Err(Error::NothingToDo)
@@ -234,14 +242,10 @@ impl Worker {
 
     /// One slot: claim, do, repeat.
     async fn work(self: Arc<Self>, capabilities: Capabilities) -> Result<(), Error> {
-        // Control slots serve the one task of a worker that leaves after it.
-        let control = capabilities == Capabilities::control();
-        let tasks = self
-            .settings
-            .kinds
-            .iter()
-            .any(|kind| *kind != Kind::BuildControl);
-        let once = self.settings.once && !(control && tasks);
+        // The other slots serve the one task of a worker that leaves after it.
+        let kinds = &self.settings.kinds;
+        let tasks = kinds.iter().any(|kind| Kind::OF_TASKS.contains(kind));
+        let once = self.settings.once && (is_for_tasks(&capabilities) || !tasks);
         while let Some(taken) = self.claim(&capabilities).await? {
             self.perform(taken).await;
             if once {
@@ -294,7 +298,7 @@ impl Worker {
 
     async fn ask(&self, wanted: &ClaimRequest) -> Result<Option<Claim>, ClientError> {
         // Decisions need no space, and builds must not stand still because of a full disk.
-        let needs_space = wanted.capabilities != Capabilities::control();
+        let needs_space = is_for_tasks(&wanted.capabilities);
         while needs_space && !self.has_space() {
             sleep(PAUSE).await;
         }
@@ -374,6 +378,15 @@ impl Worker {
                 };
                 attempt.run().await;
             }
+            Work::Errand { order } => {
+                let errand = Errand {
+                    worker: self,
+                    held: &held,
+                    order: &order,
+                    interrupts,
+                };
+                errand.run().await;
+            }
         }
     }
 
@@ -384,4 +397,12 @@ impl Worker {
         self.halt.cancel();
         sleep(LAST_GRACE).await;
     }
+}
+
+/// Whether a slot with these capabilities takes tasks.
+fn is_for_tasks(capabilities: &Capabilities) -> bool {
+    let of_tasks = Kind::OF_TASKS.map(Capability::Kind);
+    capabilities
+        .iter()
+        .any(|offered| of_tasks.contains(offered))
 }

@@ -13,9 +13,12 @@ mod checkout;
 mod cluster;
 #[path = "worker/door.rs"]
 mod door;
+#[path = "worker/errands.rs"]
+mod errands;
 #[path = "worker/frontend.rs"]
 mod frontend;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -65,13 +68,14 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings {
             id: "w1 0123abcd".parse().unwrap(),
-            kinds: Kind::of_workers().skip(1).collect(),
+            kinds: Kind::OF_TASKS.to_vec(),
             labels: vec!["linux".parse().unwrap()],
             slots: 1,
             once: false,
             directory: folder.path().join("worker"),
             supervisor: vec![PROGRAM.into(), "supervise".into()],
             git_credentials: None,
+            forges: BTreeMap::new(),
         };
         change(&mut settings);
         let client = Client::new(addresses, None).unwrap();

@@ -88,6 +88,7 @@ impl Scene {
             token: "t".to_owned(),
             clock,
             hooks: distci_frontend::HookSecrets::default(),
+            public_url: None,
             dead_worker: None,
         };
         let store = Store::new(Arc::new(simulator.session()), blobs);

@@ -6,6 +6,7 @@ mod cluster;
 mod commands;
 mod corpus;
 mod direct;
+mod errands;
 mod examples;
 mod exec;
 mod failover;

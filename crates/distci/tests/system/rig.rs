@@ -107,6 +107,13 @@ impl Server {
 
     /// Starts a worker of this server that works in `dir`.
     pub(crate) fn worker(&self, dir: &Path) -> Result<Process> {
-        Process::start(self.client().args(["worker", "--dir"]).arg(dir))
+        self.worker_with(dir, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn worker_with(&self, dir: &Path, arguments: &[&str]) -> Result<Process> {
+        let mut command = self.client();
+        command.args(["worker", "--dir"]).arg(dir).args(arguments);
+        Process::start(&mut command)
     }
 }

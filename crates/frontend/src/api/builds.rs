@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use distci_model::build::Answer;
 use distci_model::id::{BuildKey, BuildNumber, BuildRef, JobId, TaskName};
 use distci_model::wire::{
-    AnswerRequest, BuildPhase, BuildSummary, BuildView, MAX_COMMENT, Page, Problem, RerunRequest,
-    TriggerRequest, Triggered,
+    AnswerRequest, BuildPhase, BuildSummary, BuildView, MAX_COMMENT, Page, Problem, ReportView,
+    RerunRequest, TriggerRequest, Triggered,
 };
 use distci_store::{Posted, StoreError, Which};
 use futures::Stream;
@@ -115,6 +115,22 @@ pub(super) async fn rerun(
     let (at, again) = (app.now(), wish.into());
     let rerun = app.store.rerun_build(&build, &again, &id, at);
     Ok(posted(rerun.await?))
+}
+
+/// What the forge has not heard yet of a build.
+#[utoipa::path(get, path = "/jobs/{job}/builds/{build}/report", tag = "builds",
+    responses((status = 200, body = ReportView),
+        (status = 204, description = "it has heard all, or is told nothing"),
+        (status = 404, body = Problem)))]
+pub(super) async fn report(
+    State(app): State<App>,
+    Path((job, selector)): Path<(JobId, String)>,
+) -> Result<Response, ApiError> {
+    let build = find(&app, job, &selector).await?;
+    Ok(match app.store.report(&build).await? {
+        Some(report) => Said(report).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
 }
 
 fn posted(posted: Posted) -> Response {

@@ -7,11 +7,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use distci_model::Timestamp;
+use distci_model::errand::ErrandOrder;
 use distci_model::id::{Attempt, RequestId, TicketKey, WorkerId};
-use distci_model::ticket::{ClaimName, QueueName};
-use distci_model::wire::{BeatReply, BeatRequest, Claim, ClaimRequest, Held, Problem, Standing};
+use distci_model::ticket::{ClaimName, Duty, QueueName};
+use distci_model::wire::{
+    About, BeatReply, BeatRequest, Claim, ClaimRequest, Held, Problem, Standing, Work,
+};
 use distci_store::coordination::Health;
-use distci_store::{Claiming, StoreError};
+use distci_store::{Claiming, StoreError, TicketFacts};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
@@ -71,7 +74,9 @@ pub(super) async fn claim(
             },
         };
         match try_to_claim(&app, &request, offer).await? {
-            Claiming::Claimed(claim) => return Ok(Answer(claim).into_response()),
+            Claiming::Claimed(claim) => {
+                return Ok(Answer(addressed(&app, *claim).await?).into_response());
+            }
             // Passed over from now on; another entry may do.
             Claiming::Blocked(_) => continue,
             Claiming::Taken => {}
@@ -86,12 +91,28 @@ pub(super) async fn claim(
     }
 }
 
-/// When a ticket is claimed. Who decides about a build goes by the clock that woke it.
+/// The claim with what only a frontend knows: the page that a report links to.
+async fn addressed(app: &App, mut claim: Claim) -> Result<Claim, StoreError> {
+    if let Work::Errand { order } = &mut claim.work
+        && let ErrandOrder::Report { url, .. } = order.as_mut()
+        && app.public_url.is_some()
+        && let Some(TicketFacts {
+            about: About::Errand {
+                build: Some(build), ..
+            },
+            ..
+        }) = app.store.ticket_facts(&claim.ticket).await?
+    {
+        *url = app.page(&build);
+    }
+    Ok(claim)
+}
+
+/// When a ticket is claimed. Who decides what happens when goes by the clock that woke it.
 fn claimed_at(app: &App, key: &TicketKey) -> Timestamp {
-    if key.ticket.is_control() {
-        app.cluster_now()
-    } else {
-        app.now()
+    match key.ticket.duty() {
+        Duty::Control | Duty::Errand => app.cluster_now(),
+        Duty::Task => app.now(),
     }
 }
 
@@ -167,7 +188,7 @@ async fn earlier(
         )
         .await?;
     Ok(match claiming {
-        Claiming::Claimed(claim) => Some(*claim),
+        Claiming::Claimed(claim) => Some(addressed(app, *claim).await?),
         Claiming::Taken | Claiming::Blocked(_) => None,
     })
 }

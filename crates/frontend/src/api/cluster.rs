@@ -101,8 +101,7 @@ pub(super) async fn queue(
         items.push(QueueView {
             since: entry.stamp.time(),
             ticket: entry.key,
-            build: facts.build,
-            task: facts.task,
+            about: facts.about,
             requires,
             workers,
             blocked,
@@ -141,8 +140,7 @@ pub(super) async fn workers(State(app): State<App>) -> Result<Json<Vec<WorkerVie
         view.claims.push(WorkerClaim {
             ticket: claim.key,
             attempt: facts.attempt,
-            build: facts.build,
-            task: facts.task,
+            about: facts.about,
             since: claimed.since,
         });
     }

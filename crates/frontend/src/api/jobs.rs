@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use distci_model::config::JobConfig;
 use distci_model::id::JobId;
-use distci_model::wire::{JobSummary, JobView, Page, Problem};
+use distci_model::wire::{JobSummary, JobView, Page, PollView, Problem};
 use distci_store::{Put, StoreError};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -128,6 +128,16 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     app.store.remove_job(&job).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The repositories that are looked at for a job.
+#[utoipa::path(get, path = "/jobs/{job}/polls", tag = "jobs",
+    responses((status = 200, body = Vec<PollView>), (status = 404, body = Problem)))]
+pub(super) async fn polls(
+    State(app): State<App>,
+    Path(job): Path<JobId>,
+) -> Result<Json<Vec<PollView>>, ApiError> {
+    Ok(Json(app.store.polls(&job).await?))
 }
 
 fn etag(view: &JobView) -> [(http::HeaderName, String); 1] {

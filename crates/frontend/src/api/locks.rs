@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use axum::Json;
 use axum::extract::{Query, State};
-use distci_model::id::LockKey;
+use distci_model::id::{BuildRef, LockKey, TaskName, TicketKey};
 use distci_model::ticket::QueueName;
-use distci_model::wire::{LockBlock, LockHolder, LockView, LockWaiter, Page, Problem};
+use distci_model::wire::{About, LockBlock, LockHolder, LockView, LockWaiter, Page, Problem};
 use distci_store::{Blocked, StoreError};
 
 use super::jobs::Paging;
@@ -68,27 +68,27 @@ async fn view(
     let mut held = Vec::new();
     for slot in slots {
         // Given back since.
-        let Some(facts) = app.store.ticket_facts(&slot.ticket).await? else {
+        let Some((build, task)) = part_of(app, &slot.ticket).await? else {
             continue;
         };
         held.push(LockHolder {
             slot: slot.slot,
             ticket: slot.ticket,
-            build: facts.build,
-            task: facts.task,
+            build,
+            task,
             since: slot.since,
         });
     }
     let mut waiters = Vec::new();
     for entry in waiting.unwrap_or_default() {
-        let Some(facts) = app.store.ticket_facts(&entry.key).await? else {
+        let Some((build, task)) = part_of(app, &entry.key).await? else {
             continue;
         };
         waiters.push(LockWaiter {
             since: entry.stamp.time(),
             ticket: entry.key,
-            build: facts.build,
-            task: facts.task,
+            build,
+            task,
         });
     }
     Ok(Some(LockView {
@@ -97,6 +97,19 @@ async fn view(
         taken,
         held,
         waiting: waiters,
+    }))
+}
+
+/// The build, and the task of it, that a ticket is of; `None` if it is gone.
+async fn part_of(
+    app: &App,
+    ticket: &TicketKey,
+) -> Result<Option<(BuildRef, Option<TaskName>)>, StoreError> {
+    let facts = app.store.ticket_facts(ticket).await?;
+    Ok(facts.and_then(|facts| match facts.about {
+        About::Build { build, task } => Some((build, task)),
+        // Errands hold no locks.
+        About::Errand { .. } => None,
     }))
 }
 
@@ -116,8 +129,8 @@ impl Blocks {
         }
         let mut held_by = Vec::new();
         for slot in app.store.lock_holders(&blocked.lock, MAX_NAMED).await? {
-            let facts = app.store.ticket_facts(&slot.ticket).await?;
-            held_by.extend(facts.map(|facts| facts.build));
+            let holder = part_of(app, &slot.ticket).await?;
+            held_by.extend(holder.map(|(build, _)| build));
         }
         let block = LockBlock {
             lock: blocked.name.clone(),

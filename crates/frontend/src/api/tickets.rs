@@ -3,6 +3,7 @@
 use axum::Json as Answer;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use distci_model::errand::ErrandResult;
 use distci_model::id::{Attempt, TicketKey};
 use distci_model::outcome::TaskResult;
 use distci_model::wire::{CommitReply, CommitRequest, Problem};
@@ -34,6 +35,20 @@ pub(super) async fn complete(
     }
     app.store
         .complete(&ticket, Attempt::new(attempt), &result, app.now())
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Reports what came of a try at an errand.
+#[utoipa::path(post, path = "/tickets/{ticket}/{attempt}/errand", tag = "worker",
+    request_body = ErrandResult, responses((status = 204), (status = 409, body = Problem)))]
+pub(super) async fn complete_errand(
+    State(app): State<App>,
+    Path((ticket, attempt)): Path<(TicketKey, u32)>,
+    Json(result): Json<ErrandResult>,
+) -> Result<StatusCode, ApiError> {
+    app.store
+        .complete_errand(&ticket, Attempt::new(attempt), &result, app.cluster_now())
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

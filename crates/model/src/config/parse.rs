@@ -85,7 +85,7 @@ fn param_keys(kind: Kind) -> &'static [&'static str] {
         Kind::PublishArtifacts => &["artifacts", "optional"],
         Kind::CopyArtifacts => &["job", "artifacts", "target_directory", "build"],
         Kind::Approve => &["message"],
-        Kind::BuildControl => &[],
+        Kind::BuildControl | Kind::CommitStatus => &[],
     }
 }
 
@@ -398,7 +398,7 @@ impl<'a> Reader<'a> {
                 Action::CopyArtifacts(self.typed::<CopyArtifacts>(&params_path, params)?)
             }
             Kind::Approve => Action::Approve(self.typed::<Approve>(&params_path, params)?),
-            Kind::BuildControl => return None,
+            Kind::BuildControl | Kind::CommitStatus => return None,
         };
         Some(WrittenTask {
             head: head?,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::patterns::{any_path_fits, ref_fits};
 use super::span::Span;
 use crate::event::{Event, EventKind, repository_name};
+use crate::id::digest_text;
 
 /// One or several of something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -253,6 +254,15 @@ pub struct PollTrigger {
     /// Values for the job's parameters; `${event.sha}` stands for a fact of the event.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
+}
+
+impl PollTrigger {
+    /// What it is known by: two that look at the same are one.
+    pub fn mark(&self) -> String {
+        let mut looks_at = vec![self.repository.as_bytes()];
+        looks_at.extend(self.refs.iter().map(String::as_bytes));
+        digest_text("distci poll trigger v1", &looks_at, 16)
+    }
 }
 
 impl Trigger {

@@ -4,6 +4,7 @@
 //! builds, builds before records. Never writes.
 
 mod builds;
+mod errands;
 mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use self::slots::SeenSlots;
 use super::repair::Repair;
 use super::{Checked, Finding, Flaw};
 use crate::coordination::{NodePath, Version};
+use crate::errands::poll_key;
 use crate::error::StoreError;
 use crate::history::PAGE;
 use crate::jobs::{JobNode, Numbers};
@@ -66,6 +68,8 @@ struct SeenJob {
     key: JobKey,
     next: BuildNumber,
     removed: bool,
+    /// Where the errands of its polls are, until they are seen.
+    polls: BTreeSet<TicketKey>,
     witness: Witness,
 }
 
@@ -90,6 +94,7 @@ impl<'s> Look<'s> {
         look.all_jobs().await?;
         // Classes are never removed: one that is not here now was not there before any ticket.
         look.builds().await?;
+        look.errands().await?;
         look.wrong_names().await?;
         look.leaked_slots().await?;
         look.numbers().await?;
@@ -254,8 +259,13 @@ impl<'s> Look<'s> {
             }
             return Ok(());
         };
+        let key = JobKey::derive(&id, job.record.incarnation);
+        let polls = job.record.polls.iter();
         let seen = SeenJob {
-            key: JobKey::derive(&id, job.record.incarnation),
+            polls: polls
+                .map(|(mark, since)| poll_key(&key, mark, *since))
+                .collect(),
+            key,
             next: numbers.record.next,
             removed: job.record.removed,
             witness: vec![

@@ -18,7 +18,7 @@ async fn control_claim(scene: &Scene) -> Result<(Claim, ControlOrder)> {
             let order = (**order).clone();
             Ok((claim, order))
         }
-        Work::Task { .. } => anyhow::bail!("a task"),
+        Work::Task { .. } | Work::Errand { .. } => anyhow::bail!("no control ticket"),
     }
 }
 

@@ -388,6 +388,7 @@ impl World {
                     }
                 }
             }
+            Work::Errand { .. } => anyhow::bail!("nobody asked for an errand"),
             Work::Task { order } => {
                 let result = result(self.seed, order.task.as_str());
                 if crashes {

@@ -83,8 +83,9 @@ async fn a_lock_is_held_from_the_claim_to_its_end_whatever_the_end() -> Result<(
             "release" => scene.store().release(key, attempt, at).await?,
             "expire" => scene.store().expire(key, attempt, at).await?,
             _ => {
-                let build = scene.store().ticket_facts(key).await?.context("a ticket")?;
-                scene.store().cancel_build(&build.build, at).await?;
+                let facts = scene.store().ticket_facts(key).await?.context("a ticket")?;
+                let build = facts.about.build().context("a build")?;
+                scene.store().cancel_build(build, at).await?;
                 scene.control().await?;
                 ensure!(
                     scene.tree.get(&node).await?.is_some(),
@@ -259,7 +260,7 @@ async fn a_skipped_build_is_not_made_and_downstream_says_so() -> Result<()> {
             .ticket_facts(&key)
             .await?
             .context("a ticket")?;
-        if facts.build == upstream {
+        if facts.about.build() == Some(&upstream) {
             let Claiming::Claimed(claim) = try_claim(&scene, &key, "w").await? else {
                 anyhow::bail!("not claimed");
             };
@@ -485,6 +486,7 @@ impl Yard {
         let (key, attempt) = (claim.ticket, claim.attempt);
         let dies = dice.chance(15);
         match claim.work {
+            Work::Errand { .. } => anyhow::bail!("no job here has errands"),
             Work::Control { .. } if dies => {}
             Work::Control { mut order } => loop {
                 let request = decision(&order);

@@ -12,7 +12,7 @@ use distci_model::capability::Capabilities;
 use distci_model::config::JobConfig;
 use distci_model::decide::{Next, Posting, decide};
 use distci_model::id::{
-    Attempt, BuildNumber, BuildRef, JobId, JobKey, RequestId, TicketKey, WorkerName,
+    Attempt, BuildNumber, BuildRef, JobId, JobKey, RequestId, TicketId, TicketKey, WorkerName,
 };
 use distci_model::outcome::{Failure, Outcome, TaskResult};
 use distci_model::ticket::{Duty, IndexName, Priority, QueueName, Stamp, Ticket, TicketState};
@@ -152,7 +152,9 @@ impl Scene {
     /// Controls, and claims the next task.
     pub(crate) async fn next_task(&self) -> Result<Claim> {
         self.control().await?;
-        let claim = self.claim(|entry| !entry.key.ticket.is_control()).await?;
+        let claim = self
+            .claim(|entry| entry.key.ticket.duty() == Duty::Task)
+            .await?;
         claim.context("no task is queued")
     }
 
@@ -160,7 +162,10 @@ impl Scene {
     pub(crate) async fn run_all(&self, outcome: &Outcome) -> Result<()> {
         loop {
             self.control().await?;
-            let Some(claim) = self.claim(|entry| !entry.key.ticket.is_control()).await? else {
+            let Some(claim) = self
+                .claim(|entry| entry.key.ticket.duty() == Duty::Task)
+                .await?
+            else {
                 return Ok(());
             };
             self.complete(&claim, outcome.clone()).await?;
@@ -264,6 +269,10 @@ fn anchored(path: &str, node: &Node) -> Result<Option<(TicketKey, Ticket)>> {
         ["", "b", _, build, ticket] if ticket.len() == 16 => TicketKey {
             build: build.parse()?,
             ticket: ticket.parse()?,
+        },
+        ["", "e", _, errand] => TicketKey {
+            build: errand.parse()?,
+            ticket: TicketId::errand(),
         },
         _ => return Ok(None),
     };

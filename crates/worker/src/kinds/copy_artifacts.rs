@@ -18,7 +18,7 @@ use futures::StreamExt;
 use tokio::time::Instant;
 
 use super::patterns::Pattern;
-use super::{Errand, Perform, artifacts_in_words, seconds};
+use super::{Assignment, Perform, artifacts_in_words, seconds};
 use crate::trouble::{Trouble, blocking, doing};
 use crate::workspace::path::EntryPath;
 use crate::workspace::tree::Tree;
@@ -28,36 +28,39 @@ const LATEST: &str = "latest-success";
 
 #[async_trait]
 impl Perform for CopyArtifacts {
-    async fn perform(&self, errand: &Errand<'_>) -> Result<TaskResult, Trouble> {
-        errand.bound(Box::pin(copy(self, errand))).await
+    async fn perform(&self, assignment: &Assignment<'_>) -> Result<TaskResult, Trouble> {
+        assignment.bound(Box::pin(copy(self, assignment))).await
     }
 }
 
-async fn copy(copy: &CopyArtifacts, errand: &Errand<'_>) -> Result<TaskResult, Trouble> {
+async fn copy(copy: &CopyArtifacts, assignment: &Assignment<'_>) -> Result<TaskResult, Trouble> {
     let begun = Instant::now();
-    let build = find_build(copy, errand).await?;
-    let wanted = choose(copy, errand, &build).await?;
+    let build = find_build(copy, assignment).await?;
+    let wanted = choose(copy, assignment, &build).await?;
     let (mut bytes, count) = (0, wanted.len());
     for artifact in wanted {
         bytes += artifact.bytes;
-        fetch(copy, errand, &build, artifact).await?;
+        fetch(copy, assignment, &build, artifact).await?;
     }
     let took = seconds(begun.elapsed());
     let copied = artifacts_in_words(count);
     let what = format!("copied {copied} of {build}, {bytes} bytes in {took}");
-    errand.console.say(&what).await;
+    assignment.console.say(&what).await;
     Ok(TaskResult::of(Outcome::Success))
 }
 
-async fn find_build(copy: &CopyArtifacts, errand: &Errand<'_>) -> Result<BuildRef, Trouble> {
-    let upstream = errand.order.upstream.as_ref();
+async fn find_build(
+    copy: &CopyArtifacts,
+    assignment: &Assignment<'_>,
+) -> Result<BuildRef, Trouble> {
+    let upstream = assignment.order.upstream.as_ref();
     let selector = match (&copy.build, upstream.filter(|build| build.job == copy.job)) {
         (Some(number), _) => number.clone(),
         // What triggered us is what is meant, whatever has succeeded since.
         (None, Some(build)) => build.number.to_string(),
         (None, None) => LATEST.to_owned(),
     };
-    match errand.worker.patient.build(&copy.job, &selector).await {
+    match assignment.worker.patient.build(&copy.job, &selector).await {
         Ok(view) => Ok(view.build),
         Err(ClientError::NotFound(_)) => {
             let detail = match &copy.build {
@@ -77,11 +80,11 @@ async fn find_build(copy: &CopyArtifacts, errand: &Errand<'_>) -> Result<BuildRe
 
 async fn choose(
     copy: &CopyArtifacts,
-    errand: &Errand<'_>,
+    assignment: &Assignment<'_>,
     build: &BuildRef,
 ) -> Result<Vec<Artifact>, Trouble> {
     let patterns = Pattern::all(&copy.artifacts)?;
-    let listed = errand.worker.patient.artifacts(build).await?;
+    let listed = assignment.worker.patient.artifacts(build).await?;
     // If several tasks published a path, it is the last one that is served.
     let all: BTreeMap<String, Artifact> = listed
         .into_iter()
@@ -105,12 +108,12 @@ async fn choose(
 
 async fn fetch(
     copy: &CopyArtifacts,
-    errand: &Errand<'_>,
+    assignment: &Assignment<'_>,
     build: &BuildRef,
     artifact: Artifact,
 ) -> Result<(), Trouble> {
     let place = place(copy.target_directory.as_str(), &artifact.path)?;
-    let workspace = errand.room.workspace();
+    let workspace = assignment.room.workspace();
     let mut file = blocking(move || -> Result<_, Trouble> {
         let mut tree = Tree::open(&workspace).map_err(doing("workspace"))?;
         let file = tree.create(&place)?;
@@ -120,7 +123,7 @@ async fn fetch(
         Ok(file)
     })
     .await?;
-    let mut download = errand
+    let mut download = assignment
         .worker
         .patient
         .artifact(build, &artifact.path)

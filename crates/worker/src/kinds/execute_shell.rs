@@ -18,7 +18,7 @@ use distci_model::outcome::{Failure, Outcome, TaskResult};
 use distci_model::wire::MAX_SUMMARY;
 use nix::fcntl::OFlag;
 
-use super::{Errand, Perform};
+use super::{Assignment, Perform};
 use crate::isolation::{Command, Ended, Output};
 use crate::trouble::{Trouble, doing};
 use values::Values;
@@ -37,14 +37,14 @@ const FILES: [(&str, &str); 3] = [
 
 #[async_trait]
 impl Perform for ExecuteShell {
-    async fn perform(&self, errand: &Errand<'_>) -> Result<TaskResult, Trouble> {
-        let directory = working_directory(self, errand)?;
-        let script = errand.room.file("script");
+    async fn perform(&self, assignment: &Assignment<'_>) -> Result<TaskResult, Trouble> {
+        let directory = working_directory(self, assignment)?;
+        let script = assignment.room.file("script");
         tokio::fs::write(&script, &self.script)
             .await
             .map_err(doing("script"))?;
         for (_, file) in FILES {
-            tokio::fs::write(errand.room.file(file), "")
+            tokio::fs::write(assignment.room.file(file), "")
                 .await
                 .map_err(doing("script"))?;
         }
@@ -52,21 +52,27 @@ impl Perform for ExecuteShell {
         let command = Command {
             argv,
             directory,
-            env: environment(errand),
+            env: environment(assignment),
         };
-        let mut output = Output::shown(errand.console, 0);
-        let ended = errand.cell.run(&command, &mut output, &errand.limits).await;
-        let outcome = outcome(ended.map_err(doing("script"))?, errand)?;
+        let mut output = Output::shown(assignment.console, 0);
+        let ended = assignment
+            .cell
+            .run(&command, &mut output, &assignment.limits)
+            .await;
+        let outcome = outcome(ended.map_err(doing("script"))?, assignment)?;
         let mut result = TaskResult::of(outcome);
-        take_values(errand, &mut result).await;
-        take_summary(errand).await?;
+        take_values(assignment, &mut result).await;
+        take_summary(assignment).await?;
         Ok(result)
     }
 }
 
-fn working_directory(shell: &ExecuteShell, errand: &Errand<'_>) -> Result<PathBuf, Failure> {
+fn working_directory(
+    shell: &ExecuteShell,
+    assignment: &Assignment<'_>,
+) -> Result<PathBuf, Failure> {
     let name = shell.working_directory.as_str();
-    let directory = errand.room.workspace().join(name);
+    let directory = assignment.room.workspace().join(name);
     if directory.is_dir() {
         Ok(directory)
     } else {
@@ -91,19 +97,19 @@ fn command_line(shell: &str, script: &Path) -> Result<Vec<OsString>, Failure> {
     Ok(argv)
 }
 
-fn environment(errand: &Errand<'_>) -> Vec<(OsString, OsString)> {
-    let mut env: BTreeMap<OsString, OsString> = defaults(errand);
-    let ordered = errand.order.env.iter();
+fn environment(assignment: &Assignment<'_>) -> Vec<(OsString, OsString)> {
+    let mut env: BTreeMap<OsString, OsString> = defaults(assignment);
+    let ordered = assignment.order.env.iter();
     env.extend(ordered.map(|(name, value)| (name.into(), value.into())));
-    env.extend(facts(errand));
+    env.extend(facts(assignment));
     env.into_iter().collect()
 }
 
 /// What the job may change.
-fn defaults(errand: &Errand<'_>) -> BTreeMap<OsString, OsString> {
+fn defaults(assignment: &Assignment<'_>) -> BTreeMap<OsString, OsString> {
     let mut env = BTreeMap::from([
         ("PATH".into(), PATH.into()),
-        ("TMPDIR".into(), errand.room.temporary().into()),
+        ("TMPDIR".into(), assignment.room.temporary().into()),
     ]);
     // The account's own data, not the worker's environment, which may be somebody else's.
     if let Ok(Some(user)) = nix::unistd::User::from_uid(nix::unistd::getuid()) {
@@ -116,8 +122,8 @@ fn defaults(errand: &Errand<'_>) -> BTreeMap<OsString, OsString> {
 }
 
 /// What is so, whatever the job says.
-fn facts(errand: &Errand<'_>) -> BTreeMap<OsString, OsString> {
-    let labels: Vec<String> = errand
+fn facts(assignment: &Assignment<'_>) -> BTreeMap<OsString, OsString> {
+    let labels: Vec<String> = assignment
         .worker
         .settings
         .labels
@@ -125,18 +131,18 @@ fn facts(errand: &Errand<'_>) -> BTreeMap<OsString, OsString> {
         .map(ToString::to_string)
         .collect();
     let mut env = BTreeMap::from([
-        ("WORKSPACE".into(), errand.room.workspace().into()),
+        ("WORKSPACE".into(), assignment.room.workspace().into()),
         (
             "DISTCI_ATTEMPT".into(),
-            errand.held.attempt.to_string().into(),
+            assignment.held.attempt.to_string().into(),
         ),
         ("DISTCI_LABELS".into(), labels.join(",").into()),
     ]);
     for (variable, file) in FILES {
-        env.insert(variable.into(), errand.room.file(file).into());
+        env.insert(variable.into(), assignment.room.file(file).into());
     }
-    if let Some(frontend) = errand.worker.patient.frontends().first() {
-        let build = &errand.order.build;
+    if let Some(frontend) = assignment.worker.patient.frontends().first() {
+        let build = &assignment.order.build;
         let page = format!(
             "{frontend}/api/v1/jobs/{}/builds/{}",
             build.job, build.number
@@ -147,55 +153,55 @@ fn facts(errand: &Errand<'_>) -> BTreeMap<OsString, OsString> {
     env
 }
 
-fn outcome(ended: Ended, errand: &Errand<'_>) -> Result<Outcome, Trouble> {
+fn outcome(ended: Ended, assignment: &Assignment<'_>) -> Result<Outcome, Trouble> {
     let reason = match ended {
         Ended::Exit(0) => return Ok(Outcome::Success),
         Ended::Interrupted(interrupt) => return Err(interrupt.into()),
         Ended::Exit(exit) => Failure::Exit { exit },
         Ended::Signal(signal) => Failure::Signal { signal },
         Ended::NotStarted(detail) => Failure::NotStarted { detail },
-        Ended::TimedOut => errand.timed_out(),
+        Ended::TimedOut => assignment.timed_out(),
     };
     Ok(Outcome::Failure { reason })
 }
 
 /// Takes over what the script wrote for later tasks and for people; says what it cannot take.
-async fn take_values(errand: &Errand<'_>, result: &mut TaskResult) {
+async fn take_values(assignment: &Assignment<'_>, result: &mut TaskResult) {
     let mut room = TaskResult::MAX_VALUES;
-    let exports = read(&errand.room.file("env"), MOST_VALUES);
+    let exports = read(&assignment.room.file("env"), MOST_VALUES);
     let exports = Values::parse(&exports, is_free_variable, &mut room);
-    let outputs = read(&errand.room.file("output"), MOST_VALUES);
+    let outputs = read(&assignment.room.file("output"), MOST_VALUES);
     let outputs = Values::parse(&outputs, |_| true, &mut room);
     for (file, refused) in [
         ("DISTCI_ENV", &exports.refused),
         ("DISTCI_OUTPUT", &outputs.refused),
     ] {
         for why in refused {
-            errand.console.say(&format!("{file}: {why}")).await;
+            assignment.console.say(&format!("{file}: {why}")).await;
         }
     }
     result.exports = exports.taken;
     result.outputs = outputs.taken;
 }
 
-async fn take_summary(errand: &Errand<'_>) -> Result<(), Trouble> {
-    let mut summary = read(&errand.room.file("summary"), MAX_SUMMARY as u64 + 1);
+async fn take_summary(assignment: &Assignment<'_>) -> Result<(), Trouble> {
+    let mut summary = read(&assignment.room.file("summary"), MAX_SUMMARY as u64 + 1);
     if summary.is_empty() {
         return Ok(());
     }
     if summary.len() > MAX_SUMMARY {
         summary.truncate(MAX_SUMMARY);
         let what = &format!("DISTCI_SUMMARY: only the first {MAX_SUMMARY} bytes are kept");
-        errand.console.say(what).await;
+        assignment.console.say(what).await;
     }
-    errand
+    assignment
         .limits
         .interrupts
         .unless(async {
-            Ok(errand
+            Ok(assignment
                 .worker
                 .patient
-                .put_summary(errand.held, summary.into())
+                .put_summary(assignment.held, summary.into())
                 .await?)
         })
         .await

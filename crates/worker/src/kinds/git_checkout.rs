@@ -16,15 +16,16 @@ use distci_model::config::GitCheckout;
 use distci_model::outcome::{Failure, Outcome, TaskResult};
 use tokio::time::Instant;
 
-use super::{Errand, Perform, seconds};
+use super::{Assignment, Perform, seconds};
 use crate::trouble::{Trouble, blocking, doing};
 use crate::workspace::path::EntryPath;
 use crate::workspace::tree::Tree;
-use git::{Git, refused};
+pub(crate) use git::{Git, refused};
 use mirror::Mirror;
 use reference::{Wanted, find};
-use url::Repository;
+pub(crate) use url::Repository;
 
+pub(crate) use git::{Place, is_commit_id, reason};
 pub(crate) use url::secrets;
 
 /// A checkout in the making.
@@ -44,18 +45,18 @@ struct Revision {
 
 #[async_trait]
 impl Perform for GitCheckout {
-    async fn perform(&self, errand: &Errand<'_>) -> Result<TaskResult, Trouble> {
+    async fn perform(&self, assignment: &Assignment<'_>) -> Result<TaskResult, Trouble> {
         let begun = Instant::now();
         let checkout = Checkout {
             settings: self,
-            git: Git::new(errand).await?,
+            git: Git::new(assignment).await?,
             repository: Repository::new(&self.repository)?,
-            directory: directory(self, errand).await?,
+            directory: directory(self, assignment).await?,
         };
-        let revision = checkout.run(errand).await?;
+        let revision = checkout.run(assignment).await?;
         let commit = &revision.commit;
         let took = seconds(begun.elapsed());
-        errand
+        assignment
             .console
             .say(&format!("checked out {commit} in {took}"))
             .await;
@@ -63,8 +64,11 @@ impl Perform for GitCheckout {
     }
 }
 
-async fn directory(settings: &GitCheckout, errand: &Errand<'_>) -> Result<PathBuf, Trouble> {
-    let workspace = errand.room.workspace();
+async fn directory(
+    settings: &GitCheckout,
+    assignment: &Assignment<'_>,
+) -> Result<PathBuf, Trouble> {
+    let workspace = assignment.room.workspace();
     let Ok(path) = EntryPath::new(settings.checkout_dir.as_str().as_bytes()) else {
         return Ok(workspace);
     };
@@ -96,11 +100,11 @@ fn result(repository: &Repository, revision: &Revision) -> TaskResult {
 }
 
 impl Checkout<'_> {
-    async fn run(&self, errand: &Errand<'_>) -> Result<Revision, Trouble> {
+    async fn run(&self, assignment: &Assignment<'_>) -> Result<Revision, Trouble> {
         let reference = self.settings.reference.as_deref();
         let reference = reference.unwrap_or(GitCheckout::DEFAULT_REF);
         let url = self.repository.address();
-        errand
+        assignment
             .console
             .say(&format!("git checkout of {reference} from {url}"))
             .await;
@@ -110,7 +114,7 @@ impl Checkout<'_> {
             (Some(depth), Wanted::Reference { name, .. }) => self.shallow(depth, name).await?,
             // An exact commit is asked for directly; a server may refuse that, or not know what an
             // abbreviation means. Then all is fetched, and cut here.
-            (Some(_) | None, wanted) => self.through_mirror(errand, wanted).await?,
+            (Some(_) | None, wanted) => self.through_mirror(assignment, wanted).await?,
         };
         self.switch(&revision).await?;
         if self.settings.submodules {
@@ -164,16 +168,16 @@ impl Checkout<'_> {
 
     async fn through_mirror(
         &self,
-        errand: &Errand<'_>,
+        assignment: &Assignment<'_>,
         wanted: &Wanted,
     ) -> Result<Revision, Trouble> {
-        let mirror = Mirror::open(errand, &self.git, &self.repository).await?;
+        let mirror = Mirror::open(assignment, &self.git, &self.repository).await?;
         let commit = match self.supply(&mirror, wanted).await {
             // The repository has just shown it to us, so it is the mirror that is no good.
             Err(Trouble::Failure(Failure::Checkout { .. }))
                 if matches!(wanted, Wanted::Reference { .. }) =>
             {
-                errand
+                assignment
                     .console
                     .say("fetching anew, without what this worker had")
                     .await;

@@ -15,7 +15,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use super::patterns::Pattern;
-use super::{Errand, Perform, artifacts_in_words, seconds};
+use super::{Assignment, Perform, artifacts_in_words, seconds};
 use crate::trouble::{Trouble, blocking, doing};
 use crate::workspace::layer;
 use crate::workspace::path::EntryPath;
@@ -26,21 +26,24 @@ const PARALLEL: usize = 4;
 
 #[async_trait]
 impl Perform for PublishArtifacts {
-    async fn perform(&self, errand: &Errand<'_>) -> Result<TaskResult, Trouble> {
-        errand.bound(Box::pin(publish(self, errand))).await
+    async fn perform(&self, assignment: &Assignment<'_>) -> Result<TaskResult, Trouble> {
+        assignment.bound(Box::pin(publish(self, assignment))).await
     }
 }
 
-async fn publish(publish: &PublishArtifacts, errand: &Errand<'_>) -> Result<TaskResult, Trouble> {
+async fn publish(
+    publish: &PublishArtifacts,
+    assignment: &Assignment<'_>,
+) -> Result<TaskResult, Trouble> {
     let begun = Instant::now();
     let patterns = Pattern::all(&publish.artifacts)?;
-    let workspace = errand.room.workspace();
+    let workspace = assignment.room.workspace();
     let found = blocking(move || find(&workspace, &patterns)).await?;
     for pattern in found.unmatched {
         if !publish.optional {
             return Err(Failure::NoMatch { pattern }.into());
         }
-        errand
+        assignment
             .console
             .say(&format!("no file matches {pattern:?}"))
             .await;
@@ -49,19 +52,19 @@ async fn publish(publish: &PublishArtifacts, errand: &Errand<'_>) -> Result<Task
         return Ok(TaskResult::of(Outcome::Success));
     }
     let artifacts: Vec<Artifact> = stream::iter(found.files.into_iter().enumerate())
-        .map(|(index, (name, file))| upload(errand, index, name, file))
+        .map(|(index, (name, file))| upload(assignment, index, name, file))
         .buffered(PARALLEL)
         .try_collect()
         .await?;
     let bytes = artifacts.iter().map(|artifact| artifact.bytes).sum();
     let count = artifacts.len();
-    errand
+    assignment
         .worker
         .patient
-        .put_manifest(errand.held, &ArtifactManifest { artifacts })
+        .put_manifest(assignment.held, &ArtifactManifest { artifacts })
         .await?;
     let took = seconds(begun.elapsed());
-    errand
+    assignment
         .console
         .say(&format!(
             "published {}, {bytes} bytes in {took}",
@@ -133,7 +136,7 @@ fn content(root: &Path, name: &Path) -> Result<Option<PathBuf>, Trouble> {
 }
 
 async fn upload(
-    errand: &Errand<'_>,
+    assignment: &Assignment<'_>,
     index: usize,
     name: String,
     file: PathBuf,
@@ -149,10 +152,10 @@ async fn upload(
         let detail = format!("{name} has {bytes} bytes, over {MAX_BLOB}");
         return Err(Failure::LimitExceeded { detail }.into());
     }
-    errand
+    assignment
         .worker
         .patient
-        .put_artifact(errand.held, index, &file)
+        .put_artifact(assignment.held, index, &file)
         .await?;
     let content_type = mime_guess::from_path(&name)
         .first_or_octet_stream()

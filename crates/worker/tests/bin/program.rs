@@ -1,6 +1,7 @@
 //! What `distci` is to a worker, as a program of its own for tests: `supervise` is the supervisor,
 //! `work FRONTEND DIRECTORY` a worker.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use distci_client::Client;
@@ -31,6 +32,7 @@ fn work(program: &str, frontend: &str, directory: &str) -> Result<(), Box<dyn st
         directory: directory.into(),
         supervisor: vec![program.into(), "supervise".into()],
         git_credentials: None,
+        forges: BTreeMap::new(),
     };
     let client = Client::new(vec![frontend.to_owned()], None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{Method, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use distci_model::config::Action;
+use distci_model::errand::{ErrandOrder, ErrandResult};
 use distci_model::id::{Attempt, BuildKey, JobId, RequestId, TaskName, TicketId, TicketKey};
 use distci_model::order::{LayerInput, TaskOrder};
 use distci_model::outcome::{LayerRef, TaskResult};
@@ -35,6 +36,7 @@ pub(crate) struct Stored {
     standings: HashMap<TicketKey, Standing>,
     pub(crate) consoles: HashMap<TicketKey, Vec<u8>>,
     pub(crate) reports: HashMap<TicketKey, Report>,
+    pub(crate) errands: HashMap<TicketKey, ErrandResult>,
     pub(crate) layers: HashMap<String, Bytes>,
     blobs: HashMap<(TicketKey, usize), Bytes>,
     pub(crate) artifacts: BTreeMap<String, (ArtifactView, Bytes)>,
@@ -108,6 +110,14 @@ impl Frontend {
         self.post_work(Work::Task {
             order: Box::new(order),
         })
+    }
+
+    /// Has an errand done.
+    pub(crate) async fn errand(&self, order: ErrandOrder) -> ErrandResult {
+        let order = Box::new(order);
+        let ticket = self.post_work(Work::Errand { order });
+        self.until(|stored| stored.errands.get(&ticket).cloned())
+            .await
     }
 
     pub(crate) fn post_work(&self, work: Work) -> TicketKey {
@@ -357,6 +367,11 @@ fn act(
             let result = serde_json::from_slice(&body).unwrap();
             stored.end(&ticket);
             stored.reports.insert(ticket, Report::Complete(result));
+        }
+        (Method::POST, ["errand"]) => {
+            let result = serde_json::from_slice(&body).unwrap();
+            stored.end(&ticket);
+            stored.errands.insert(ticket, result);
         }
         (Method::POST, ["release"]) => {
             stored.end(&ticket);

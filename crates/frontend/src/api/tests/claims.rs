@@ -73,10 +73,10 @@ async fn a_ticket_waits_for_a_worker_with_its_labels() -> Result<()> {
     assert_eq!(queue.items.len(), 1);
     let waiting = &queue.items[0];
     assert_eq!(
-        (waiting.build.to_string().as_str(), waiting.workers),
+        (waiting.about.words().0.as_str(), waiting.workers),
         ("j#1", 0)
     );
-    assert_eq!(waiting.task.as_ref().map(TaskName::as_str), Some("a"));
+    assert_eq!(waiting.about.task().map(TaskName::as_str), Some("a"));
     let demand: Value = scene.get("/demand").await?.json()?;
     assert_eq!(
         (&demand[0]["queued"], &demand[0]["workers"]),
@@ -89,7 +89,7 @@ async fn a_ticket_waits_for_a_worker_with_its_labels() -> Result<()> {
     assert_eq!(queue.items, []);
     let workers: Vec<WorkerView> = scene.get("/workers").await?.json()?;
     assert_eq!(workers.len(), 1);
-    assert_eq!(workers[0].claims[0].build.to_string(), "j#1");
+    assert_eq!(workers[0].claims[0].about.words().0, "j#1");
     Ok(())
 }
 

@@ -124,7 +124,7 @@ impl Look<'_> {
     }
 
     /// The index has the name of the ticket.
-    fn named(&mut self, key: &TicketKey, ticket: &Ticket, version: Version) {
+    pub(super) fn named(&mut self, key: &TicketKey, ticket: &Ticket, version: Version) {
         let Some(name) = ticket.index_name(key, version.0) else {
             return;
         };
@@ -148,7 +148,7 @@ impl Look<'_> {
         }
     }
 
-    fn class(&mut self, key: &TicketKey, ticket: &Ticket, requires: &Capabilities) {
+    pub(super) fn class(&mut self, key: &TicketKey, ticket: &Ticket, requires: &Capabilities) {
         if self.classes.contains(&ticket.class) {
             return;
         }

@@ -8,8 +8,10 @@ use std::path::Path;
 
 use distci_model::outcome::Failure;
 
-use crate::isolation::{Command, Ended, Output};
-use crate::kinds::Errand;
+use crate::console::Console;
+use crate::isolation::{Cell, Command, Ended, Limits, Output};
+use crate::kinds::Assignment;
+use crate::room::Room;
 use crate::trouble::{Trouble, doing};
 
 /// Variables of the worker's own environment that say how the network is reached.
@@ -32,34 +34,67 @@ const TAIL: usize = 8 * 1024;
 const ANSWER: usize = 256 * 1024;
 
 /// Git, as this attempt runs it.
-pub(super) struct Git<'a> {
-    errand: &'a Errand<'a>,
+pub(crate) struct Git<'a> {
+    place: Place<'a>,
+    console: Option<&'a Console>,
     env: Vec<(OsString, OsString)>,
 }
 
+/// Where git runs, and for how long.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) room: &'a Room,
+    pub(crate) cell: &'a dyn Cell,
+    pub(crate) limits: &'a Limits,
+    /// The seconds that the limits allow, for people.
+    pub(crate) timeout: u64,
+    /// A file of credentials.
+    pub(crate) credentials: Option<&'a Path>,
+}
+
 /// What git said to a question.
-pub(super) struct Answer {
-    pub(super) yes: bool,
-    pub(super) text: String,
+pub(crate) struct Answer {
+    pub(crate) yes: bool,
+    pub(crate) text: String,
 }
 
 impl<'a> Git<'a> {
+    /// Git for a task, whose console shows what it says.
+    pub(super) async fn new(assignment: &'a Assignment<'a>) -> Result<Self, Trouble> {
+        let place = Place {
+            room: assignment.room,
+            cell: assignment.cell,
+            limits: &assignment.limits,
+            timeout: assignment.order.timeout,
+            credentials: assignment.worker.settings.git_credentials.as_deref(),
+        };
+        let console = Some(assignment.console);
+        Ok(Self {
+            console,
+            ..Self::at(place).await?
+        })
+    }
+
     /// Writes git's configuration for this attempt.
-    pub(super) async fn new(errand: &'a Errand<'a>) -> Result<Self, Trouble> {
-        let config = errand.room.file("gitconfig");
-        let text = configuration(errand.worker.settings.git_credentials.as_deref())?;
+    pub(crate) async fn at(place: Place<'a>) -> Result<Self, Trouble> {
+        let config = place.room.file("gitconfig");
+        let text = configuration(place.credentials)?;
         tokio::fs::write(&config, text)
             .await
             .map_err(doing("git configuration"))?;
         Ok(Self {
-            errand,
-            env: environment(&config, errand),
+            place,
+            console: None,
+            env: environment(&config, place.room),
         })
     }
 
     /// Runs git with its output on the console.
     pub(super) async fn run(&self, directory: &Path, args: &[&str]) -> Result<(), Trouble> {
-        let mut output = Output::shown(self.errand.console, TAIL);
+        let mut output = match self.console {
+            Some(console) => Output::shown(console, TAIL),
+            None => Output::kept(TAIL),
+        };
         if self.start(directory, args, &mut output).await? {
             return Ok(());
         }
@@ -68,7 +103,17 @@ impl<'a> Git<'a> {
 
     /// Runs git and gives what it says.
     pub(super) async fn ask(&self, directory: &Path, args: &[&str]) -> Result<Answer, Trouble> {
-        let mut output = Output::kept(ANSWER);
+        self.ask_much(directory, args, ANSWER).await
+    }
+
+    /// The same for an answer of which the last `most` bytes are kept.
+    pub(crate) async fn ask_much(
+        &self,
+        directory: &Path,
+        args: &[&str],
+        most: usize,
+    ) -> Result<Answer, Trouble> {
+        let mut output = Output::kept(most);
         let yes = self.start(directory, args, &mut output).await?;
         Ok(Answer {
             yes,
@@ -112,14 +157,17 @@ impl<'a> Git<'a> {
             env: self.env.clone(),
         };
         let ended = self
-            .errand
+            .place
             .cell
-            .run(&command, output, &self.errand.limits)
+            .run(&command, output, self.place.limits)
             .await;
         match ended.map_err(doing("git"))? {
             Ended::Exit(code) => Ok(code == 0),
             Ended::Interrupted(interrupt) => Err(interrupt.into()),
-            Ended::TimedOut => Err(self.errand.timed_out().into()),
+            Ended::TimedOut => Err(Failure::TimedOut {
+                seconds: self.place.timeout,
+            }
+            .into()),
             Ended::Signal(signal) => Err(Trouble::worker(format!("git: ended by signal {signal}"))),
             Ended::NotStarted(why) => Err(Trouble::worker(why)),
         }
@@ -127,17 +175,17 @@ impl<'a> Git<'a> {
 }
 
 /// The failure of a checkout.
-pub(super) fn refused(detail: String) -> Trouble {
+pub(crate) fn refused(detail: String) -> Trouble {
     Failure::Checkout { detail }.into()
 }
 
 /// Whether this is the whole id of a commit, in either of git's hashes.
-pub(super) fn is_commit_id(text: &str) -> bool {
+pub(crate) fn is_commit_id(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// The line of git's output that says why.
-pub(super) fn reason(output: &str) -> String {
+pub(crate) fn reason(output: &str) -> String {
     // Progress overwrites its line, so a carriage return ends one too.
     let lines = || {
         output
@@ -183,14 +231,14 @@ fn configuration(credentials: Option<&Path>) -> Result<String, Trouble> {
     Ok(text)
 }
 
-fn environment(config: &Path, errand: &Errand<'_>) -> Vec<(OsString, OsString)> {
+fn environment(config: &Path, room: &Room) -> Vec<(OsString, OsString)> {
     let mut env: Vec<(OsString, OsString)> = vec![
         ("GIT_CONFIG_GLOBAL".into(), config.into()),
         ("GIT_CONFIG_NOSYSTEM".into(), "1".into()),
         ("GIT_TERMINAL_PROMPT".into(), "0".into()),
         ("GIT_SSH_COMMAND".into(), "ssh -o BatchMode=yes".into()),
         ("GIT_ASKPASS".into(), "true".into()),
-        ("TMPDIR".into(), errand.room.temporary().into()),
+        ("TMPDIR".into(), room.temporary().into()),
         ("LANG".into(), "C.UTF-8".into()),
         (
             "PATH".into(),

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::git::{Git, refused};
 use super::reference::Wanted;
 use super::url::Repository;
-use crate::kinds::Errand;
+use crate::kinds::Assignment;
 use crate::trouble::{Trouble, blocking, doing};
 
 /// Between two tries to get the lock; a fetch of news takes longer.
@@ -31,19 +31,19 @@ pub(super) struct Mirror<'a> {
 impl<'a> Mirror<'a> {
     /// The mirror of `repository`; empty if there was none. Waits for whoever uses it.
     pub(super) async fn open(
-        errand: &Errand<'_>,
+        assignment: &Assignment<'_>,
         git: &'a Git<'a>,
         repository: &'a Repository,
     ) -> Result<Self, Trouble> {
         let hash = blake3::hash(repository.address().as_bytes()).to_hex();
         let name = hash.get(..32).unwrap_or(&hash);
-        let mirrors = std::path::absolute(errand.worker.settings.directory.join("git"));
+        let mirrors = std::path::absolute(assignment.worker.settings.directory.join("git"));
         let mirrors = mirrors.map_err(doing("git mirrors"))?;
         tokio::fs::create_dir_all(&mirrors)
             .await
             .map_err(doing("git mirrors"))?;
-        let lock = errand
-            .bound(lock(errand, mirrors.join(format!("{name}.lock"))))
+        let lock = assignment
+            .bound(lock(assignment, mirrors.join(format!("{name}.lock"))))
             .await?;
         let mirror = Self {
             git,
@@ -168,7 +168,7 @@ fn kept_as(name: &str) -> String {
     }
 }
 
-async fn lock(errand: &Errand<'_>, path: PathBuf) -> Result<Flock<File>, Trouble> {
+async fn lock(assignment: &Assignment<'_>, path: PathBuf) -> Result<Flock<File>, Trouble> {
     let mut said = false;
     let mut file = File::create(path).map_err(doing("git mirror"))?;
     loop {
@@ -178,7 +178,7 @@ async fn lock(errand: &Errand<'_>, path: PathBuf) -> Result<Flock<File>, Trouble
             Err((_, errno)) => return Err(Trouble::local("git mirror", &errno.into())),
         };
         if !std::mem::replace(&mut said, true) {
-            errand
+            assignment
                 .console
                 .say("waiting for another checkout of the same repository")
                 .await;

@@ -14,7 +14,7 @@ const TOKEN: usize = 20;
 
 /// Where a repository is: nothing of it is secret.
 #[derive(Debug)]
-pub(super) struct Repository {
+pub(crate) struct Repository {
     address: String,
 }
 
@@ -24,7 +24,7 @@ impl Repository {
     /// # Errors
     /// A failure if it holds credentials, which would be seen in the arguments of git. A job file
     /// that does is refused at the door, but not what a parameter brings.
-    pub(super) fn new(text: &str) -> Result<Self, Trouble> {
+    pub(crate) fn new(text: &str) -> Result<Self, Trouble> {
         if credentials(text).is_some_and(|user| user.contains(':') || text.starts_with("http")) {
             let detail = "the address of the repository holds credentials".to_owned();
             return Err(Failure::Configuration { detail }.into());
@@ -39,7 +39,7 @@ impl Repository {
     }
 
     /// As git needs it, and people may see it.
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 }
