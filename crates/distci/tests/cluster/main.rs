@@ -17,6 +17,7 @@ mod program;
 mod proxy;
 mod report;
 mod scene;
+mod schedules;
 mod verdict;
 mod workers;
 mod workload;

@@ -267,10 +267,10 @@ fn marks_stay_with_their_triggers() {
         let marked = marked(&triggers);
         marked.into_iter().map(|marked| marked.mark).collect()
     };
-    let (ab, ba) = (marks(&[&one, &other]), marks(&[&other, &one]));
-    assert_eq!((&ab[0], &ab[1]), (&ba[1], &ba[0]));
+    let (forth, back) = (marks(&[&one, &other]), marks(&[&other, &one]));
+    assert_eq!((&forth[0], &forth[1]), (&back[1], &back[0]));
     let alike = marks(&[&one, &one]);
-    assert!(alike[0] == ab[0] && alike[1] != ab[0]);
+    assert!(alike[0] == forth[0] && alike[1] != forth[0]);
 }
 
 /// What the rule says of one minute, found without looking for it: does it come then?
