@@ -121,7 +121,7 @@ impl FakeForge {
                     return;
                 }
                 let shared = Arc::clone(&listening);
-                thread::spawn(move || shared.serve(stream));
+                thread::spawn(move || shared.serve(&stream));
             }
         });
         Ok(Self { address, shared })
@@ -207,13 +207,13 @@ impl Shared {
     }
 
     /// One request on one connection; whoever breaks off is no concern of ours.
-    fn serve(&self, stream: TcpStream) {
-        if let Ok(Some(request)) = Request::read(&stream) {
+    fn serve(&self, stream: &TcpStream) {
+        if let Ok(Some(request)) = Request::read(stream) {
             if request.method == "GET" {
                 let file = self.file(&request.path);
                 drop(match file {
-                    Some(bytes) => send(&stream, "200 OK\r\ncontent-type: text/plain", &bytes),
-                    None => send(&stream, "404 Not Found", b"not found"),
+                    Some(bytes) => send(stream, "200 OK\r\ncontent-type: text/plain", &bytes),
+                    None => send(stream, "404 Not Found", b"not found"),
                 });
                 return;
             }
@@ -233,7 +233,7 @@ impl Shared {
                 }
             };
             self.changed.notify_all();
-            drop(reply(&stream, &answer));
+            drop(reply(stream, &answer));
         }
     }
 

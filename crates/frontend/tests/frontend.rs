@@ -47,6 +47,7 @@ impl Scene {
             listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
             token: "t".into(),
             clock: self.clock.clone(),
+            public_url: None,
             dead_worker,
         };
         let frontend = Frontend::start(settings, self.store.clone(), self.stop.clone());

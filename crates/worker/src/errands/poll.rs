@@ -20,7 +20,7 @@ use crate::room::Room;
 use crate::trouble::{Trouble, blocking, doing};
 
 /// Longest that a look may take.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 /// Most bytes of what a repository tells of its refs: a hundred thousand.
 const MOST: usize = 8 * 1024 * 1024;
 
