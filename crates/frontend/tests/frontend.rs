@@ -48,6 +48,7 @@ impl Scene {
             token: "t".into(),
             clock: self.clock.clone(),
             hooks: HookSecrets::default(),
+            public_url: None,
             dead_worker,
         };
         let frontend = Frontend::start(settings, self.store.clone(), self.stop.clone());

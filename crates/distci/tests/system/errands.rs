@@ -17,7 +17,7 @@ use crate::rig::{Process, Server, eventually, run};
 
 const TOKEN: &str = "ghp_thistokenisnevershown";
 const CONTEXT: &str = "distci/job";
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A server with a worker, and a forge that hosts the repository that they look at.
 struct Scene {
