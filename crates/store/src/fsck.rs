@@ -24,9 +24,9 @@ use crate::store::Store;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flaw {
-    /// A ticket is queued or claimed, and its name is not in the index.
+    /// A ticket is queued or claimed, or a job waits for events, and its name is not there.
     NameMissing,
-    /// A name is in the index that no ticket has.
+    /// A name is there that no ticket and no job has.
     NameWrong,
     /// A build sleeps although there is news for it.
     AsleepOverNews,
@@ -54,7 +54,7 @@ impl Flaw {
     /// What follows from it, for people.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::NameMissing => "the ticket is found by nobody",
+            Self::NameMissing => "the ticket, or the job, is found by nobody",
             Self::NameWrong => "it is offered or watched in vain",
             Self::AsleepOverNews => "the build never goes on",
             Self::MailboxMissing => "the build can take no news",

@@ -48,6 +48,8 @@ pub(super) struct Look<'s> {
     pub(super) findings: BTreeSet<Finding>,
     /// Names in the index, until their ticket is seen.
     names: BTreeMap<NodePath, Option<TicketKey>>,
+    /// The same of jobs under the repositories that they watch, until their job is seen.
+    watchers: BTreeSet<NodePath>,
     jobs: BTreeMap<JobId, SeenJob>,
     classes: BTreeSet<ClassId>,
     /// Numbers of builds that are not archived.
@@ -70,6 +72,7 @@ impl<'s> Look<'s> {
             checked: Checked::default(),
             findings: BTreeSet::new(),
             names: BTreeMap::new(),
+            watchers: BTreeSet::new(),
             jobs: BTreeMap::new(),
             classes: BTreeSet::new(),
             active: BTreeSet::new(),
@@ -77,6 +80,7 @@ impl<'s> Look<'s> {
         look.top().await?;
         look.index().await?;
         look.all_jobs().await?;
+        look.wrong_watchers().await?;
         // Classes are never removed: one that is not here now was not there before any ticket.
         look.builds().await?;
         look.wrong_names().await?;
@@ -167,6 +171,8 @@ impl<'s> Look<'s> {
             let name = keys::parse_claim(path.name()).map(IndexName::Claim);
             self.enter(path, name);
         }
+        let watchers = self.sharded(&keys::watchers()).await?;
+        self.watchers.extend(watchers);
         for name in self.store.coordination.list(&keys::classes()).await? {
             let path = keys::classes().join(&name);
             let Ok(class) = name.parse::<ClassId>() else {
@@ -221,6 +227,7 @@ impl<'s> Look<'s> {
         let Some(job) = self.record::<JobNode>(path).await? else {
             return Ok(());
         };
+        self.watches(&id, path, &job);
         let Some(numbers) = self.record::<Numbers>(&numbers_path).await? else {
             if self.store.coordination.get(&numbers_path).await?.is_none() {
                 let witness = vec![(path.clone(), Some(job.version))];
@@ -239,6 +246,61 @@ impl<'s> Look<'s> {
             ],
         };
         self.jobs.insert(id, seen);
+        Ok(())
+    }
+
+    /// The names that a job has under the repositories that it watches.
+    fn watches(&mut self, id: &JobId, path: &NodePath, job: &Read<JobNode>) {
+        for mark in &job.record.watches {
+            let name = keys::watcher(mark, id);
+            if self.watchers.remove(&name) {
+                continue;
+            }
+            let anchor = (path.clone(), job.version);
+            let repair = Repair::Name {
+                name: name.clone(),
+                anchor,
+            };
+            let witness = vec![(path.clone(), Some(job.version))];
+            let detail = format!("job \"{id}\" waits for events of this repository");
+            self.find(
+                Flaw::NameMissing,
+                name,
+                detail,
+                Grounds {
+                    witness,
+                    repair: Some(repair),
+                },
+            );
+        }
+    }
+
+    /// The names that no job has claimed as its own.
+    async fn wrong_watchers(&mut self) -> Result<(), StoreError> {
+        for name in std::mem::take(&mut self.watchers) {
+            let job = keys::parse_watcher(name.name()).map(|(_, job)| keys::job(&job));
+            let version = match &job {
+                Some(path) => self.store.coordination.get(path).await?,
+                None => None,
+            };
+            let version = version.map(|node| node.version);
+            let anchor = job.clone().and_then(|path| Some((path, version?)));
+            let repair = Repair::NoName {
+                name: name.clone(),
+                anchor,
+            };
+            let witness = job.map(|path| (path, version)).into_iter().collect();
+            let detail = "no job waits for events under this name";
+            self.find(
+                Flaw::NameWrong,
+                name,
+                detail,
+                Grounds {
+                    witness,
+                    repair: Some(repair),
+                },
+            );
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ mod artifacts;
 mod builds;
 mod consoles;
 mod dice;
+mod events;
 mod fsck;
 mod history;
 mod jobs;

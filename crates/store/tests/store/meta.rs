@@ -13,8 +13,8 @@ async fn a_store_is_made_once() -> Result<()> {
     let scene = Scene::embedded()?;
     let made = scene.store().prepare(scene.now()).await?;
     let nodes = scene.dump().await?;
-    // `/meta`, seven trees, and the shards of four of them.
-    ensure!(nodes.len() == 1 + 7 + 4 * 256, "{} nodes", nodes.len());
+    // `/meta`, eight trees, and the shards of five of them.
+    ensure!(nodes.len() == 1 + 8 + 5 * 256, "{} nodes", nodes.len());
     ensure!(made.cluster.len() == 32, "{made:?}");
     let again = scene.store().prepare(scene.now()).await?;
     ensure!(again == made && scene.dump().await? == nodes, "{again:?}");
@@ -46,7 +46,7 @@ async fn three_at_once_make_one_store() -> Result<()> {
             "seed {seed}: {made:?}"
         );
         scene.set_faults(Faults::none());
-        ensure!(scene.dump().await?.len() == 1 + 7 + 4 * 256, "seed {seed}");
+        ensure!(scene.dump().await?.len() == 1 + 8 + 5 * 256, "seed {seed}");
     }
     Ok(())
 }
