@@ -16,7 +16,6 @@ use crate::builds::{Post, Posted};
 use crate::error::StoreError;
 use crate::keys;
 use crate::store::Store;
-use crate::transaction::{Tried, until_done};
 
 /// A build to be posted for an event.
 #[derive(Debug, Clone)]
@@ -43,26 +42,19 @@ pub enum Offered {
 }
 
 impl Store {
-    /// The jobs that wait for events of a repository, by its host and path, in order.
+    /// The jobs that wait for events of a repository, by its host and path, in order. A job
+    /// that has just been set elsewhere is there after [`catch_up`](Self::catch_up).
     pub async fn jobs_watching(&self, repository: &str) -> Result<Vec<JobId>, StoreError> {
         let mark = keys::repository_mark(repository);
-        until_done!(self.coordination, async {
-            let listed = self.coordination.list(&keys::watchers_of(&mark)).await?;
-            let watchers = listed.iter().filter_map(|name| keys::parse_watcher(name));
-            let ours = watchers.filter(|(watched, _)| *watched == mark);
-            let jobs: BTreeSet<JobId> = ours.map(|(_, job)| job).collect();
-            let jobs: Vec<JobId> = jobs.into_iter().collect();
-            // A server that lags behind may not show a job that has just been set.
-            Ok(if jobs.is_empty() {
-                Tried::Refused(jobs)
-            } else {
-                Tried::Done(jobs)
-            })
-        })
+        let listed = self.coordination.list(&keys::watchers_of(&mark)).await?;
+        let watchers = listed.iter().filter_map(|name| keys::parse_watcher(name));
+        let ours = watchers.filter(|(watched, _)| *watched == mark);
+        let jobs: BTreeSet<JobId> = ours.map(|(_, job)| job).collect();
+        Ok(jobs.into_iter().collect())
     }
 
-    /// Posts a build for an event if the job wants it. Of several triggers that do, the first
-    /// counts.
+    /// Posts a build for an event if the job wants it, as this frontend knows the job; whoever may
+    /// have to say no to it catches up before. Of several triggers that want it, the first counts.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] without such a job.
@@ -85,7 +77,8 @@ impl Store {
 
     /// Whether the token with this SHA-256, 64 lower-case hex digits, opens a trigger of the job.
     pub async fn has_webhook(&self, job: &JobId, token_sha256: &str) -> Result<bool, StoreError> {
-        let live = match self.read_job(job).await {
+        // As seen: whoever asks is not believed yet, and must not make us write to catch up.
+        let live = match self.read_job_as_seen(job).await {
             Ok(live) => live,
             Err(StoreError::NotFound { .. }) => return Ok(false),
             Err(error) => return Err(error),

@@ -24,9 +24,10 @@ use crate::store::Store;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flaw {
-    /// A ticket is queued, claimed or waits for a time, and its name is not in the index.
+    /// A ticket is queued, claimed or waits for a time, or a job waits for events, and its name is
+    /// not there.
     NameMissing,
-    /// A name is in the index that no ticket has.
+    /// A name is there that no ticket and no job has.
     NameWrong,
     /// A ticket lists a slot of a lock, and does not have it.
     SlotMissing,
@@ -62,7 +63,7 @@ impl Flaw {
     /// What follows from it, for people.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::NameMissing => "the ticket is found by nobody",
+            Self::NameMissing => "the ticket, or the job, is found by nobody",
             Self::NameWrong => "it is offered or watched in vain",
             Self::SlotMissing => "others may take the lock as well",
             Self::SlotLeaked => "whoever needs the lock waits for nobody",

@@ -92,7 +92,11 @@ impl Outcome {
 
 /// Offers each event to each job that may want it.
 pub(crate) async fn dispatch(app: &App, events: &[Event], whom: &Whom) -> Outcome {
-    let mut outcome = Outcome::default();
+    // Once for all jobs: one that has just been set elsewhere, or set differently, must be seen.
+    let mut outcome = Outcome {
+        error: app.store.catch_up().await.err(),
+        ..Outcome::default()
+    };
     for event in events {
         let jobs = match jobs(&app.store, event, whom).await {
             Ok(jobs) => jobs,

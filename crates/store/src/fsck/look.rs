@@ -57,6 +57,8 @@ pub(super) struct Look<'s> {
     slots: SeenSlots,
     /// What the store said of itself before any slot was looked at.
     meta: Option<Version>,
+    /// The same of jobs under the repositories that they watch, until their job is seen.
+    watchers: BTreeSet<NodePath>,
     jobs: BTreeMap<JobId, SeenJob>,
     classes: BTreeSet<ClassId>,
     /// Numbers of builds that are not archived.
@@ -83,6 +85,7 @@ impl<'s> Look<'s> {
             names: BTreeMap::new(),
             slots: BTreeMap::new(),
             meta: None,
+            watchers: BTreeSet::new(),
             jobs: BTreeMap::new(),
             classes: BTreeSet::new(),
             active: BTreeSet::new(),
@@ -92,6 +95,7 @@ impl<'s> Look<'s> {
         look.slots().await?;
         look.timetables().await?;
         look.all_jobs().await?;
+        look.wrong_watchers().await?;
         // Classes are never removed: one that is not here now was not there before any ticket.
         look.builds().await?;
         look.errands().await?;
@@ -188,6 +192,8 @@ impl<'s> Look<'s> {
             let name = keys::parse_due(path.name()).map(IndexName::Due);
             self.enter(path, name);
         }
+        let watchers = self.sharded(&keys::watchers()).await?;
+        self.watchers.extend(watchers);
         for name in self.store.coordination.list(&keys::classes()).await? {
             let path = keys::classes().join(&name);
             let Ok(class) = name.parse::<ClassId>() else {
@@ -251,6 +257,7 @@ impl<'s> Look<'s> {
         let Some(job) = self.record::<JobNode>(path).await? else {
             return Ok(());
         };
+        self.watches(&id, path, &job);
         let Some(numbers) = self.record::<Numbers>(&numbers_path).await? else {
             if self.store.coordination.get(&numbers_path).await?.is_none() {
                 let witness = vec![(path.clone(), Some(job.version))];
@@ -274,6 +281,61 @@ impl<'s> Look<'s> {
             ],
         };
         self.jobs.insert(id, seen);
+        Ok(())
+    }
+
+    /// The names that a job has under the repositories that it watches.
+    fn watches(&mut self, id: &JobId, path: &NodePath, job: &Read<JobNode>) {
+        for mark in &job.record.watches {
+            let name = keys::watcher(mark, id);
+            if self.watchers.remove(&name) {
+                continue;
+            }
+            let anchor = (path.clone(), job.version);
+            let repair = Repair::Name {
+                name: name.clone(),
+                anchor,
+            };
+            let witness = vec![(path.clone(), Some(job.version))];
+            let detail = format!("job \"{id}\" waits for events of this repository");
+            self.find(
+                Flaw::NameMissing,
+                name,
+                detail,
+                Grounds {
+                    witness,
+                    repair: Some(repair),
+                },
+            );
+        }
+    }
+
+    /// The names that no job has claimed as its own.
+    async fn wrong_watchers(&mut self) -> Result<(), StoreError> {
+        for name in std::mem::take(&mut self.watchers) {
+            let job = keys::parse_watcher(name.name()).map(|(_, job)| keys::job(&job));
+            let version = match &job {
+                Some(path) => self.store.coordination.get(path).await?,
+                None => None,
+            };
+            let version = version.map(|node| node.version);
+            let anchor = job.clone().and_then(|path| Some((path, version?)));
+            let repair = Repair::NoName {
+                name: name.clone(),
+                anchor,
+            };
+            let witness = job.map(|path| (path, version)).into_iter().collect();
+            let detail = "no job waits for events under this name";
+            self.find(
+                Flaw::NameWrong,
+                name,
+                detail,
+                Grounds {
+                    witness,
+                    repair: Some(repair),
+                },
+            );
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ mod builds;
 mod consoles;
 mod dice;
 mod errands;
+mod events;
 mod fsck;
 mod history;
 mod jobs;
