@@ -275,7 +275,7 @@ impl World {
         self.intend(errand, |_| Intent::Claim {
             worker: worker.clone(),
             request: request.clone(),
-            hold: Hold::Slots(Vec::new()),
+            hold: crate::lock::Hold::Slots(Vec::new()),
             at: at(0),
         });
         let errand = self.errand.as_ref().unwrap();
