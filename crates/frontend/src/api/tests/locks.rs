@@ -115,7 +115,9 @@ async fn what_waits_for_a_lock_holds_up_nobody() -> Result<()> {
     scene.build("z").await?;
     let claim: Claim = scene.task().await?;
     let facts = scene.app.store.ticket_facts(&claim.ticket).await?;
-    assert_eq!(facts.context("a ticket")?.build.to_string(), "z#1");
+    let about = facts.context("a ticket")?.about;
+    let build = about.build().context("a build")?;
+    assert_eq!(build.to_string(), "z#1");
     Ok(())
 }
 
