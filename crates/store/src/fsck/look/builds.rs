@@ -7,7 +7,7 @@ use distci_model::capability::Capabilities;
 use distci_model::config::TaskConfig;
 use distci_model::id::{BuildKey, TicketId, TicketKey};
 use distci_model::outcome::TaskResult;
-use distci_model::ticket::{Ticket, TicketState};
+use distci_model::ticket::{Duty, Ticket, TicketState};
 
 use super::super::repair::Repair;
 use super::{Flaw, Grounds, Look};
@@ -15,6 +15,12 @@ use crate::coordination::{NodePath, Version};
 use crate::error::StoreError;
 use crate::keys::{self, AttemptBlobs};
 use crate::transaction::{Child, Read};
+
+/// The ticket of this name, if it is one that may be below a build.
+fn ticket_of_task(name: &str) -> Option<TicketId> {
+    let ticket: TicketId = name.parse().ok()?;
+    (ticket.duty() == Duty::Task).then_some(ticket)
+}
 
 impl Look<'_> {
     pub(super) async fn builds(&mut self) -> Result<(), StoreError> {
@@ -51,7 +57,7 @@ impl Look<'_> {
                 mailbox = true;
             } else if below == keys::cancel_flag(key) {
                 flagged = true;
-            } else if let Ok(ticket) = name.parse::<TicketId>() {
+            } else if let Some(ticket) = ticket_of_task(&name) {
                 children.insert(ticket);
             } else {
                 self.unknown(&below);
