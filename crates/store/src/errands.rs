@@ -136,7 +136,7 @@ impl Store {
                 return noted.await;
             }
             if let What::Poll(poll) = &mut before.record.what {
-                poll.every = trigger.poll;
+                poll.every = trigger.every();
             }
         }
         let (mut errand, next) = after(&before.record, result, at);

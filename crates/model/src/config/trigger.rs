@@ -257,6 +257,11 @@ pub struct PollTrigger {
 }
 
 impl PollTrigger {
+    /// How often to look, whatever is written.
+    pub fn every(&self) -> Span {
+        Span::from_seconds(self.poll.seconds().clamp(10, 24 * 3600))
+    }
+
     /// What it is known by: two that look at the same are one.
     pub fn mark(&self) -> String {
         let mut looks_at = vec![self.repository.as_bytes()];

@@ -82,7 +82,7 @@ impl Store {
             let what = What::Poll(Poll {
                 job: config.job_id.clone(),
                 trigger: mark,
-                every: trigger.poll,
+                every: trigger.every(),
                 heads: None,
                 looked: None,
             });
@@ -188,7 +188,7 @@ impl Store {
             views.push(PollView {
                 repository: trigger.repository.clone(),
                 refs: trigger.refs.clone(),
-                every: trigger.poll.to_string(),
+                every: trigger.every().to_string(),
                 heads: poll.heads.unwrap_or_default(),
                 looked: poll.looked,
                 next: due(&ticket),

@@ -223,7 +223,7 @@ async fn a_ticket_that_its_build_does_not_know_is_told() -> Result<()> {
     let record = record.replace(r#""state":"queued""#, r#""state":"parked""#);
     let orphan = TicketKey {
         build: key,
-        ticket: "bbbbbbbbbbbbbbbb".parse()?,
+        ticket: "cccccccccccccccc".parse()?,
     };
     let data = record.into();
     let (path, life) = (keys::anchor(&orphan), Life::Durable);

@@ -232,9 +232,14 @@ const ROUTES: &[&str] = &[
     "get /api/v1/jobs/{job}/builds/{build}/artifacts/{path}",
     "get /api/v1/jobs/{job}/builds/{build}/console",
     "get /api/v1/jobs/{job}/builds/{build}/events",
+    "get /api/v1/jobs/{job}/builds/{build}/report",
     "get /api/v1/jobs/{job}/builds/{build}/state",
     "get /api/v1/jobs/{job}/builds/{build}/summary",
+<<<<<<< HEAD
     "get /api/v1/jobs/{job}/schedules",
+=======
+    "get /api/v1/jobs/{job}/polls",
+>>>>>>> w-errands
     "get /api/v1/layers/{ticket}/{attempt}",
     "get /api/v1/locks",
     "get /api/v1/metrics",
@@ -256,6 +261,7 @@ const ROUTES: &[&str] = &[
     "post /api/v1/tickets/{ticket}/{attempt}/commit",
     "post /api/v1/tickets/{ticket}/{attempt}/complete",
     "post /api/v1/tickets/{ticket}/{attempt}/console",
+    "post /api/v1/tickets/{ticket}/{attempt}/errand",
     "post /api/v1/tickets/{ticket}/{attempt}/layer",
     "post /api/v1/tickets/{ticket}/{attempt}/release",
     "post /api/v1/webhooks/{id}/replay",

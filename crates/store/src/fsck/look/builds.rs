@@ -7,7 +7,7 @@ use distci_model::capability::Capabilities;
 use distci_model::config::TaskConfig;
 use distci_model::id::{BuildKey, TicketId, TicketKey};
 use distci_model::outcome::TaskResult;
-use distci_model::ticket::{Ticket, TicketState};
+use distci_model::ticket::{Duty, Ticket, TicketState};
 
 use super::super::repair::Repair;
 use super::{Flaw, Grounds, Look};
@@ -16,6 +16,12 @@ use crate::error::StoreError;
 use crate::keys::{self, AttemptBlobs};
 use crate::tickets::run_blobs;
 use crate::transaction::{Child, Read};
+
+/// The ticket of this name, if it is one that may be below a build.
+fn ticket_of_task(name: &str) -> Option<TicketId> {
+    let ticket: TicketId = name.parse().ok()?;
+    (ticket.duty() == Duty::Task).then_some(ticket)
+}
 
 impl Look<'_> {
     pub(super) async fn builds(&mut self) -> Result<(), StoreError> {
@@ -53,9 +59,13 @@ impl Look<'_> {
                 mailbox = true;
             } else if below == keys::cancel_flag(key) {
                 flagged = true;
+<<<<<<< HEAD
             } else if below == keys::wishes(key) {
                 // Read by every decision: what it asks for is seen when the build next wakes.
             } else if let Ok(ticket) = name.parse::<TicketId>() {
+=======
+            } else if let Some(ticket) = ticket_of_task(&name) {
+>>>>>>> w-errands
                 children.insert(ticket);
             } else {
                 self.unknown(&below);
