@@ -13,13 +13,8 @@ async fn a_store_is_made_once() -> Result<()> {
     let scene = Scene::embedded()?;
     let made = scene.store().prepare(scene.now()).await?;
     let nodes = scene.dump().await?;
-<<<<<<< HEAD
     // `/meta`, twelve trees, and the shards of nine of them.
     ensure!(nodes.len() == 1 + 12 + 9 * 256, "{} nodes", nodes.len());
-=======
-    // `/meta`, eight trees, and the shards of five of them.
-    ensure!(nodes.len() == 1 + 9 + 6 * 256, "{} nodes", nodes.len());
->>>>>>> w-errands
     ensure!(made.cluster.len() == 32, "{made:?}");
     let again = scene.store().prepare(scene.now()).await?;
     ensure!(again == made && scene.dump().await? == nodes, "{again:?}");
@@ -71,11 +66,7 @@ async fn three_at_once_make_one_store() -> Result<()> {
             "seed {seed}: {made:?}"
         );
         scene.set_faults(Faults::none());
-<<<<<<< HEAD
         ensure!(scene.dump().await?.len() == 1 + 12 + 9 * 256, "seed {seed}");
-=======
-        ensure!(scene.dump().await?.len() == 1 + 9 + 6 * 256, "seed {seed}");
->>>>>>> w-errands
     }
     Ok(())
 }

@@ -235,11 +235,8 @@ const ROUTES: &[&str] = &[
     "get /api/v1/jobs/{job}/builds/{build}/report",
     "get /api/v1/jobs/{job}/builds/{build}/state",
     "get /api/v1/jobs/{job}/builds/{build}/summary",
-<<<<<<< HEAD
-    "get /api/v1/jobs/{job}/schedules",
-=======
     "get /api/v1/jobs/{job}/polls",
->>>>>>> w-errands
+    "get /api/v1/jobs/{job}/schedules",
     "get /api/v1/layers/{ticket}/{attempt}",
     "get /api/v1/locks",
     "get /api/v1/metrics",

@@ -59,13 +59,9 @@ impl Look<'_> {
                 mailbox = true;
             } else if below == keys::cancel_flag(key) {
                 flagged = true;
-<<<<<<< HEAD
             } else if below == keys::wishes(key) {
                 // Read by every decision: what it asks for is seen when the build next wakes.
-            } else if let Ok(ticket) = name.parse::<TicketId>() {
-=======
             } else if let Some(ticket) = ticket_of_task(&name) {
->>>>>>> w-errands
                 children.insert(ticket);
             } else {
                 self.unknown(&below);
