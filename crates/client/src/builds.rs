@@ -11,6 +11,8 @@ use distci_model::wire::{
 };
 use reqwest::StatusCode;
 
+use distci_model::why::Reason;
+
 use crate::call::Call;
 use crate::path::Path;
 use crate::{Client, ClientError};
@@ -106,6 +108,12 @@ impl Client {
     pub async fn cancel(&self, build: &BuildRef) -> Result<(), ClientError> {
         let call = Call::post(build_path(build, &["cancel"]));
         self.answer(&call).await.map(drop)
+    }
+
+    /// Why a build waits, or why it ended as it did.
+    pub async fn why(&self, build: &BuildRef) -> Result<Vec<Reason>, ClientError> {
+        let call = Call::get(build_path(build, &["why"]));
+        self.answer(&call).await?.json()
     }
 
     /// Asks one task of a build to stop.

@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Builds(Builds),
     /// Show a build with its tasks
     Show(Show),
+    /// Say why a build waits, or why it ended as it did
+    Why(Show),
     /// Print the console of a build
     Logs(Logs),
     /// Ask builds to stop, or one task

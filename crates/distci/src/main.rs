@@ -48,6 +48,7 @@ mod standalone;
 mod table;
 mod trigger;
 mod view;
+mod why;
 mod webhook;
 mod worker;
 mod workers;

@@ -112,6 +112,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
         Command::Trigger(arguments) => crate::trigger::run(connection, arguments, out).await,
         Command::Builds(arguments) => crate::builds::run(connection, &arguments, out).await,
         Command::Show(arguments) => crate::show::run(connection, &arguments, out).await,
+        Command::Why(arguments) => crate::why::run(connection, &arguments, out).await,
         Command::Logs(arguments) => crate::logs::run(connection, arguments, out).await,
         Command::Cancel(arguments) => crate::cancel::run(connection, &arguments, out).await,
         Command::Rerun(arguments) => crate::rerun::run(connection, arguments, out).await,

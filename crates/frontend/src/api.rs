@@ -20,6 +20,7 @@ mod jobs;
 mod locks;
 mod schedules;
 mod tickets;
+mod why;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -73,6 +74,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(builds::events))
         .routes(routes!(builds::cancel))
         .routes(routes!(builds::rerun))
+        .routes(routes!(why::get))
         .routes(routes!(builds::stop_task))
         .routes(routes!(builds::answer_task))
         .routes(routes!(builds::report))

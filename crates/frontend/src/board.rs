@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use distci_model::capability::Capabilities;
-use distci_model::id::{ClassId, LockKey, WorkerName};
+use distci_model::id::{BuildKey, ClassId, LockKey, WorkerName};
 use distci_model::ticket::QueueName;
 use distci_store::Blocked;
 use tokio::sync::{Notify, oneshot};
@@ -374,16 +374,16 @@ impl Board {
         let state = self.lock();
         let mut entries: Vec<&QueueName> = state.queue.values().flatten().collect();
         entries.sort_unstable_by_key(|entry| (entry.priority, entry.stamp));
-        let row = |entry: &QueueName| {
-            let requires = state.classes.get(&entry.class).cloned().unwrap_or_default();
-            let workers = state.waiting_for(&requires);
-            Queued {
-                entry: entry.clone(),
-                requires,
-                workers,
-            }
-        };
-        entries.into_iter().take(most).map(row).collect()
+        let entries = entries.into_iter().take(most);
+        entries.map(|entry| state.row(entry)).collect()
+    }
+
+    /// The queued tickets of a build.
+    pub(crate) fn queued_of(&self, build: &BuildKey) -> Vec<Queued> {
+        let state = self.lock();
+        let entries = state.queue.values().flatten();
+        let own = entries.filter(|entry| entry.key.build == *build);
+        own.map(|entry| state.row(entry)).collect()
     }
 
     /// The locks that hold up tickets, with these tickets, the first first and at most `most`.
@@ -546,6 +546,15 @@ impl State {
         }
         self.profiles.retain(|_, waiters| !waiters.is_empty());
         found
+    }
+
+    fn row(&self, entry: &QueueName) -> Queued {
+        let requires = self.classes.get(&entry.class).cloned().unwrap_or_default();
+        Queued {
+            entry: entry.clone(),
+            workers: self.waiting_for(&requires),
+            requires,
+        }
     }
 
     fn waiting_for(&self, requires: &Capabilities) -> usize {

@@ -6,6 +6,7 @@ mod cluster;
 mod commands;
 mod corpus;
 mod direct;
+mod documents;
 mod errands;
 mod examples;
 mod exec;

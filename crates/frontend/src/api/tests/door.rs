@@ -235,6 +235,7 @@ const ROUTES: &[&str] = &[
     "get /api/v1/jobs/{job}/builds/{build}/report",
     "get /api/v1/jobs/{job}/builds/{build}/state",
     "get /api/v1/jobs/{job}/builds/{build}/summary",
+    "get /api/v1/jobs/{job}/builds/{build}/why",
     "get /api/v1/jobs/{job}/polls",
     "get /api/v1/jobs/{job}/schedules",
     "get /api/v1/layers/{ticket}/{attempt}",
