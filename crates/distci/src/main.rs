@@ -48,8 +48,8 @@ mod standalone;
 mod table;
 mod trigger;
 mod view;
-mod why;
 mod webhook;
+mod why;
 mod worker;
 mod workers;
 

@@ -121,9 +121,9 @@ pub struct Checkpoint {
     /// When it was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<Timestamp>,
-    /// The last attempts of earlier runs, for each task that ran more than once; each run counts on.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub runs: BTreeMap<usize, Vec<Attempt>>,
+    /// The earlier runs of each task that ran more than once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<EarlierRuns>,
     /// The tasks that were asked to stop, by their place in the configuration.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub stopped: BTreeSet<usize>,
@@ -144,13 +144,41 @@ impl Checkpoint {
             revision: 0,
             tasks: vec![Progress::Waiting; tasks],
             cancelled: None,
-            runs: BTreeMap::new(),
+            runs: Vec::new(),
             stopped: BTreeSet::new(),
             cancelled_by: None,
             downstream: Vec::new(),
             latest: at,
         }
     }
+}
+
+impl Checkpoint {
+    /// The last attempts of a task's earlier runs; each run counts on from there.
+    pub fn runs_of(&self, task: usize) -> &[Attempt] {
+        let runs = self.runs.iter().find(|runs| runs.task == task);
+        runs.map_or(&[], |runs| &runs.ends)
+    }
+
+    /// Notes that a run of a task has ended with this attempt, and that another will follow.
+    pub fn note_run(&mut self, task: usize, end: Attempt) {
+        match self.runs.iter_mut().find(|runs| runs.task == task) {
+            Some(runs) => runs.ends.push(end),
+            None => self.runs.push(EarlierRuns {
+                task,
+                ends: vec![end],
+            }),
+        }
+    }
+}
+
+/// The runs of a task but the last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EarlierRuns {
+    /// The task, by its place in the configuration.
+    pub task: usize,
+    /// The last attempt of each run.
+    pub ends: Vec<Attempt>,
 }
 
 /// How far a task is, as build control knows it.

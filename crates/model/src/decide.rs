@@ -210,8 +210,7 @@ impl State<'_> {
         let Some(retry) = retry.filter(|retry| retry.asks_for_more(last.run, outcome)) else {
             return Progress::Finished(last);
         };
-        let runs = self.checkpoint.runs.entry(task).or_default();
-        runs.push(last.attempt);
+        self.checkpoint.note_run(task, last.attempt);
         Progress::Backoff {
             run: last.run.saturating_add(1),
             until: later(last.finished, retry.pause_after(last.run)),
@@ -373,8 +372,7 @@ impl State<'_> {
             ticket: ticket.clone(),
             run,
         };
-        let runs = self.checkpoint.runs.get(&task);
-        let after = runs.and_then(|runs| runs.last()).copied();
+        let after = self.checkpoint.runs_of(task).last().copied();
         post.push(Posting {
             ticket,
             task,

@@ -304,7 +304,7 @@ impl Store {
 
 /// The run that an attempt belongs to, if it is not the last run of the task.
 fn earlier_run(build: &Build, task: usize, attempt: Attempt) -> Option<u32> {
-    let runs = build.checkpoint.runs.get(&task)?;
-    let run = runs.iter().position(|last| attempt <= *last)?;
+    let runs = build.checkpoint.runs_of(task).iter();
+    let run = runs.clone().position(|last| attempt <= *last)?;
     u32::try_from(run + 1).ok()
 }

@@ -48,7 +48,13 @@ fn what_is_marked_runs_and_succeeds() -> Result<()> {
 #[test]
 fn what_is_shown_can_be_read() -> Result<()> {
     let mut read = 0;
-    for document in ["jobs.md", "locks.md", "schedules.md", "webhooks.md", "statuses.md"] {
+    for document in [
+        "jobs.md",
+        "locks.md",
+        "schedules.md",
+        "webhooks.md",
+        "statuses.md",
+    ] {
         for (text, _) in job_files(document)? {
             // The one that shows how errors look.
             if text.contains("git-chekout") {
@@ -56,7 +62,11 @@ fn what_is_shown_can_be_read() -> Result<()> {
             }
             let problems = JobConfig::parse(&text).err().unwrap_or_default();
             let first = problems.first().map(ToString::to_string);
-            ensure!(problems.is_empty(), "{document}: {}\n{text}", first.context("why")?);
+            ensure!(
+                problems.is_empty(),
+                "{document}: {}\n{text}",
+                first.context("why")?
+            );
             read += 1;
         }
     }

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::{Path, State};
 use distci_model::id::{BuildKey, JobId};
+use distci_model::why::{QueueFacts, Queued, Reason, why};
 use distci_model::wire::{About, LockBlock, Problem};
-use distci_model::why::{Queued, QueueFacts, Reason, why};
 use distci_store::StoreError;
 
 use super::builds::find;
@@ -72,7 +72,9 @@ fn in_words(block: &LockBlock) -> String {
 /// How many workers hold claims of tickets that require the same.
 fn busy(app: &App, queued: &board::Queued) -> usize {
     let claims = app.leases.all();
-    let same = claims.iter().filter(|claim| claim.class == queued.entry.class);
+    let same = claims
+        .iter()
+        .filter(|claim| claim.class == queued.entry.class);
     let workers: BTreeSet<&str> = same.map(|claim| claim.worker.as_str()).collect();
     workers.len()
 }

@@ -3,6 +3,7 @@
 //! Owns which jobs are asked, and what the sender is told. Every job is asked by itself, and a
 //! repeated delivery finds the builds that it made: so a sender that got no answer just sends again.
 
+use distci_model::config::Unwanted;
 use distci_model::event::{Event, EventKind};
 use distci_model::id::{DeliveryId, JobId};
 use distci_model::wire::{EventBuild, PassedOver, WebhookAnswer, WebhookDelivery};
@@ -133,6 +134,15 @@ async fn offer(
     let offered = match whom {
         Whom::All | Whom::Job(_) => app.store.offer_event(&job, event, app.now()).await,
         Whom::Webhook(_, token) => app.store.offer_call(&job, token, event, app.now()).await,
+    };
+    // Who waits for this job's word on the commit must not wait for ever.
+    let offered = match offered {
+        Ok(Offered::Unwanted(why @ (Unwanted::Path | Unwanted::Skip))) => {
+            let said = why.to_string();
+            let told = app.store.report_skipped(&job, event, &said, app.now());
+            told.await.map(|_| Offered::Unwanted(why))
+        }
+        offered => offered,
     };
     (job, offered)
 }

@@ -362,6 +362,36 @@ async fn one_endpoint_is_of_one_job() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_forge_hears_of_what_is_filtered_out_and_of_nothing_else() -> Result<()> {
+    let scene = scene();
+    let mut trigger = on_push(&["main"]);
+    trigger["paths"] = json!(["docs/**"]);
+    let mut silent = job("silent", &trigger);
+    let mut telling = job("telling", &trigger);
+    telling["status"] = json!({});
+    silent["description"] = json!("tells forges nothing");
+    set(&scene, &silent).await?;
+    set(&scene, &telling).await?;
+    github(&scene, "push", "1", &push("next")).await?;
+    let queue: Page<Value> = scene.get("/queue").await?.json()?;
+    assert_eq!(queue.items, Vec::<Value>::new(), "the ref does not fit");
+    github(&scene, "push", "2", &push("main")).await?;
+    // The board hears of it in its own time.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let queue: Page<Value> = scene.get("/queue").await?.json()?;
+    let of = |key: &str| {
+        queue
+            .items
+            .iter()
+            .map(|item| item[key].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("errand"), ["report"]);
+    assert_eq!(of("job"), ["telling"]);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_trigger_that_does_not_fit_its_job_says_so() -> Result<()> {
     let scene = scene();
     let mut trigger = on_push(&[]);
@@ -371,7 +401,7 @@ async fn a_trigger_that_does_not_fit_its_job_says_so() -> Result<()> {
     assert_eq!(answer.status, 202);
     let told: WebhookAnswer = answer.json()?;
     assert!(
-        told.passed_over[0].why.contains("tells no \"pr\""),
+        told.passed_over[0].why.contains("${event.pr} has no value"),
         "{told:?}"
     );
     assert_eq!(kept(&scene).await?[0].answer.passed_over, told.passed_over);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::super::parse::{Reader, meant};
 use super::super::patterns::{MAX_PATTERNS, complaint};
 use super::super::scope::references;
-use super::super::{EventTrigger, Parameter, Trigger};
+use super::super::{EventTrigger, Parameter, PollTrigger, Trigger};
 use super::{at_most, check_repository};
 use crate::event::{EventKind, is_fact};
 
@@ -19,6 +19,9 @@ pub(crate) const MAX_TRIGGERS: usize = 32;
 /// Most labels or actions of a trigger, and most bytes of one.
 const MAX_WORDS: usize = 32;
 const MAX_WORD: usize = 256;
+/// Bounds of the time between two looks at a repository, in seconds.
+const SHORTEST_POLL: u64 = 10;
+const LONGEST_POLL: u64 = 24 * 60 * 60;
 
 /// Kinds that a trigger names by other keys.
 const OWN_KEY: [(EventKind, &str); 2] = [(EventKind::Schedule, "cron"), (EventKind::Poll, "poll")];
@@ -35,7 +38,7 @@ pub(super) fn check(
         check_parameters(reader, &path, trigger.parameters(), parameters);
         match trigger {
             Trigger::Event(event) => check_event(reader, &path, event),
-            Trigger::Poll(poll) => check_refs(reader, &format!("{path}.refs"), &poll.refs),
+            Trigger::Poll(poll) => check_poll(reader, &path, poll),
             Trigger::Schedule(_) => {}
         }
     }
@@ -87,6 +90,16 @@ fn check_event(reader: &mut Reader<'_>, path: &str, trigger: &EventTrigger) {
     } else {
         check_forge(reader, path, trigger);
     }
+}
+
+fn check_poll(reader: &mut Reader<'_>, path: &str, trigger: &PollTrigger) {
+    let seconds = trigger.poll.seconds();
+    if !(SHORTEST_POLL..=LONGEST_POLL).contains(&seconds) {
+        let message = "a repository is looked at between every 10 seconds and once a day";
+        reader.problem(&format!("{path}.poll"), message, None);
+    }
+    check_repository(reader, &format!("{path}.repository"), &trigger.repository);
+    check_refs(reader, &format!("{path}.refs"), &trigger.refs);
 }
 
 fn check_webhook(reader: &mut Reader<'_>, path: &str, trigger: &EventTrigger) {
@@ -238,6 +251,8 @@ triggers[0]               | is missing         | { "on": "push" }
 triggers[0].repository    | credentials        | { "on": "push", "repository": "https://u:p@x/y" }
 triggers[0].on            | `cron`             | { "on": "schedule", "repository": "h/p" }
 triggers[0].on            | `poll`             | { "on": "poll", "repository": "h/p" }
+triggers[0].poll          | once a day         | { "poll": "1s", "repository": "h/p" }
+triggers[0].repository    | credentials        | { "poll": "5m", "repository": "https://u:p@x/y" }
 triggers[0].refs[0]       | not a pattern      | { "on": "push", "repository": "h/p", "refs": ["["] }
 triggers[0].paths[1]      | between 1          | { "on": "push", "repository": "h/p", "paths": ["a", "!"] }
 triggers[0].labels[0]     | between 1          | { "on": "push", "repository": "h/p", "labels": [""] }
