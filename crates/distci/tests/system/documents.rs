@@ -58,6 +58,7 @@ fn what_is_shown_can_be_read() -> Result<()> {
         for (text, _) in job_files(document)? {
             // The one that shows how errors look.
             if text.contains("git-chekout") {
+                // spelling:ignore-line
                 continue;
             }
             let problems = JobConfig::parse(&text).err().unwrap_or_default();
