@@ -9,15 +9,17 @@ use crate::rig::{distci, project, run};
 fn job_files(document: &str) -> Result<Vec<(String, bool)>> {
     let text = std::fs::read_to_string(project().join("docs").join(document))?;
     let mut files = Vec::new();
-    let mut marked = false;
+    let (mut marked, mut faulty) = (false, false);
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         match line {
             "<!-- runs -->" => marked = true,
+            // The one that shows how errors look holds a misspelt word.
+            "<!-- # spelling:off -->" => faulty = true,
             "```json" | "```jsonc" => {
                 let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
                 let file = block.join("\n");
-                if file.contains("\"job_id\"") {
+                if file.contains("\"job_id\"") && !std::mem::take(&mut faulty) {
                     files.push((file, std::mem::take(&mut marked)));
                 }
             }
@@ -56,11 +58,6 @@ fn what_is_shown_can_be_read() -> Result<()> {
         "statuses.md",
     ] {
         for (text, _) in job_files(document)? {
-            // The one that shows how errors look.
-            if text.contains("git-chekout") {
-                // spelling:ignore-line
-                continue;
-            }
             let problems = JobConfig::parse(&text).err().unwrap_or_default();
             let first = problems.first().map(ToString::to_string);
             ensure!(
