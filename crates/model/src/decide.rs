@@ -380,14 +380,14 @@ impl State<'_> {
         });
     }
 
-    /// When the last of what a task needs had ended.
+    /// When the last of what a task needs had ended; in a build that kept it, when that began.
     fn ready_since(&self, task: usize) -> Timestamp {
         let ancestors = self.graph.ancestors(task).iter();
         let ended = ancestors.filter_map(|&index| match self.checkpoint.tasks.get(index) {
             Some(Progress::Finished(run)) => Some(run.finished),
             _ => None,
         });
-        ended.max().unwrap_or(self.build.created)
+        ended.fold(self.build.created, Timestamp::max)
     }
 
     /// Whether a waiting task runs now (`Ok`), never (`Err`), or has to wait (`None`).

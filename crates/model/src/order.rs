@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::build::{Build, Progress};
-use crate::config::{Action, JobConfig, Scope};
+use crate::build::{Build, Finished, Progress};
+use crate::config::{Action, Graph, JobConfig, Scope, TaskConfig};
 use crate::event::Event;
 use crate::id::{BuildRef, TaskName};
 use crate::outcome::{Failure, LayerRef};
@@ -57,20 +57,11 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
     };
     let task = config.tasks.get(index).ok_or_else(missing)?;
     let graph = config.graph();
-    let mut scope = Scope::of(&build.parameters, build.cause.told());
+    let scope = scope(config, build, &graph, index);
     let mut exports = BTreeMap::new();
     let mut layers = Vec::new();
-    for ancestor in graph.ancestors_in_order(index) {
-        let (Some(Progress::Finished(run)), Some(made_by)) = (
-            build.checkpoint.tasks.get(ancestor),
-            config.tasks.get(ancestor),
-        ) else {
-            continue;
-        };
+    for (ancestor, made_by, run) in finished_before(config, build, &graph, index) {
         exports.extend(run.result.exports.clone());
-        scope
-            .outputs
-            .insert(made_by.name.as_str(), &run.result.outputs);
         if let Some(layer) = &run.result.layer {
             let on = graph.ancestors_in_order(ancestor);
             let names = on.filter_map(|index| Some(config.tasks.get(index)?.name.clone()));
@@ -95,6 +86,46 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
         timeout: task.timeout_seconds(),
         upstream: build.cause.upstream().cloned(),
         layers,
+    })
+}
+
+/// What the task number `index` of `build` asks people, if it is one that asks.
+pub fn question(config: &JobConfig, build: &Build, index: usize) -> Option<String> {
+    let Action::Approve(approve) = &config.tasks.get(index)?.action else {
+        return None;
+    };
+    let graph = config.graph();
+    let filled = scope(config, build, &graph, index).fill(&approve.message);
+    // One that has no value is shown as it is written.
+    Some(filled.unwrap_or_else(|_| approve.message.clone()))
+}
+
+/// What a task may refer to.
+fn scope<'a>(config: &'a JobConfig, build: &'a Build, graph: &'a Graph, index: usize) -> Scope<'a> {
+    let mut scope = Scope::of(&build.parameters, build.cause.told());
+    for (_, task, run) in finished_before(config, build, graph, index) {
+        scope
+            .outputs
+            .insert(task.name.as_str(), &run.result.outputs);
+    }
+    scope
+}
+
+/// The tasks before a task that have run, each after all that it needs itself.
+fn finished_before<'a>(
+    config: &'a JobConfig,
+    build: &'a Build,
+    graph: &'a Graph,
+    index: usize,
+) -> impl Iterator<Item = (usize, &'a TaskConfig, &'a Finished)> {
+    let ancestors = graph.ancestors_in_order(index);
+    ancestors.filter_map(|ancestor| match build.checkpoint.tasks.get(ancestor)? {
+        Progress::Finished(run) => Some((ancestor, config.tasks.get(ancestor)?, &**run)),
+        Progress::Waiting
+        | Progress::Posted { .. }
+        | Progress::Backoff { .. }
+        | Progress::Asking { .. }
+        | Progress::Skipped { .. } => None,
     })
 }
 

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use distci_model::Timestamp;
 use distci_model::build::{Archived, Build, Cause, Checkpoint, ConfigRef, Progress};
 use distci_model::capability::Capabilities;
-use distci_model::config::{Action, JobConfig, TaskConfig, WhenFull, resolve_parameters};
+use distci_model::config::{JobConfig, TaskConfig, WhenFull, resolve_parameters};
 use distci_model::id::{
     Attempt, BuildKey, BuildNumber, BuildRef, JobId, JobKey, RequestId, TicketKey,
 };
 use distci_model::lock::concurrency_of;
+use distci_model::order::question;
 use distci_model::outcome::Outcome;
 use distci_model::ticket::{Duty, Priority, Stamp, Ticket, TicketState};
 use distci_model::wire::{BuildPhase, BuildSummary, BuildView, TaskState, TaskView};
@@ -249,11 +250,17 @@ impl Store {
         let config = self.config(&job.key, &build.config).await?;
         let key = BuildKey::derive(&job.key, id.number);
         let mut tasks = Vec::with_capacity(config.tasks.len());
-        for (task, progress) in config.tasks.iter().zip(&build.checkpoint.tasks) {
+        for (index, task) in config.tasks.iter().enumerate() {
+            let Some(progress) = build.checkpoint.tasks.get(index) else {
+                break;
+            };
             // Consumed between the two reads: the build says by now how the task ended.
-            let Some(state) = self.task_state(&key, progress, task).await? else {
+            let Some(mut state) = self.task_state(&key, progress, task).await? else {
                 return Ok(Tried::Again);
             };
+            if let TaskState::Asking { message, .. } = &mut state {
+                *message = question(&config, &build, index).unwrap_or_default();
+            }
             tasks.push(TaskView {
                 name: task.name.clone(),
                 kind: task.action.kind(),
@@ -305,7 +312,7 @@ impl Store {
             }
             Progress::Asking { since, until } => {
                 return Ok(Some(TaskState::Asking {
-                    message: message_of(task),
+                    message: String::new(),
                     since: *since,
                     until: *until,
                 }));
@@ -482,17 +489,6 @@ pub(crate) fn ticket(
         locks: Vec::new(),
         slots: Vec::new(),
         state: TicketState::Queued,
-    }
-}
-
-/// What a task asks, as it is written.
-fn message_of(task: &TaskConfig) -> String {
-    match &task.action {
-        Action::Approve(approve) => approve.message.clone(),
-        Action::GitCheckout(_)
-        | Action::ExecuteShell(_)
-        | Action::PublishArtifacts(_)
-        | Action::CopyArtifacts(_) => String::new(),
     }
 }
 

@@ -57,6 +57,14 @@ const TASK_KEYS: &[&str] = &[
     "locks",
     "priority",
 ];
+/// Keys of a task whose values may be objects, and the keys of these.
+const TASK_OBJECTS: &[(&str, &[&str])] = &[
+    (
+        "when",
+        &["outcome", "events", "refs", "paths", "parameters"],
+    ),
+    ("retry", &["max", "on", "backoff"]),
+];
 /// A trigger is of the kind whose key comes first here.
 const EVENT_KEYS: &[&str] = &[
     "on",
@@ -373,6 +381,13 @@ impl<'a> Reader<'a> {
             .map(|ast| properties(&ast).to_vec())
             .unwrap_or_default();
         self.known_keys(path, &written, TASK_KEYS);
+        for (key, known) in TASK_OBJECTS {
+            let value = written
+                .iter()
+                .find(|property| property.name.as_str() == *key);
+            let object = value.map(|value| properties(&value.value).to_vec());
+            self.known_keys(&join(path, key), &object.unwrap_or_default(), known);
+        }
         let kind = self.kind(path, task.remove("type"));
         let params = task.remove("params");
         let head = self.typed::<TaskHead>(path, value);
@@ -588,6 +603,8 @@ mod tests {
             (EVENT_KEYS, "EventTrigger"),
             (SCHEDULE_KEYS, "ScheduleTrigger"),
             (POLL_KEYS, "PollTrigger"),
+            (TASK_OBJECTS[0].1, "WrittenConditions"),
+            (TASK_OBJECTS[1].1, "RetryPolicy"),
         ] {
             assert_eq!(keys(&format!("/$defs/{name}/properties")), sorted(known));
         }

@@ -109,7 +109,7 @@ const FAULTY: &[(&str, &str)] = &[
         r#", "when": {"parameters": {"x": "1"}}"#,
         "no parameter \"x\"",
     ),
-    (r#", "when": {"ref": ["a"]}"#, "expected `on_success`"),
+    (r#", "when": {"ref": ["a"]}"#, "did you mean `refs`?"),
     (r#", "retry": 11"#, "the limit is 10"),
     (r#", "retry": {"max": 1, "on": []}"#, "names no end"),
     (r#", "retry": {"max": 1, "backoff": "soon"}"#, "retry"),
