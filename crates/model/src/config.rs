@@ -26,6 +26,7 @@ pub use graph::Graph;
 pub use parse::{ConfigProblem, MAX_BYTES};
 pub use path::WorkspacePath;
 pub use patterns::ref_fits;
+pub(crate) use pipeline::later;
 pub use pipeline::{
     After, Conditions, DownstreamJob, Matrix, Need, Retry, RetryOn, Scalar, Start, When,
 };

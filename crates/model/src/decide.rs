@@ -5,13 +5,12 @@
 //! does not change the verdict: whether a task runs depends on how its ancestors ended, on nothing
 //! else.
 
-use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Timestamp;
 use crate::build::{Answer, Build, Cause, Checkpoint, Event, Finished, Progress, Skip};
-use crate::config::{Action, After, Graph, JobConfig, Start};
+use crate::config::{Action, After, Graph, JobConfig, Start, later};
 use crate::id::{Attempt, BuildKey, TicketId};
 use crate::outcome::{Failure, Fault, Outcome, TaskResult, Verdict};
 
@@ -206,14 +205,13 @@ impl State<'_> {
     /// Where a task stands after a run: over, or about to be run again.
     fn after_run(&mut self, task: usize, last: Box<Finished>) -> Progress {
         let retry = self.config.tasks[task].retry.as_ref();
-        let outcome = &last.result.outcome;
-        let Some(retry) = retry.filter(|retry| retry.asks_for_more(last.run, outcome)) else {
+        let Some(until) = retry.and_then(|retry| retry.next_after(&last)) else {
             return Progress::Finished(last);
         };
         self.checkpoint.note_run(task, last.attempt);
         Progress::Backoff {
             run: last.run.saturating_add(1),
-            until: later(last.finished, retry.pause_after(last.run)),
+            until,
             last,
         }
     }
@@ -512,13 +510,6 @@ fn start(cause: &Cause) -> Start {
         Cause::Event { told } => Start::Event(told.kind),
         Cause::Rerun { cause, .. } => start(cause),
     }
-}
-
-/// So many seconds later, or the end of time.
-fn later(at: Timestamp, seconds: u64) -> Timestamp {
-    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-    at.checked_add(SignedDuration::from_secs(seconds))
-        .unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

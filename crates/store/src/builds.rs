@@ -299,7 +299,7 @@ impl Store {
         progress: &Progress,
         task: &TaskConfig,
     ) -> Result<Option<TaskState>, StoreError> {
-        let ticket = match progress {
+        let (ticket, run) = match progress {
             Progress::Waiting => return Ok(Some(TaskState::Waiting)),
             Progress::Skipped { why } => return Ok(Some(TaskState::Skipped { why: why.clone() })),
             Progress::Finished(run) => return Ok(Some(TaskState::Finished { run: run.clone() })),
@@ -317,7 +317,7 @@ impl Store {
                     until: *until,
                 }));
             }
-            Progress::Posted { ticket, .. } => ticket,
+            Progress::Posted { ticket, run } => (ticket, *run),
         };
         let key = TicketKey {
             build: build.clone(),
@@ -339,8 +339,19 @@ impl Store {
                 started: claimed.since,
             },
             TicketState::Done(done) => {
-                let run = crate::control::finished(ticket.clone(), attempt, *done);
-                TaskState::Finished { run: Box::new(run) }
+                let mut last = crate::control::finished(ticket.clone(), attempt, *done);
+                last.run = run;
+                let last = Box::new(last);
+                let retry = task.retry.as_ref();
+                // Build control will say the same when it takes notice.
+                match retry.and_then(|retry| retry.next_after(&last)) {
+                    Some(until) => TaskState::Backoff {
+                        run: run + 1,
+                        until,
+                        last,
+                    },
+                    None => TaskState::Finished { run: last },
+                }
             }
         }))
     }

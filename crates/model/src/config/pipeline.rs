@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Span;
 use super::patterns::{any_path_fits, ref_fits, value_fits};
 use super::trigger::OneOrMany;
+use crate::Timestamp;
+use crate::build::Finished;
 use crate::event::{Event, EventKind};
 use crate::id::{JobId, TaskName};
 use crate::outcome::{Failure, Outcome, Verdict};
@@ -406,6 +409,19 @@ impl Retry {
         let pause = self.backoff.seconds().saturating_mul(1 << doublings);
         pause.min(Self::LONGEST)
     }
+
+    /// When the run after this one may begin, if there is to be one.
+    pub fn next_after(&self, last: &Finished) -> Option<Timestamp> {
+        let again = self.asks_for_more(last.run, &last.result.outcome);
+        again.then(|| later(last.finished, self.pause_after(last.run)))
+    }
+}
+
+/// So many seconds later, or the end of time.
+pub(crate) fn later(at: Timestamp, seconds: u64) -> Timestamp {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    at.checked_add(SignedDuration::from_secs(seconds))
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// A task in several cells: one for each combination of the axes' values.

@@ -92,6 +92,12 @@ fn random_job(number: usize, dice: &mut Dice) -> Value {
         if dice.chance(30) {
             written["priority"] = json!(1 + dice.below(9));
         }
+        if dice.chance(20) {
+            written["matrix"] = json!({ "m": [1, 2] });
+        }
+        if dice.chance(30) {
+            written["retry"] = json!(1 + dice.below(2));
+        }
         written
     });
     let tasks: Vec<_> = tasks.collect();
