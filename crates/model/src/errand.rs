@@ -4,6 +4,8 @@
 //! stands), and the law of what follows when a try at one is over: [`after`]. An errand is never
 //! given up for being lost or refused a few times, and a report tells the final state last.
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -17,6 +19,8 @@ use crate::config::Span;
 use crate::id::{Attempt, BuildNumber, JobId, JobKey};
 use crate::outcome::{Outcome, Verdict};
 use crate::ticket::{Duty, Priority, Stamp, Ticket, TicketState};
+
+pub use check::{Check, CheckEnd, Conclusion, MAX_SUMMARY, summarize};
 
 /// Most refs that one poll follows.
 pub const MAX_HEADS: usize = 256;
@@ -110,6 +114,9 @@ pub struct Report {
     /// What it has heard last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<CommitState>,
+    /// The same for a forge that has checks; none in what an older program wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
 }
 
 /// How a commit stands.
@@ -192,6 +199,9 @@ pub enum ErrandOrder {
         /// The build's page, if the frontend knows where people see it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         url: Option<String>,
+        /// The same for a forge that has checks; none of an older frontend.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        check: Option<Check>,
     },
 }
 
@@ -364,9 +374,16 @@ impl Report {
     }
 
     /// From now on the forge is to hear this. What was final stays.
-    pub fn want(&mut self, state: CommitState, description: &str, at: Timestamp) {
+    pub fn want(
+        &mut self,
+        state: CommitState,
+        description: &str,
+        check: Option<Check>,
+        at: Timestamp,
+    ) {
         if !self.wanted.is_final() {
             self.wanted = state;
+            self.check = check;
             self.description = shorten(description, MAX_DESCRIPTION);
             self.since = at;
         }

@@ -37,6 +37,7 @@ fn report(wanted: CommitState) -> Errand {
         description: String::new(),
         since: at(0),
         told: None,
+        check: None,
     };
     Errand::new(&key(), What::Report(report), at(0))
 }
@@ -163,7 +164,7 @@ fn a_report_is_given_up_after_a_week_but_not_its_end() {
     let What::Report(mut report) = pending.what.clone() else {
         panic!("no report");
     };
-    report.want(CommitState::Success, "done", at(week));
+    report.want(CommitState::Success, "done", None, at(week));
     let ended = Errand {
         what: What::Report(report),
         ..pending
@@ -324,7 +325,7 @@ impl World {
             && let What::Report(report) = &mut errand.what
         {
             self.ended = Some(state);
-            report.want(state, "over", at(0));
+            report.want(state, "over", None, at(0));
             self.errand = Some(errand.clone());
             self.intend(&errand, |_| Intent::Wake);
         }
