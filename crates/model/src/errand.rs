@@ -34,7 +34,7 @@ pub const MAX_DESCRIPTION: usize = 140;
 pub const MAX_DETAIL: usize = 300;
 
 /// How long a report is tried before it is given up.
-const PATIENCE: Duration = Duration::from_hours(7 * 24);
+pub const PATIENCE: Duration = Duration::from_hours(7 * 24);
 /// The first wait of a report after a try that came to nothing, and the longest.
 const REPORT_WAITS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(10));
 /// The same after an answer that will hardly change by itself.
@@ -281,6 +281,18 @@ impl Errand {
             what,
         }
     }
+
+    /// Whether it is given up though nobody has even tried it: the end of a build that no worker has
+    /// taken to its forge all that time. What is held or parked comes round by itself, and what is
+    /// not final is woken by its end.
+    pub fn is_forsaken(&self, at: Timestamp) -> bool {
+        match (&self.what, &self.ticket.state) {
+            (What::Report(report), TicketState::Queued) => {
+                report.wanted.is_final() && report.is_old(at)
+            }
+            (What::Report(_) | What::Poll(_), _) => false,
+        }
+    }
 }
 
 /// What an errand is for, in one word.
@@ -371,6 +383,12 @@ impl Report {
     /// Where the forge is.
     pub fn host(&self) -> Host {
         Host::of_repository(&self.repository)
+    }
+
+    /// Whether it has been tried for as long as it is worth.
+    fn is_old(&self, at: Timestamp) -> bool {
+        let tried = Duration::try_from(at.duration_since(self.since));
+        tried.is_ok_and(|tried| tried >= PATIENCE)
     }
 
     /// From now on the forge is to hear this. What was final stays.
@@ -473,8 +491,7 @@ fn fail(errand: &mut Errand, detail: &str, result: &ErrandResult, at: Timestamp)
             (every.min(POLL_WAITS.0), longest.min(every * MOST_STRETCH))
         }
         What::Report(report) => {
-            let tried = at.duration_since(report.since);
-            if Duration::try_from(tried).is_ok_and(|tried| tried >= PATIENCE) {
+            if report.is_old(at) {
                 // The end of the build will wake what is not final.
                 return if report.wanted.is_final() {
                     AfterErrand::Remove

@@ -190,6 +190,20 @@ fn trouble_of_ours_is_never_the_codes_failure() {
 }
 
 #[test]
+fn an_end_that_nobody_takes_for_a_week_is_forsaken() {
+    let week = 7 * 24 * 3600;
+    let forsaken = |errand: &Errand, second| errand.is_forsaken(at(second));
+    let ended = report(CommitState::Failure);
+    assert!(!forsaken(&ended, week - 1) && forsaken(&ended, week));
+    // Its build is not over, and a repository is looked at for ever.
+    assert!(!forsaken(&report(CommitState::Pending), 9 * week));
+    assert!(!forsaken(&poll("5m"), 9 * week));
+    let mut resting = ended;
+    resting.ticket.state = TicketState::Parked { until: None };
+    assert!(!forsaken(&resting, week));
+}
+
+#[test]
 fn only_repositories_at_forges_are_told_of() {
     for (repository, is_of_forge) in [
         ("github.com/acme/app", true),

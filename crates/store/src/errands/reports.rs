@@ -130,6 +130,29 @@ impl Store {
         })
     }
 
+    /// Gives up an end that no worker has taken to its forge for a week. Gives whether it did.
+    pub async fn forsake_report(
+        &self,
+        key: &TicketKey,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        until_done!(self.coordination, async {
+            let before = self.errand(key).await?;
+            let Some(before) = before.filter(|errand| errand.record.is_forsaken(now)) else {
+                return Ok(Tried::Done(false));
+            };
+            let mut transaction = Transaction::default();
+            transaction.remove(key, &before);
+            let committed = transaction.commit(&*self.coordination).await?;
+            if let (Some(_), What::Report(report)) = (&committed, &before.record.what) {
+                let (job, context, sha) = (&report.job, &report.context, &report.sha);
+                let requires = before.record.what.requires();
+                tracing::warn!(%job, %context, %sha, "a forge was never told: for a week no worker that offers {requires} took it");
+            }
+            Ok(committed.map_or(Tried::Again, |_| Tried::Done(true)))
+        })
+    }
+
     /// What a forge has not heard yet of a build; `None` if it has heard all that it is to hear.
     ///
     /// # Errors
