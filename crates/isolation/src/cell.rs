@@ -118,6 +118,18 @@ pub struct Terms {
     pub disk: Option<Size>,
     /// What is reached of the network.
     pub network: Network,
+    /// Folders of the machine that the cell shows in other places, to be written to like the
+    /// workspace. Only drivers of images can.
+    pub shared: Vec<Shared>,
+}
+
+/// A folder of the machine, and where it is in a cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// On the machine.
+    pub outside: PathBuf,
+    /// In the cell; absolute. It is made there if need be.
+    pub inside: PathBuf,
 }
 
 /// As whom the commands of a cell run.

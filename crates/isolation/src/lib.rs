@@ -18,7 +18,8 @@ mod processes;
 pub mod supervisor;
 
 pub use cell::{
-    Account, Cell, Command, Ended, Excess, Finished, Isolation, Output, Place, Site, Stop, Terms,
+    Account, Cell, Command, Ended, Excess, Finished, Isolation, Output, Place, Shared, Site, Stop,
+    Terms,
 };
 pub use error::Error;
 pub use group::Groups;

@@ -46,6 +46,11 @@ impl Isolation for Process {
             let why = "the driver process cannot keep anybody from the network";
             return Err(Error::Unsupported(why.to_owned()));
         }
+        if let Some(shared) = terms.shared.first() {
+            let inside = shared.inside.display();
+            let why = format!("the driver process cannot show a folder as {inside}");
+            return Err(Error::Unsupported(why));
+        }
         let group = self.groups.plan(&site.name, terms)?;
         let journal = Journal {
             group: group.clone(),

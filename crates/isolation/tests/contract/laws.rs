@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
 
-use distci_isolation::{Ended, Error, Excess, Place, sweep};
+use distci_isolation::{Ended, Error, Excess, Place, Shared, sweep};
 use distci_model::isolation::Network;
 use tokio::sync::oneshot;
 
@@ -15,7 +15,7 @@ macro_rules! contract {
     ($subject:expr) => {
         crate::laws::contract!(@ $subject;
             laws: exit_codes, signals, missing_programs, order_of_output, large_output,
-                environment, workspace, places, silent_input, no_strange_files, stop_asks,
+                environment, workspace, places, shared_folders, silent_input, no_strange_files, stop_asks,
                 stop_kills, drop_kills, daemons, closing_twice, sweeping_what_was_left,
                 fresh_each_time, hidden_machine, networks, several_runs, many_at_once;
             limits: memory, processes, cpus, fork_bomb, usage;
@@ -182,6 +182,33 @@ pub(crate) async fn places(subject: &Subject) {
     cell.close().await.unwrap();
 }
 
+pub(crate) async fn shared_folders(subject: &Subject) {
+    let scene = Scene::new();
+    let outside = scene.site.files.with_file_name("cache");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("old"), "kept\n").unwrap();
+    let mut terms = subject.terms();
+    terms.shared = vec![Shared {
+        outside: outside.clone(),
+        inside: "/root/.cache/deep".into(),
+    }];
+    if !subject.hides_the_machine() {
+        let refused = subject.isolation.open(&scene.site, &terms).await.err();
+        assert!(
+            matches!(refused, Some(Error::Unsupported(_))),
+            "{refused:?}"
+        );
+        return;
+    }
+    let script = "cd /root/.cache/deep && cat old && echo new > new && chmod 600 new";
+    let (finished, text) = scene.play(subject, &terms, script).await;
+    assert_eq!((finished.ended, text.as_str()), (Ended::Exit(0), "kept\n"));
+    let new = fs::metadata(outside.join("new")).unwrap();
+    assert_eq!(new.uid(), nix::unistd::getuid().as_raw());
+    assert_eq!(new.permissions().mode() & 0o777, 0o600);
+    scene.assert_clean();
+}
+
 pub(crate) async fn silent_input(subject: &Subject) {
     let (finished, text) = Scene::run(subject, &subject.terms(), "cat; echo end").await;
     assert_eq!((finished.ended, text.as_str()), (Ended::Exit(0), "end\n"));
@@ -194,7 +221,7 @@ pub(crate) async fn no_strange_files(subject: &Subject) {
 }
 
 pub(crate) async fn stop_asks(subject: &Subject) {
-    let script = "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+    let script = "trap 'echo bye; exit 7' TERM; echo ready; sleep 1000 & wait";
     let (ended, text) = stopped(subject, script, Duration::from_mins(1)).await;
     assert_eq!((ended, text.as_str()), (Ended::Stopped, "ready\nbye\n"));
 }
