@@ -4,10 +4,13 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "in tests a panic is the report"
 )]
 
+#[path = "contract/image.rs"]
+mod image;
 #[path = "contract/laws.rs"]
 mod laws;
 #[path = "contract/limits.rs"]
