@@ -31,6 +31,15 @@ impl Images {
         Self { folder }
     }
 
+    /// The names of all, in order.
+    pub fn names(&self) -> Vec<ImageName> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let mut names: Vec<ImageName> = names.filter(|name| self.get(name).is_ok()).collect();
+        names.sort();
+        names
+    }
+
     /// The image of that name.
     ///
     /// # Errors

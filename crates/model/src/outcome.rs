@@ -251,6 +251,11 @@ pub enum Fault {
         /// What it said.
         detail: String,
     },
+    /// The worker could not make the world that the task asks for.
+    Isolation {
+        /// Why not.
+        detail: String,
+    },
     /// At least one task of the build ended in a fault.
     Tasks {
         /// Their names.
@@ -265,7 +270,8 @@ impl Fault {
             Self::DiskFull { .. }
             | Self::StoreDown { .. }
             | Self::WorkerStopped
-            | Self::Worker { .. } => true,
+            | Self::Worker { .. }
+            | Self::Isolation { .. } => true,
             // The budget of attempts is already spent.
             Self::Lost { .. } | Self::Tasks { .. } => false,
         }
@@ -280,6 +286,7 @@ impl fmt::Display for Fault {
             Self::StoreDown { detail } => write!(f, "store unreachable: {detail}"),
             Self::WorkerStopped => f.write_str("the worker was stopped"),
             Self::Worker { detail } => write!(f, "worker: {detail}"),
+            Self::Isolation { detail } => write!(f, "isolation: {detail}"),
             Self::Tasks { faulted } => write!(f, "faulted: {}", faulted.join(", ")),
         }
     }
