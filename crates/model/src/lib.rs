@@ -8,6 +8,7 @@
 #![warn(clippy::wildcard_enum_match_arm)] // a law names every case
 
 pub mod build;
+pub mod cache;
 pub mod capability;
 pub mod config;
 pub mod decide;

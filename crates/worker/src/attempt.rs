@@ -13,6 +13,7 @@ use distci_model::outcome::{Failure, Fault, Outcome, TaskResult};
 use distci_model::wire::Held;
 use tokio::time::Instant;
 
+use crate::caches::Caches;
 use crate::cell::{Cell, Limits};
 use crate::console::{Console, MOST_SPOOLED, Mask, Spool};
 use crate::interrupt::{Interrupt, Interrupts};
@@ -98,10 +99,21 @@ impl Attempt<'_> {
 
     async fn work(&self, room: &Room, console: &Console) -> Result<TaskResult, Trouble> {
         let before = self.interrupts.unless(self.furnish(room, console)).await?;
+        let caches = Caches {
+            client: &self.worker.patient,
+            held: self.held,
+            task: &self.order.task,
+            room,
+            console,
+        };
+        let caches = self
+            .interrupts
+            .unless(caches.restore(&self.order.cache))
+            .await?;
         let cell = match self.order.action {
             Action::ExecuteShell(_) => {
                 let isolation = &self.order.isolation;
-                Cell::of_task(self.worker, room, isolation, Vec::new()).await?
+                Cell::of_task(self.worker, room, isolation, caches.shared()).await?
             }
             Action::GitCheckout(_)
             | Action::PublishArtifacts(_)
@@ -110,6 +122,8 @@ impl Attempt<'_> {
         };
         let done = self.perform(room, console, &cell).await;
         let usage = cell.close().await;
+        let succeeded = matches!(&done, Ok(result) if result.outcome.is_success());
+        self.interrupts.unless(caches.save(succeeded)).await?;
         let mut result = match done {
             // The reason goes into the result here, so that what the task left is saved with it.
             Err(Trouble::Failure(reason)) => TaskResult::of(Outcome::Failure { reason }),

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod beats;
+mod caches;
 mod cell;
 mod console;
 mod control;

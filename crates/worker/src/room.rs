@@ -160,6 +160,11 @@ impl Room {
         self.inner.join("files").join(name)
     }
 
+    /// Where the folders of caches are while the task runs.
+    pub(crate) fn cache(&self, name: &str) -> PathBuf {
+        self.inner.join("caches").join(name)
+    }
+
     /// What a driver is given.
     pub(crate) fn site(&self) -> Site {
         let name = self.path.file_name().unwrap_or_default();

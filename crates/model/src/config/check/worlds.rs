@@ -221,7 +221,7 @@ mod tests {
             (json!({ "image": "a", "processes": 0 }), "between 1 and"),
             (json!({ "image": "a", "cpus": 0 }), "number of processors"),
             (json!({ "image": "a", "driver": "xen" }), "unknown variant"),
-            (json!({ "image": "a", "memroy": "1 GiB" }), "unknown key"),
+            (json!({ "image": "a", "memroy": "1 GiB" }), "unknown key"), // spelling:ignore-line
         ] {
             for (head, task) in [
                 (json!({}), json!({ "isolation": isolation })),
