@@ -8,6 +8,7 @@ mod admission;
 mod artifacts;
 pub mod blobs;
 mod builds;
+mod caches;
 mod cancel;
 mod cluster;
 mod consoles;

@@ -16,3 +16,4 @@ mod locks;
 mod program;
 mod rig;
 mod webhooks;
+mod worlds;

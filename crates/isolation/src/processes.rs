@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 /// The variable by which every process of an attempt can be told from all others.
-pub(crate) const KEY_VARIABLE: &str = "DISTCI_ATTEMPT_KEY";
+pub const KEY_VARIABLE: &str = "DISTCI_ATTEMPT_KEY";
 
 /// A process and where it belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +36,18 @@ pub(crate) enum Round {
     Forbidden,
 }
 
-/// Sends `signal` to every descendant of this process, except the dead ones.
-pub(crate) fn signal_descendants(signal: Signal) -> Round {
-    signal_below(Pid::this(), signal)
+/// Which of the descendants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// Every one.
+    All,
+    /// Those in a container, but neither what made it nor what it began with.
+    Contained,
+}
+
+/// Sends `signal` to descendants of this process, except the dead ones.
+pub(crate) fn signal_descendants(whom: Whom, signal: Signal) -> Round {
+    signal_below(Pid::this(), whom, signal)
 }
 
 /// Kills every descendant of `process`, until there is none. Bounded, because one that hangs in the
@@ -49,7 +58,7 @@ pub(crate) fn kill_descendants(process: u32) {
         return;
     };
     for _ in 0..ROUNDS {
-        if signal_below(Pid::from_raw(root), Signal::SIGKILL) != Round::Signalled {
+        if signal_below(Pid::from_raw(root), Whom::All, Signal::SIGKILL) != Round::Signalled {
             return;
         }
         // Death takes the kernel a moment.
@@ -59,8 +68,11 @@ pub(crate) fn kill_descendants(process: u32) {
 
 /// A whole process group is signalled at once where it can be: the kernel lets no fork slip through
 /// between two members of a group, so a fork bomb in one group loses in one round.
-fn signal_below(root: Pid, signal: Signal) -> Round {
-    let found = descendants(&all(), root.as_raw());
+fn signal_below(root: Pid, whom: Whom, signal: Signal) -> Round {
+    let mut found = descendants(&all(), root.as_raw());
+    if whom == Whom::Contained {
+        found.retain(|process| is_contained(process.pid));
+    }
     let mut reached = false;
     if signal == Signal::SIGKILL {
         let groups: HashSet<i32> = found.iter().map(|process| process.group).collect();
@@ -87,7 +99,7 @@ fn signal_below(root: Pid, signal: Signal) -> Round {
 ///
 /// The second belt, for attempts whose supervisor was itself killed. Bounded, because a process of
 /// somebody else can neither be read nor killed.
-pub(crate) fn kill_bearers(key: &OsStr) -> usize {
+pub fn kill_bearers(key: &OsStr) -> usize {
     const ROUNDS: usize = 100;
     // A process that just begins another program shows no environment for a moment.
     const QUIET_ROUNDS: usize = 3;
@@ -141,6 +153,15 @@ fn read(pid: i32) -> Option<Process> {
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
     Some(Process { pid, parent, group })
+}
+
+/// Whether it has another number than here in a container, and is not the first there: that one is
+/// the container's own, and takes all others along.
+fn is_contained(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let numbers = numbers.unwrap_or_default().split_whitespace().skip(1);
+    numbers.last().is_some_and(|inner| inner != "1")
 }
 
 fn is_dead(pid: i32) -> bool {

@@ -1,35 +1,32 @@
-//! The simplest cell: processes of this machine under a supervisor, and nothing between them and
-//! the rest of it.
+//! The worker's end of a supervised command.
 //!
-//! Owns the worker's end of the supervisor's pipes. Promises that nothing is left behind, not that
-//! nothing is reached.
+//! Owns the pipes to the supervisor: the lifeline, the console, the report. Every driver that runs
+//! something on the machine, be it a script or the tool that makes a container around it, does so
+//! here, so that nothing of it outlives its worker.
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use async_trait::async_trait;
+use distci_model::isolation::Usage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Cell, Command, Ended, Isolation, Limits, Output};
-use crate::interrupt::Interrupt;
+use crate::cell::{Ended, Excess, Finished, Output, Stop};
+use crate::error::Error;
+use crate::group::Group;
 use crate::processes::{KEY_VARIABLE, kill_bearers, kill_descendants};
-use crate::room::Room;
-use crate::supervisor::{KILL, Report, TERMINATE};
+use crate::supervisor::{Charge, End, KILL, Report, TERMINATE};
 
-/// How long a script that was asked to end may take to do so.
-const GRACE: Duration = Duration::from_secs(10);
-/// The same when the worker itself has to leave.
-const SHORT_GRACE: Duration = Duration::from_secs(3);
 /// How long a supervisor may take to kill all that it guards. A script may have stopped it, and then
 /// it obeys nobody.
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(5);
-/// How long the rest of the output may take when all who could write are gone: longer than the store
-/// may be away.
+/// How long the rest of the output may take when all who could write are gone: longer than whoever
+/// takes it may be kept from storing it.
 const REST_IN_THE_PIPE: Duration = Duration::from_mins(16);
 /// The same when the supervisor was killed.
 const REST_OF_NOBODY: Duration = Duration::from_secs(5);
@@ -38,16 +35,24 @@ const PIPE: usize = 64 * 1024;
 /// Most bytes of a report; what the supervisor says fits in far fewer.
 const MOST_REPORT: u64 = 64 * 1024;
 
-/// Runs commands as processes of this machine.
+/// What to run on the machine, and under whose eyes.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct Launch<'a> {
     /// The command that becomes the supervisor.
-    pub(crate) supervisor: Vec<OsString>,
-}
-
-struct ProcessCell {
-    supervisor: Vec<OsString>,
-    key: OsString,
+    pub(crate) supervisor: &'a [OsString],
+    /// See [`crate::Site::key`].
+    pub(crate) key: &'a OsString,
+    /// The program and its arguments.
+    pub(crate) argv: Vec<OsString>,
+    /// Where.
+    pub(crate) directory: PathBuf,
+    /// The whole environment.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// The group that it runs in; made already.
+    pub(crate) group: Option<&'a Group>,
+    /// Whether the program makes a container around what matters: then those in it are asked to end,
+    /// not the program.
+    pub(crate) container: bool,
 }
 
 /// A running supervisor.
@@ -58,27 +63,25 @@ struct Supervisor {
     given_up: CancellationToken,
 }
 
-#[async_trait]
-impl Isolation for Process {
-    async fn open(&self, room: &Room) -> io::Result<Box<dyn Cell>> {
-        let (supervisor, key) = (self.supervisor.clone(), room.key().to_owned());
-        Ok(Box::new(ProcessCell { supervisor, key }))
-    }
-}
-
-#[async_trait]
-impl Cell for ProcessCell {
-    async fn run(
+impl Launch<'_> {
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// [`Error::Io`], if the supervisor could not be started or died. Nothing that it started is left
+    /// then either.
+    ///
+    /// # Cancel safety
+    /// Dropped, it closes the lifeline, and the supervisor kills what it guards.
+    pub(crate) async fn run(
         &self,
-        command: &Command,
-        output: &mut Output,
-        limits: &Limits,
-    ) -> io::Result<Ended> {
-        let mut child = self.spawn(command)?;
+        output: &mut dyn Output,
+        stop: Stop<'_>,
+    ) -> Result<Finished, Error> {
+        let mut child = self.spawn()?;
         let (Some(mut lifeline), Some(console), Some(report)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
-            return Err(io::Error::other("the supervisor has no pipes"));
+            return Err(io::Error::other("the supervisor has no pipes").into());
         };
         let supervisor = Supervisor {
             child,
@@ -87,44 +90,50 @@ impl Cell for ProcessCell {
         };
         let given_up = supervisor.given_up.clone();
         let mut ending = std::pin::pin!(self.watch(supervisor, console, output));
-        let why = tokio::select! {
-            report = &mut ending => return report.map(Ended::from),
-            why = interrupted(limits) => why,
+        let grace = tokio::select! {
+            report = &mut ending => return Ok(report?.into()),
+            grace = stop => grace,
         };
         // However it ends now, and whether or not a supervisor is left to tell, this is why.
         let report = tokio::select! {
             report = &mut ending => report,
-            () = stop(&mut lifeline, &why) => {
+            () = end(&mut lifeline, grace) => {
                 given_up.cancel();
                 ending.await
             }
         };
-        if let Err(error) = report {
-            tracing::warn!("{error}");
-        }
-        Ok(why)
+        let (usage, excess) = match report {
+            Ok(report) => (report.usage, report.excess),
+            Err(error) => {
+                tracing::warn!("{error}");
+                (Usage::default(), Excess::default())
+            }
+        };
+        Ok(Finished {
+            ended: Ended::Stopped,
+            usage,
+            excess,
+        })
     }
 
-    async fn close(self: Box<Self>) {
-        // Each run has ended all that it began, also when its supervisor was killed.
-    }
-}
-
-impl ProcessCell {
-    fn spawn(&self, command: &Command) -> io::Result<Child> {
+    fn spawn(&self) -> io::Result<Child> {
         let Some((program, arguments)) = self.supervisor.split_first() else {
             return Err(io::Error::other(
                 "no command for the supervisor is configured",
             ));
         };
+        let charge = Charge {
+            group: self.group.cloned(),
+            container: self.container,
+        };
         tokio::process::Command::new(program)
             .args(arguments)
-            .arg("--")
-            .args(&command.argv)
-            .current_dir(&command.directory)
+            .arg(serde_json::to_string(&charge)?)
+            .args(&self.argv)
+            .current_dir(&self.directory)
             .env_clear()
-            .envs(command.env.iter().map(|(name, value)| (name, value)))
-            .env(KEY_VARIABLE, &self.key)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .env(KEY_VARIABLE, self.key)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -136,7 +145,7 @@ impl ProcessCell {
         &self,
         supervisor: Supervisor,
         console: ChildStdout,
-        output: &mut Output,
+        output: &mut dyn Output,
     ) -> io::Result<Report> {
         let mut reading = std::pin::pin!(pump(console, output));
         let mut finishing = std::pin::pin!(self.finish(supervisor));
@@ -182,6 +191,9 @@ impl ProcessCell {
     }
 
     async fn sweep(&self) {
+        if let Some(group) = self.group {
+            group.kill();
+        }
         let key = self.key.clone();
         let killed = tokio::task::spawn_blocking(move || kill_bearers(&key)).await;
         if let Ok(killed @ 1..) = killed {
@@ -199,7 +211,7 @@ async fn kill_with_descendants(supervisor: &mut Child) -> io::Result<()> {
     supervisor.start_kill()
 }
 
-async fn pump(mut from: ChildStdout, to: &mut Output) {
+async fn pump(mut from: ChildStdout, to: &mut dyn Output) {
     let mut buffer = vec![0; PIPE];
     loop {
         match from.read(&mut buffer).await {
@@ -213,20 +225,8 @@ async fn pump(mut from: ChildStdout, to: &mut Output) {
     }
 }
 
-async fn interrupted(limits: &Limits) -> Ended {
-    tokio::select! {
-        interrupt = limits.interrupts.any() => Ended::Interrupted(interrupt),
-        () = sleep_until(limits.deadline) => Ended::TimedOut,
-    }
-}
-
-/// Asks everything in the cell to end, then makes it. Returns when that was of no use.
-async fn stop(lifeline: &mut ChildStdin, why: &Ended) {
-    let grace = match why {
-        Ended::Interrupted(Interrupt::Lost) => Duration::ZERO,
-        Ended::Interrupted(Interrupt::Stopped) => SHORT_GRACE,
-        _ => GRACE,
-    };
+/// Asks everything to end, then makes it. Returns when that was of no use.
+async fn end(lifeline: &mut ChildStdin, grace: Duration) {
     if !grace.is_zero() && lifeline.write_all(&[TERMINATE]).await.is_ok() {
         sleep(grace).await;
     }
@@ -235,12 +235,16 @@ async fn stop(lifeline: &mut ChildStdin, why: &Ended) {
     sleep(SUPERVISOR_GRACE).await;
 }
 
-impl From<Report> for Ended {
+impl From<Report> for Finished {
     fn from(report: Report) -> Self {
-        match report {
-            Report::Exit(code) => Self::Exit(code),
-            Report::Signal(signal) => Self::Signal(signal),
-            Report::NotStarted(why) => Self::NotStarted(why),
+        Self {
+            ended: match report.end {
+                End::Exit(code) => Ended::Exit(code),
+                End::Signal(signal) => Ended::Signal(signal),
+                End::NotStarted(why) => Ended::NotStarted(why),
+            },
+            usage: report.usage,
+            excess: report.excess,
         }
     }
 }

@@ -19,8 +19,8 @@ fn supervise(script: &str) -> Supervised {
 fn supervise_argv(argv: &[&str]) -> Supervised {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().display().to_string();
-    let child = Command::new(env!("CARGO_BIN_EXE_distci-worker-test"))
-        .args(["supervise", "--"])
+    let child = Command::new(env!("CARGO_BIN_EXE_distci-isolation-test"))
+        .args(["supervise", "{}"])
         .args(argv)
         .env("TEST_KEY", &key)
         .stdin(Stdio::piped())
@@ -63,7 +63,8 @@ impl Supervised {
         // The lifeline stays open until here: the end of the script alone must do.
         self.child.wait().unwrap();
         assert_eq!(bearers(&self.key), 0, "something outlived its supervisor");
-        report.trim_end().to_owned()
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        report["end"].to_string()
     }
 }
 
@@ -189,8 +190,8 @@ fn the_script_reads_nothing_and_holds_no_pipe_of_ours() {
 #[test]
 fn a_script_does_not_inherit_the_mask_of_the_workers_files() {
     let child = Command::new("sh")
-        .args(["-c", "umask 077; exec \"$0\" supervise -- sh -c umask"])
-        .arg(env!("CARGO_BIN_EXE_distci-worker-test"))
+        .args(["-c", "umask 077; exec \"$0\" supervise {} sh -c umask"])
+        .arg(env!("CARGO_BIN_EXE_distci-isolation-test"))
         .output()
         .unwrap();
     assert_eq!(String::from_utf8(child.stdout).unwrap(), "0022\n");

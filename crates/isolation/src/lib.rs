@@ -1,0 +1,33 @@
+//! Isolation: a fresh place for the commands of a task, and nothing of it left afterwards.
+//!
+//! Owns the drivers, the supervisor between a worker and a script, control groups and images. Knows
+//! nothing of tickets, consoles or frontends: it is given folders, a command, a sink for the output
+//! and a word when to stop.
+//!
+//! Whatever is made on the machine for a cell (groups, mounts, containers) is noted in its folder
+//! before it is made, so that whoever comes later can undo it: see [`sweep`].
+
+mod cell;
+mod disk;
+mod error;
+mod group;
+mod image;
+mod journal;
+mod launch;
+pub mod machine;
+mod process;
+mod processes;
+pub mod supervisor;
+
+pub use cell::{
+    Account, Cell, Command, Ended, Excess, Finished, Isolation, Output, Place, Shared, Site, Stop,
+    Terms,
+};
+pub use disk::{is_full, make_disk};
+pub use error::Error;
+pub use group::Groups;
+pub use image::{Image, Images};
+pub use journal::sweep;
+pub use machine::Machine;
+pub use process::Process;
+pub use processes::{KEY_VARIABLE, kill_bearers};

@@ -1,0 +1,329 @@
+//! The process between a worker and a script: the same binary, executed again.
+//!
+//! Owns every process that the script starts, directly or not: it is their subreaper, leads a
+//! session of its own, and is gone only when they are. It holds one end of a pipe from the worker,
+//! the lifeline; the worker's death closes it, however the worker dies. Never touches the network
+//! or the workspace, and never outlives its last descendant.
+//!
+//! Its first argument is its [`Charge`], in JSON; what follows is the command. Standard input is the
+//! lifeline: `t` asks every descendant to end, `k` or its end kills them. Standard output is the
+//! console; the script gets it as its output and as its errors, so their order is kept. Standard
+//! error takes one line of JSON at the end: how it went.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use distci_model::isolation::Usage;
+use nix::errno::Errno;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, umask};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::cell::Excess;
+use crate::group::Group;
+use crate::processes::{Round, Whom, signal_descendants};
+
+/// Asks every descendant to end.
+pub(crate) const TERMINATE: u8 = b't';
+/// Kills every descendant.
+pub(crate) const KILL: u8 = b'k';
+
+/// What a supervisor has to know beside the command.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Charge {
+    /// The group that the command begins in.
+    #[serde(default)]
+    pub(crate) group: Option<Group>,
+    /// Whether the command makes a container, and only those in it are asked to end.
+    #[serde(default)]
+    pub(crate) container: bool,
+}
+
+/// What the supervisor tells the worker at the end: one line of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// How the command ended.
+    pub(crate) end: End,
+    /// What it and all that it started took.
+    pub(crate) usage: Usage,
+    /// The limits of its group that it ran into.
+    pub(crate) excess: Excess,
+}
+
+/// How the command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum End {
+    /// With this exit code.
+    Exit(u8),
+    /// By this signal.
+    Signal(u8),
+    /// It never began.
+    NotStarted(String),
+}
+
+/// Runs the command on this process's command line and reports how it ended.
+///
+/// To be called first thing in `main`, when the first argument is the word that makes this program a
+/// supervisor: it closes every file but the standard three, and it stays a small process only as
+/// long as nothing else has been set up.
+pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(2);
+    let charge = arguments.next().unwrap_or_default();
+    let command: Vec<OsString> = arguments.collect();
+    let report = match serde_json::from_slice(charge.as_encoded_bytes()) {
+        Ok(charge) => supervise(&charge, &command),
+        Err(error) => Report::of(End::NotStarted(format!("the supervisor's charge: {error}"))),
+    };
+    match tell(&report) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Nobody listens any more: the worker is gone, and so is all that we were to guard.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn tell(report: &Report) -> io::Result<()> {
+    let mut line = serde_json::to_vec(report)?;
+    line.push(b'\n');
+    io::stderr().write_all(&line)
+}
+
+fn supervise(charge: &Charge, command: &[OsString]) -> Report {
+    let end = match run(charge, command) {
+        Ok(end) => end,
+        Err(error) => End::NotStarted(format!("the supervisor: {error}")),
+    };
+    // All are dead and reaped now, so all that they took is known.
+    let group = charge.group.as_ref();
+    Report {
+        end,
+        usage: usage(group),
+        excess: group.map(Group::excess).unwrap_or_default(),
+    }
+}
+
+fn run(charge: &Charge, command: &[OsString]) -> io::Result<End> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Ok(End::NotStarted("there is no command".to_owned()));
+    };
+    close_strangers();
+    // What the worker was started with is nothing that a script should notice.
+    SigSet::empty().thread_set_mask()?;
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    nix::sys::prctl::set_child_subreaper(true)?;
+    match nix::unistd::setsid() {
+        // Already the leader of a group: somebody started us by hand, which is as good.
+        Ok(_) | Err(Errno::EPERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut script = match spawn(charge.group.as_ref(), program, arguments)? {
+        Ok(script) => script,
+        Err(error) => return Ok(not_started(program, &error)),
+    };
+    deafen();
+    let charge = charge.clone();
+    let order = charge.clone();
+    // Begun only now, so that a signal sent early waits in the pipe for somebody to receive it.
+    thread::spawn(move || obey(&order));
+    let status = wait_for(&mut script)?;
+    end_descendants(charge.group.as_ref());
+    Ok(end_of(status))
+}
+
+/// Starts the command in its group. This process itself is in it for that moment only: the limits
+/// are not for us, and who is out of memory must not be killed instead of a script.
+fn spawn(
+    group: Option<&Group>,
+    program: &OsString,
+    arguments: &[OsString],
+) -> io::Result<io::Result<Child>> {
+    let output = || io::stdout().as_fd().try_clone_to_owned().map(Stdio::from);
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(output()?)
+        .stderr(output()?)
+        // A group of its own can be killed as a whole without killing the supervisor.
+        .process_group(0);
+    if let Some(group) = group {
+        group.enter()?;
+    }
+    let started = command.spawn();
+    if let Some(group) = group {
+        group.leave()?;
+    }
+    Ok(started)
+}
+
+/// What all who lived below this process took: the kernel adds up the dead when they are reaped.
+fn usage(group: Option<&Group>) -> Usage {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let counted = |word: &str| {
+        let line = io.lines().find_map(|line| line.strip_prefix(word));
+        line.and_then(|number| number.trim().parse().ok())
+            .unwrap_or_default()
+    };
+    let children = getrusage(UsageWho::RUSAGE_CHILDREN).ok();
+    let milliseconds = |time: TimeVal| u64::try_from(time.num_milliseconds()).unwrap_or_default();
+    let cpu_ms = children.map_or(0, |children| {
+        milliseconds(children.user_time() + children.system_time())
+    });
+    // In KiB, and of the largest process alone; a group knows better.
+    let largest = children.map_or(0, |children| children.max_rss());
+    let largest = u64::try_from(largest).unwrap_or_default() * 1024;
+    Usage {
+        // What did not live below this process is known to the group alone.
+        cpu_ms: group
+            .and_then(Group::cpu_ms)
+            .unwrap_or_default()
+            .max(cpu_ms),
+        memory_peak: group.and_then(Group::memory_peak).unwrap_or(largest),
+        read: counted("read_bytes:"),
+        written: counted("write_bytes:"),
+    }
+}
+
+impl Report {
+    fn of(end: End) -> Self {
+        Self {
+            end,
+            usage: Usage::default(),
+            excess: Excess::default(),
+        }
+    }
+}
+
+/// Closes whatever the worker was started with and never knew of, so that no script gets it.
+fn close_strangers() {
+    let names = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let open = names.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for handle in open.filter(|handle| *handle > 2).collect::<Vec<_>>() {
+        // The directory just read is among them, and closed already.
+        nix::unistd::close(handle).ok();
+    }
+}
+
+/// Whoever tells all processes of a service to end means the worker, which tells us. Done after the
+/// script has begun, because it would inherit this.
+fn deafen() {
+    use Signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    let deaf: SigSet = [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]
+        .into_iter()
+        .collect();
+    // Refused, we are merely easier to kill.
+    deaf.thread_block().ok();
+}
+
+fn not_started(program: &OsString, error: &io::Error) -> End {
+    let program = program.display();
+    End::NotStarted(match error.kind() {
+        io::ErrorKind::NotFound => format!("{program}: no such program"),
+        _ => format!("{program}: {error}"),
+    })
+}
+
+/// Does what the lifeline says, until there is nothing left to do it to.
+fn obey(charge: &Charge) {
+    let mut lifeline = io::stdin().lock();
+    let mut order = [0];
+    loop {
+        match lifeline.read(&mut order) {
+            Ok(1) if order[0] == TERMINATE => {
+                let whom = if charge.container {
+                    Whom::Contained
+                } else {
+                    Whom::All
+                };
+                signal_descendants(whom, Signal::SIGTERM);
+                // A stopped process notices only once it goes on.
+                signal_descendants(whom, Signal::SIGCONT);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => break,
+        }
+    }
+    // The main thread ends this process as soon as nobody is left. Until then, whatever a fork
+    // brought out of one round falls in the next.
+    loop {
+        kill_all(charge.group.as_ref());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Kills every descendant, and whoever else is in the group.
+fn kill_all(group: Option<&Group>) -> Round {
+    if let Some(group) = group {
+        group.kill();
+    }
+    signal_descendants(Whom::All, Signal::SIGKILL)
+}
+
+/// Reaps whatever dies until the script has.
+fn wait_for(script: &mut Child) -> io::Result<ExitStatus> {
+    loop {
+        // Look before reaping: only std can tell every signal by which the script may have ended.
+        let died = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+        match died.map(|status| status.pid()) {
+            Ok(Some(pid)) if !is(script, pid) => reap(pid),
+            Ok(_) => return script.wait(),
+            Err(Errno::EINTR) => {}
+            // nix has no name for real-time signals, so it cannot say whom this one ended.
+            Err(Errno::EINVAL) => match script.try_wait()? {
+                Some(status) => return Ok(status),
+                None => reap(Pid::from_raw(-1)),
+            },
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn is(script: &Child, pid: Pid) -> bool {
+    i32::try_from(script.id()) == Ok(pid.as_raw())
+}
+
+/// Takes note of a death that concerns nobody.
+fn reap(pid: Pid) {
+    // Gone already is as good.
+    waitpid(pid, Some(WaitPidFlag::WNOHANG)).ok();
+}
+
+/// Kills and reaps until no descendant is left, or only such as we have no power over.
+fn end_descendants(group: Option<&Group>) {
+    loop {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                // No children means no descendants: their orphans would be our children. Most
+                // scripts leave nobody, and then the processes of the machine are not even read.
+                Err(Errno::ECHILD) => return,
+                Ok(WaitStatus::StillAlive) => break,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        if kill_all(group) == Round::Forbidden {
+            return;
+        }
+        // Death takes the kernel a moment.
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn end_of(status: ExitStatus) -> End {
+    let small = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+    match (status.code(), status.signal()) {
+        (Some(code), _) => End::Exit(small(code)),
+        (None, signal) => End::Signal(small(signal.unwrap_or_default())),
+    }
+}

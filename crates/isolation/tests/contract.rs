@@ -1,0 +1,23 @@
+//! One suite of laws that every driver keeps, and the drivers that it is run on.
+//!
+//! All of it is real: the machine must be able to do what a driver needs, or the test fails.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in tests a panic is the report"
+)]
+
+#[path = "contract/image.rs"]
+mod image;
+#[path = "contract/laws.rs"]
+mod laws;
+#[path = "contract/limits.rs"]
+mod limits;
+#[path = "contract/process.rs"]
+mod process;
+#[path = "contract/scene.rs"]
+mod scene;
+#[path = "contract/worker.rs"]
+mod worker;

@@ -1,0 +1,242 @@
+//! The stage of a law: the folders of an attempt, a driver, and a look at what is left behind.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use distci_isolation::{
+    Cell, Command, Ended, Error, Finished, Image, Isolation, Output, Place, Site, Stop, Terms,
+};
+use distci_model::isolation::Network;
+use tempfile::TempDir;
+
+/// The command that is the supervisor in these tests.
+pub(crate) fn supervisor() -> Vec<OsString> {
+    vec![program().into(), "supervise".into()]
+}
+
+/// The program of these tests.
+pub(crate) fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_distci-isolation-test")
+}
+
+/// A driver, and what it promises.
+pub(crate) struct Subject {
+    pub(crate) isolation: Box<dyn Isolation>,
+    /// What it makes its cells from.
+    pub(crate) image: Option<Image>,
+    /// The networks that it knows. The others it must refuse.
+    pub(crate) networks: &'static [Network],
+    /// How often a law may ask for the slow and large: 1 for all of it.
+    pub(crate) scale: usize,
+}
+
+impl Subject {
+    /// Whether what runs in a cell sees nothing of the machine.
+    pub(crate) fn hides_the_machine(&self) -> bool {
+        self.image.is_some()
+    }
+
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            image: self.image.clone(),
+            network: self.networks[0],
+            ..Terms::default()
+        }
+    }
+}
+
+/// The folders of one attempt.
+pub(crate) struct Scene {
+    _folder: TempDir,
+    pub(crate) site: Site,
+}
+
+/// Everything that a command printed.
+#[derive(Default)]
+pub(crate) struct Printed(pub(crate) Vec<u8>);
+
+#[async_trait]
+impl Output for Printed {
+    async fn take(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+impl Printed {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
+/// Nobody wants it to end.
+pub(crate) fn never<'a>() -> Stop<'a> {
+    Box::pin(std::future::pending())
+}
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let folder = TempDir::new().unwrap();
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test-{}-{count:03}", std::process::id());
+        let site = Self::site(folder.path(), name);
+        Self {
+            _folder: folder,
+            site,
+        }
+    }
+
+    /// The folders of the attempt `name`, made below `root`.
+    pub(crate) fn site(root: &Path, name: String) -> Site {
+        let make = |name: &str| {
+            let path = root.join(name);
+            fs::create_dir_all(&path).unwrap();
+            path
+        };
+        Site {
+            folder: make("cell"),
+            workspace: make("workspace"),
+            temporary: make("tmp"),
+            files: make("files"),
+            key: root.into(),
+            name,
+        }
+    }
+
+    pub(crate) async fn open(&self, subject: &Subject, terms: &Terms) -> Box<dyn Cell> {
+        let opened = subject.isolation.open(&self.site, terms).await;
+        opened.unwrap_or_else(|error| panic!("the cell cannot be opened: {error}"))
+    }
+
+    /// One script in a cell of its own; afterwards nothing may be left.
+    pub(crate) async fn run(subject: &Subject, terms: &Terms, script: &str) -> (Finished, String) {
+        let scene = Self::new();
+        let done = scene.play(subject, terms, script).await;
+        scene.assert_clean();
+        done
+    }
+
+    pub(crate) async fn play(
+        &self,
+        subject: &Subject,
+        terms: &Terms,
+        script: &str,
+    ) -> (Finished, String) {
+        let cell = self.open(subject, terms).await;
+        let (finished, printed) = run(cell.as_ref(), script, never()).await;
+        cell.close().await.unwrap();
+        (finished.unwrap(), printed.text())
+    }
+
+    /// Nothing of the cell is left on the machine: no process, mount, group or file.
+    pub(crate) fn assert_clean(&self) {
+        let left = self.left();
+        assert!(left.is_empty(), "left behind: {left:#?}");
+    }
+
+    /// The same, once those who clean up without being waited for have done so.
+    pub(crate) async fn becomes_clean(&self) {
+        let patience = Instant::now() + Duration::from_mins(1);
+        while !self.left().is_empty() && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.assert_clean();
+    }
+
+    fn left(&self) -> Vec<String> {
+        let mut left = self.processes();
+        let root = self.root().display().to_string();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mounts = mounts.lines().filter(|line| line.contains(&root));
+        left.extend(mounts.map(|line| format!("mount {line}")));
+        left.extend(groups(Path::new("/sys/fs/cgroup"), &self.site.name));
+        left.extend(links(&self.site.name));
+        left
+    }
+
+    /// The processes that belong to the attempt: by their key, or because their command names it.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        let root = self.root().display().to_string();
+        let own = std::process::id().to_string();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            let path = entry.path();
+            let read = |file: &str| {
+                let bytes = fs::read(path.join(file)).unwrap_or_default();
+                String::from_utf8_lossy(&bytes).replace('\0', " ")
+            };
+            let (command, environment) = (read("cmdline"), read("environ"));
+            if pid.bytes().all(|b| b.is_ascii_digit())
+                && pid != own
+                && (command.contains(&root) || environment.contains(&root))
+            {
+                found.push(format!("process {pid}: {command}"));
+            }
+        }
+        found
+    }
+
+    fn root(&self) -> &Path {
+        self.site.workspace.parent().unwrap()
+    }
+}
+
+fn groups(below: &Path, name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(below).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let path = entry.path();
+            if entry.file_name().to_string_lossy().contains(name) {
+                found.push(format!("group {}", path.display()));
+            }
+            found.extend(groups(&path, name));
+        }
+    }
+    found
+}
+
+/// The interfaces of the machine whose alias or name names the attempt.
+fn links(name: &str) -> Vec<String> {
+    let entries = fs::read_dir("/sys/class/net").unwrap().flatten();
+    let named = entries.filter(|entry| {
+        let alias = fs::read_to_string(entry.path().join("ifalias")).unwrap_or_default();
+        alias.trim() == name
+    });
+    named
+        .map(|entry| format!("interface {}", entry.file_name().display()))
+        .collect()
+}
+
+/// Runs a script in the workspace of a cell.
+pub(crate) async fn run(
+    cell: &dyn Cell,
+    script: &str,
+    stop: Stop<'_>,
+) -> (Result<Finished, Error>, Printed) {
+    let mut printed = Printed::default();
+    let command = command(cell, &["sh", "-c", script]);
+    let finished = cell.run(&command, &mut printed, stop).await;
+    (finished, printed)
+}
+
+pub(crate) fn command(cell: &dyn Cell, argv: &[&str]) -> Command {
+    let path: PathBuf = cell.path(Place::Temporary);
+    Command {
+        argv: argv.iter().map(OsString::from).collect(),
+        directory: cell.path(Place::Workspace),
+        env: vec![
+            ("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into()),
+            ("TMPDIR".into(), path.into()),
+        ],
+    }
+}
+
+/// Whether it ended by that signal, as a shell would tell it or as the kernel does.
+pub(crate) fn is_signal(ended: &Ended, signal: u8) -> bool {
+    *ended == Ended::Signal(signal) || *ended == Ended::Exit(128 + signal)
+}
