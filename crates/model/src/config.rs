@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use check::{InvalidParameters, MAX_DOWNSTREAM, is_free_variable, resolve_parameters};
 pub use flat::MAX_TASKS;
 pub use graph::Graph;
+pub(crate) use parse::document;
 pub use parse::{ConfigProblem, MAX_BYTES};
 pub use path::WorkspacePath;
 pub use patterns::ref_fits;
