@@ -23,7 +23,7 @@ pub use cell::{
 };
 pub use error::Error;
 pub use group::Groups;
-pub use image::{Image, Images};
+pub use image::{BuildError, Builder, Image, Images, Listed, Progress, Removed};
 pub use journal::sweep;
 pub use process::Process;
 pub use processes::{KEY_VARIABLE, kill_bearers};
