@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use distci_model::capability::{Kind, Label};
 use distci_model::event::Source;
 use distci_model::id::{Attempt, DeliveryId, JobId, TaskName, WorkerName};
+use distci_model::isolation::{Driver, ImageName};
 
 use crate::connection::Connection;
 use crate::selector::Selector;
@@ -119,6 +120,8 @@ pub(crate) struct Exec {
     /// Job files; those that no other one triggers are built
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
     /// Value of a parameter
     #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) parameters: Vec<(String, String)>,
@@ -139,6 +142,8 @@ pub(crate) struct Exec {
 /// `standalone`
 #[derive(Debug, Args)]
 pub(crate) struct Standalone {
+    #[command(flatten)]
+    pub(crate) machine: Machine,
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:7171", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
@@ -212,6 +217,8 @@ pub(crate) struct Migrate {
 /// `worker`
 #[derive(Debug, Args)]
 pub(crate) struct Worker {
+    #[command(flatten)]
+    pub(crate) machine: Machine,
     /// Kind of task that it does; left out, all
     #[arg(long = "kind", value_name = "KIND")]
     pub(crate) kinds: Vec<Kind>,
@@ -236,6 +243,21 @@ pub(crate) struct Worker {
     /// File that says which forges may be told how commits stand, and by which tokens
     #[arg(long, value_name = "FILE")]
     pub(crate) forges: Option<PathBuf>,
+}
+
+/// How a machine keeps tasks apart
+#[derive(Debug, Args)]
+pub(crate) struct Machine {
+    /// Driver that tasks may use; left out, process and those of lxc, bubblewrap and podman that work
+    /// here. There are qemu and docker too
+    #[arg(long = "driver", value_name = "DRIVER")]
+    pub(crate) drivers: Vec<Driver>,
+    /// Folder of images [default: distci/images in the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) images: Option<PathBuf>,
+    /// Image for tasks that name none, where they may not use the driver process
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) default_image: Option<ImageName>,
 }
 
 /// `job`

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         .nth(1)
         .is_some_and(|word| word == "supervise")
     {
-        return distci_worker::supervisor::main();
+        return distci_isolation::supervisor::main();
     }
     run::main()
 }

@@ -103,6 +103,13 @@ impl Images {
         &self.folder
     }
 
+    /// The names of all, in order.
+    pub fn names(&self) -> Vec<ImageName> {
+        let mut names = folder::names(&self.folder).unwrap_or_default();
+        names.retain(|name| self.get(name).is_ok());
+        names
+    }
+
     /// The image of that name.
     ///
     /// # Errors

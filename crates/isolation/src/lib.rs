@@ -8,11 +8,13 @@
 //! before it is made, so that whoever comes later can undo it: see [`sweep`].
 
 mod cell;
+mod disk;
 mod error;
 mod group;
 mod image;
 mod journal;
 mod launch;
+pub mod machine;
 mod process;
 mod processes;
 pub mod supervisor;
@@ -21,9 +23,11 @@ pub use cell::{
     Account, Cell, Command, Ended, Excess, Finished, Isolation, Output, Place, Shared, Site, Stop,
     Terms,
 };
+pub use disk::{is_full, make_disk};
 pub use error::Error;
 pub use group::Groups;
 pub use image::{BuildError, Builder, Image, Images, Listed, Progress, Removed};
 pub use journal::sweep;
+pub use machine::Machine;
 pub use process::Process;
 pub use processes::{KEY_VARIABLE, kill_bearers};

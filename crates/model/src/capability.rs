@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::id::ClassId;
+use crate::isolation::{Driver, ImageName};
 
 /// What a worker can do.
 #[derive(
@@ -108,11 +109,11 @@ impl FromStr for Kind {
 /// Text that names no capability.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a capability: a kind, label:NAME with letters, digits, '.', '_' and '-', or forge:HOST"
+    "{0:?} is not a capability: a kind, label:NAME with letters, digits, '.', '_' and '-', forge:HOST, image:NAME or driver:NAME"
 )]
 pub struct InvalidCapability(String);
 
-/// One thing that a worker offers: a kind, a label, or a forge.
+/// One thing that a worker offers.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -125,6 +126,10 @@ pub enum Capability {
     Label(Label),
     /// The worker may speak to the forge at this host.
     Forge(Host),
+    /// The worker has this image.
+    Image(ImageName),
+    /// The worker keeps tasks apart in this way.
+    Driver(Driver),
 }
 
 impl fmt::Display for Capability {
@@ -133,6 +138,8 @@ impl fmt::Display for Capability {
             Self::Kind(kind) => kind.fmt(f),
             Self::Label(label) => write!(f, "label:{label}"),
             Self::Forge(host) => write!(f, "forge:{host}"),
+            Self::Image(image) => write!(f, "image:{image}"),
+            Self::Driver(driver) => write!(f, "driver:{driver}"),
         }
     }
 }
@@ -145,6 +152,8 @@ impl FromStr for Capability {
         match text.split_once(':') {
             Some(("label", label)) => label.parse().map(Self::Label).map_err(|_| invalid()),
             Some(("forge", host)) => host.parse().map(Self::Forge).map_err(|_| invalid()),
+            Some(("image", image)) => image.parse().map(Self::Image).map_err(|_| invalid()),
+            Some(("driver", driver)) => driver.parse().map(Self::Driver).map_err(|_| invalid()),
             Some(_) | None => text.parse().map(Self::Kind),
         }
     }
@@ -373,7 +382,13 @@ mod tests {
 
     #[test]
     fn capabilities_read_what_they_write() {
-        for text in ["build-control", "label:arm64", "forge:git.example.org:3000"] {
+        for text in [
+            "build-control",
+            "label:arm64",
+            "forge:git.example.org:3000",
+            "image:debian-12",
+            "driver:lxc",
+        ] {
             assert_eq!(text.parse::<Capability>().unwrap().to_string(), text);
         }
         for bad in [

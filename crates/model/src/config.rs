@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use check::{InvalidParameters, MAX_DOWNSTREAM, is_free_variable, resolve_parameters};
 pub use flat::MAX_TASKS;
@@ -40,6 +41,7 @@ pub use trigger::{
 use crate::capability::{Capabilities, Kind, Label};
 use crate::event::repository_name;
 use crate::id::{JobId, TaskName};
+use crate::isolation::Isolation;
 use crate::outcome::Failure;
 use crate::ticket::Priority;
 
@@ -93,6 +95,9 @@ pub struct JobConfig {
     /// Whether the forge that told of a commit is told how its build stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
+    /// In what world scripts run, where their tasks do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
 }
 
 fn version() -> String {
@@ -165,9 +170,26 @@ pub struct TaskConfig {
     /// How urgent it is: 1 first, 9 last. Left out: the job's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
+    /// In what world a script runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
+    /// Folders that later builds of the job find again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cache: Vec<Cache>,
     /// What to do.
     #[serde(flatten)]
     pub action: Action,
+}
+
+/// A folder that later builds of the job find again, though perhaps not as they left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
+pub struct Cache {
+    /// Unique in the task; tasks of a job that name the same share it.
+    pub name: String,
+    /// The folder: in the workspace, below `~/`, or absolute; the last two only in an image.
+    pub path: String,
 }
 
 /// How many builds of a job may run at once.
@@ -410,7 +432,9 @@ impl TaskConfig {
         };
         // That they are labels is checked when the file is read.
         let labels: Vec<Label> = labels.iter().filter_map(|text| text.parse().ok()).collect();
-        Capabilities::task(self.action.kind(), &labels)
+        let isolation = self.isolation.iter().flat_map(Isolation::requires);
+        let task = Capabilities::task(self.action.kind(), &labels);
+        task.iter().cloned().chain(isolation).collect()
     }
 
     /// Seconds after which it is given up.

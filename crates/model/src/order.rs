@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::build::{Build, Finished, Progress};
-use crate::config::{Action, Graph, JobConfig, Scope, TaskConfig};
+use crate::config::{Action, Cache, Graph, JobConfig, Scope, TaskConfig};
 use crate::event::Event;
 use crate::id::{BuildRef, TaskName};
+use crate::isolation::Isolation;
 use crate::outcome::{Failure, LayerRef};
 
 /// What a worker is asked to do.
@@ -33,6 +34,12 @@ pub struct TaskOrder {
     pub upstream: Option<BuildRef>,
     /// The workspace to begin with, in the order of laying.
     pub layers: Vec<LayerInput>,
+    /// In what world to do it.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// Folders that earlier builds may have left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cache: Vec<Cache>,
 }
 
 /// One layer of the workspace that a task begins with.
@@ -86,6 +93,8 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
         timeout: task.timeout_seconds(),
         upstream: build.cause.upstream().cloned(),
         layers,
+        isolation: task.isolation.clone().unwrap_or_default(),
+        cache: task.cache.clone(),
     })
 }
 

@@ -13,9 +13,9 @@ use distci_model::outcome::{Failure, Fault, Outcome, TaskResult};
 use distci_model::wire::Held;
 use tokio::time::Instant;
 
+use crate::cell::{Cell, Limits};
 use crate::console::{Console, MOST_SPOOLED, Mask, Spool};
 use crate::interrupt::{Interrupt, Interrupts};
-use crate::isolation::{Cell, Limits};
 use crate::kinds::{self, Assignment};
 use crate::room::{Room, remove_tree};
 use crate::trouble::{Trouble, blocking, doing};
@@ -61,7 +61,8 @@ impl Attempt<'_> {
 
     async fn enter(&self) -> Result<Room, Trouble> {
         let (rooms, held) = (self.worker.rooms.clone(), self.held.clone());
-        blocking(move || rooms.enter(&held).map_err(doing("room"))).await
+        let disk = self.order.isolation.disk;
+        blocking(move || rooms.enter(&held, disk)).await
     }
 
     /// What came of it, and how long the console is.
@@ -97,19 +98,24 @@ impl Attempt<'_> {
 
     async fn work(&self, room: &Room, console: &Console) -> Result<TaskResult, Trouble> {
         let before = self.interrupts.unless(self.furnish(room, console)).await?;
-        let cell = self
-            .worker
-            .isolation
-            .open(room)
-            .await
-            .map_err(doing("cell"))?;
-        let done = self.perform(room, console, cell.as_ref()).await;
-        cell.close().await;
-        let result = match done {
+        let cell = match self.order.action {
+            Action::ExecuteShell(_) => {
+                let isolation = &self.order.isolation;
+                Cell::of_task(self.worker, room, isolation, Vec::new()).await?
+            }
+            Action::GitCheckout(_)
+            | Action::PublishArtifacts(_)
+            | Action::CopyArtifacts(_)
+            | Action::Approve(_) => Cell::of_worker(self.worker, room).await?,
+        };
+        let done = self.perform(room, console, &cell).await;
+        let usage = cell.close().await;
+        let mut result = match done {
             // The reason goes into the result here, so that what the task left is saved with it.
             Err(Trouble::Failure(reason)) => TaskResult::of(Outcome::Failure { reason }),
             done => done?,
         };
+        result.usage = usage;
         match before {
             Some(before) => {
                 self.interrupts
@@ -147,7 +153,7 @@ impl Attempt<'_> {
         &self,
         room: &Room,
         console: &Console,
-        cell: &dyn Cell,
+        cell: &Cell,
     ) -> Result<TaskResult, Trouble> {
         let deadline = Instant::now() + Duration::from_secs(self.order.timeout);
         let assignment = Assignment {

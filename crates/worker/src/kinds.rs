@@ -19,8 +19,8 @@ use distci_model::outcome::{Failure, TaskResult};
 use distci_model::wire::Held;
 use tokio::time::timeout_at;
 
+use crate::cell::{Cell, Limits};
 use crate::console::Console;
-use crate::isolation::{Cell, Limits};
 use crate::room::Room;
 use crate::trouble::Trouble;
 use crate::worker::Worker;
@@ -41,7 +41,7 @@ pub(crate) struct Assignment<'a> {
     pub(crate) order: &'a TaskOrder,
     pub(crate) room: &'a Room,
     pub(crate) console: &'a Console,
-    pub(crate) cell: &'a dyn Cell,
+    pub(crate) cell: &'a Cell,
     pub(crate) limits: Limits,
 }
 

@@ -6,6 +6,7 @@
 mod limits;
 mod schedules;
 pub(super) mod triggers;
+mod worlds;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -31,6 +32,7 @@ const MAX_RETRIES: u8 = 10;
 pub(super) fn assemble(reader: &mut Reader<'_>, written: WrittenJob) -> Option<JobConfig> {
     check_head(reader, &written);
     limits::check(reader, &written);
+    worlds::check(reader, &written);
     triggers::check(reader, &written.triggers, &written.head.parameters);
     schedules::check(reader, &written);
     let mut count = HashMap::new();
@@ -64,6 +66,7 @@ pub(super) fn assemble(reader: &mut Reader<'_>, written: WrittenJob) -> Option<J
         concurrency: head.concurrency,
         priority: head.priority,
         status: head.status,
+        isolation: head.isolation,
     };
     references::check(reader, &job);
     Some(job)
@@ -144,6 +147,8 @@ impl<'a> List<'a> {
                 timeout: task.head.timeout,
                 locks: task.head.locks,
                 priority: task.head.priority,
+                isolation: task.head.isolation,
+                cache: task.head.cache,
                 action: task.action,
             })
         };

@@ -42,6 +42,14 @@ pub(super) fn flatten(job: &JobConfig) -> (Vec<FlatTask>, Vec<Misfit>) {
     for entry in &post {
         entry.flatten(&post, &after_all, &mut flat, &mut misfits);
     }
+    if let Some(default) = &job.isolation {
+        for FlatTask { task, .. } in &mut flat {
+            if matches!(task.action, Action::ExecuteShell(_)) {
+                let own = task.isolation.take().unwrap_or_default();
+                task.isolation = Some(own.or(default));
+            }
+        }
+    }
     if flat.len() > MAX_TASKS {
         let message = format!(
             "{} tasks, cells counted; the limit is {MAX_TASKS}",
@@ -239,12 +247,22 @@ fn in_cell(task: &TaskConfig, name: &TaskName, needs: Vec<Need>, cell: &Cell) ->
     for lock in &mut locks {
         lock.name = fill(&lock.name);
     }
+    let mut isolation = task.isolation.clone();
+    if let Some(image) = isolation.as_mut().and_then(|wanted| wanted.image.as_mut()) {
+        *image = fill(image);
+    }
+    let mut cache = task.cache.clone();
+    for cache in &mut cache {
+        cache.name = fill(&cache.name);
+    }
     TaskConfig {
         name: name.clone(),
         needs,
         env,
         matrix: None,
         locks,
+        isolation,
+        cache,
         action: action_in_cell(&task.action, fill),
         ..task.clone()
     }

@@ -16,12 +16,13 @@ use utoipa::ToSchema;
 
 use super::check;
 use super::{
-    Action, Approve, Concurrency, CopyArtifacts, DownstreamJob, EventTrigger, ExecuteShell,
+    Action, Approve, Cache, Concurrency, CopyArtifacts, DownstreamJob, EventTrigger, ExecuteShell,
     GitCheckout, JobConfig, Lock, Matrix, Need, Parameter, PollTrigger, PublishArtifacts, Retry,
     ScheduleTrigger, Status, Trigger, When,
 };
 use crate::capability::Kind;
 use crate::id::{JobId, TaskName};
+use crate::isolation::Isolation;
 use crate::ticket::Priority;
 
 /// Most bytes of a job file.
@@ -41,6 +42,7 @@ const JOB_KEYS: &[&str] = &[
     "concurrency",
     "priority",
     "status",
+    "isolation",
 ];
 const PARAMETER_KEYS: &[&str] = &["type", "default", "description", "choices"];
 const TASK_KEYS: &[&str] = &[
@@ -56,6 +58,18 @@ const TASK_KEYS: &[&str] = &[
     "timeout",
     "locks",
     "priority",
+    "isolation",
+    "cache",
+];
+/// Keys of an isolation, the job's or a task's.
+const ISOLATION_KEYS: &[&str] = &[
+    "image",
+    "driver",
+    "memory",
+    "cpus",
+    "processes",
+    "disk",
+    "network",
 ];
 /// Keys of a task whose values may be objects, and the keys of these.
 const TASK_OBJECTS: &[(&str, &[&str])] = &[
@@ -64,6 +78,7 @@ const TASK_OBJECTS: &[(&str, &[&str])] = &[
         &["outcome", "events", "refs", "paths", "parameters"],
     ),
     ("retry", &["max", "on", "backoff"]),
+    ("isolation", ISOLATION_KEYS),
 ];
 /// A trigger is of the kind whose key comes first here.
 const EVENT_KEYS: &[&str] = &[
@@ -149,6 +164,9 @@ pub(super) struct TaskHead {
     #[serde(default)]
     pub(super) locks: Vec<Lock>,
     pub(super) priority: Option<Priority>,
+    pub(super) isolation: Option<Isolation>,
+    #[serde(default)]
+    pub(super) cache: Vec<Cache>,
 }
 
 /// A job as it is written. Parts that could not be read are missing, and a problem says why.
@@ -177,6 +195,7 @@ pub(super) struct JobHead {
     pub(super) concurrency: Option<Concurrency>,
     pub(super) priority: Option<Priority>,
     pub(super) status: Option<Status>,
+    pub(super) isolation: Option<Isolation>,
 }
 
 pub(super) fn parse(text: &str) -> Result<JobConfig, Vec<ConfigProblem>> {
@@ -259,6 +278,9 @@ impl<'a> Reader<'a> {
                 self.known_keys(&path, properties(&parameter.value), PARAMETER_KEYS);
             }
         }
+        let isolation = object.get_object("isolation");
+        let isolation = isolation.map(|isolation| isolation.properties.as_slice());
+        self.known_keys("isolation", isolation.unwrap_or_default(), ISOLATION_KEYS);
         let mut value = Value::from(root.clone());
         let tasks = value.as_object_mut()?.remove("tasks");
         let post = value.as_object_mut()?.remove("post");

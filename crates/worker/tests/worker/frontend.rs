@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 use distci_model::config::Action;
 use distci_model::errand::{ErrandOrder, ErrandResult};
 use distci_model::id::{Attempt, BuildKey, JobId, RequestId, TaskName, TicketId, TicketKey};
+use distci_model::isolation::Isolation;
 use distci_model::order::{LayerInput, TaskOrder};
 use distci_model::outcome::{LayerRef, TaskResult};
 use distci_model::wire::{
@@ -25,7 +26,7 @@ use tokio::task::JoinSet;
 /// What came of a task.
 #[derive(Debug, Clone)]
 pub(crate) enum Report {
-    Complete(TaskResult),
+    Complete(Box<TaskResult>),
     Released,
 }
 
@@ -106,6 +107,8 @@ impl Frontend {
             timeout,
             upstream: None,
             layers,
+            isolation: Isolation::default(),
+            cache: Vec::new(),
         };
         self.post_work(Work::Task {
             order: Box::new(order),
@@ -169,7 +172,7 @@ impl Frontend {
 
     pub(crate) async fn result(&self, ticket: &TicketKey) -> TaskResult {
         match self.report(ticket).await {
-            Report::Complete(result) => result,
+            Report::Complete(result) => *result,
             Report::Released => panic!("it was released"),
         }
     }
@@ -366,7 +369,9 @@ fn act(
         (Method::POST, ["complete"]) => {
             let result = serde_json::from_slice(&body).unwrap();
             stored.end(&ticket);
-            stored.reports.insert(ticket, Report::Complete(result));
+            stored
+                .reports
+                .insert(ticket, Report::Complete(Box::new(result)));
         }
         (Method::POST, ["errand"]) => {
             let result = serde_json::from_slice(&body).unwrap();

@@ -72,6 +72,9 @@ impl Check<'_, '_> {
                 self.tell(&path, &format!("the job has no parameter {name:?}"), help);
             }
         }
+        for (path, why) in super::worlds::misfits(path, task) {
+            self.tell(&path, &why, None);
+        }
         let params = format!("{path}.params");
         match &task.action {
             Action::GitCheckout(git) => {

@@ -6,10 +6,11 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use distci_isolation::Command;
 use distci_model::outcome::Failure;
 
+use crate::cell::{Cell, Ended, Limits, Output};
 use crate::console::Console;
-use crate::isolation::{Cell, Command, Ended, Limits, Output};
 use crate::kinds::Assignment;
 use crate::room::Room;
 use crate::trouble::{Trouble, doing};
@@ -44,7 +45,7 @@ pub(crate) struct Git<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) room: &'a Room,
-    pub(crate) cell: &'a dyn Cell,
+    pub(crate) cell: &'a Cell,
     pub(crate) limits: &'a Limits,
     /// The seconds that the limits allow, for people.
     pub(crate) timeout: u64,
@@ -156,12 +157,12 @@ impl<'a> Git<'a> {
             directory: directory.to_owned(),
             env: self.env.clone(),
         };
-        let ended = self
+        let ran = self
             .place
             .cell
             .run(&command, output, self.place.limits)
-            .await;
-        match ended.map_err(doing("git"))? {
+            .await?;
+        match ran.ended {
             Ended::Exit(code) => Ok(code == 0),
             Ended::Interrupted(interrupt) => Err(interrupt.into()),
             Ended::TimedOut => Err(Failure::TimedOut {
