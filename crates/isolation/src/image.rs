@@ -14,6 +14,7 @@ mod busybox;
 mod debian;
 mod fingerprint;
 mod folder;
+mod held;
 mod inside;
 mod oci;
 mod sources;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 pub use build::{BuildError, Builder, Progress};
 use folder::{Hold, remove};
+pub(crate) use held::Held;
 
 /// The images of one machine.
 #[derive(Debug, Clone)]
