@@ -3,9 +3,9 @@
 //! Owns the folder of images of one machine. An image is a root file system, never written to once
 //! it is there; what a driver needs in another form is derived from it once and kept beside it.
 //!
-//! A name is a link to a build, `.builds/NAME/ID`, and to build anew means to let it point elsewhere:
-//! what cells lie on stays as it is. Whoever uses a build holds a shared lock on it, and nobody
-//! removes one without an exclusive lock; so what was left behind can be told from what is in use,
+//! A name is a link to an edition, `.editions/NAME/ID`, and to build anew means to let it point
+//! elsewhere: what cells lie on stays as it is. Whoever uses an edition holds a shared lock on it, and
+//! nobody removes one without an exclusive lock; so what was left behind can be told from what is in use,
 //! however its users ended.
 
 mod archive;
@@ -137,7 +137,7 @@ impl Images {
     }
 
     /// Removes the image of that name, at the latest when nobody uses it any more, and with it
-    /// everything that is left of earlier builds and that nobody uses. Blocks.
+    /// everything that is left of earlier editions and that nobody uses. Blocks.
     ///
     /// # Errors
     /// [`Error::Image`], if there is none, and [`Error::Io`].

@@ -54,13 +54,13 @@ impl Stage {
     /// Everything that lies in the folder of images but the locks and folders that always do.
     fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for folder in ["", ".fresh", ".builds/x"] {
+        for folder in ["", ".fresh", ".editions/x"] {
             for entry in fs::read_dir(self.images.folder().join(folder))
                 .into_iter()
                 .flatten()
             {
                 let name = entry.unwrap().file_name().into_string().unwrap();
-                if ![".lock", ".fresh", ".builds"].contains(&name.as_str()) {
+                if ![".lock", ".fresh", ".editions"].contains(&name.as_str()) {
                     left.push(format!("{folder}/{name}"));
                 }
             }

@@ -41,7 +41,7 @@ fn left(images: &Path) -> Result<Vec<PathBuf>> {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             let name = path.file_name().context("a name")?;
-            if ![".lock", ".fresh", ".builds"]
+            if ![".lock", ".fresh", ".editions"]
                 .iter()
                 .any(|own| name == *own)
             {

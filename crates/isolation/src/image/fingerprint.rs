@@ -11,7 +11,7 @@ use blake3::Hasher;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
 
-/// How many characters of the digest name a build.
+/// How many characters of the digest name an edition.
 const CHARACTERS: usize = 32;
 
 /// What a tree holds, and how much of a disk it takes.

@@ -1,7 +1,7 @@
-//! The folder of images on the disk: names, builds, what is being built, and who may remove what.
+//! The folder of images on the disk: names, editions, what is being built, and who may remove what.
 //!
-//! `NAME` is a link to `.builds/NAME/ID`; `.fresh/…` is built, or removed; `.lock` is held by whoever
-//! changes what is where, for that moment. A build has its own `lock`: who uses it shares it, who
+//! `NAME` is a link to `.editions/NAME/ID`; `.fresh/…` is built, or removed; `.lock` is held by whoever
+//! changes what is where, for that moment. An edition has its own `lock`: who uses it shares it, who
 //! makes or removes it has it alone.
 
 use std::fs::{self, File, OpenOptions};
@@ -13,24 +13,24 @@ use distci_model::isolation::ImageName;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::syncfs;
 
-const BUILDS: &str = ".builds";
+const EDITIONS: &str = ".editions";
 const FRESH: &str = ".fresh";
 const LOCK: &str = "lock";
-/// What is known about a build.
+/// What is known about an edition.
 pub(super) const NOTE: &str = "image.json";
 
-/// A lock on one build, as long as it is there.
+/// A lock on one edition, as long as it is there.
 #[derive(Debug)]
 pub(super) struct Hold {
     lock: Flock<File>,
 }
 
 impl Hold {
-    /// One of many. `None` if the build is not there any more.
-    pub(super) fn shared(build: &Path) -> io::Result<Option<Self>> {
-        let path = build.join(LOCK);
+    /// One of many. `None` if the edition is not there any more.
+    pub(super) fn shared(edition: &Path) -> io::Result<Option<Self>> {
+        let path = edition.join(LOCK);
         let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && build.is_dir() => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && edition.is_dir() => {
                 OpenOptions::new().create(true).append(true).open(&path)
             }
             opened => opened,
@@ -54,11 +54,11 @@ impl Hold {
     }
 
     /// The only one. `None` if there are others.
-    fn exclusive(build: &Path) -> io::Result<Option<Self>> {
+    fn exclusive(edition: &Path) -> io::Result<Option<Self>> {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
-            .open(build.join(LOCK))?;
+            .open(edition.join(LOCK))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(Self { lock })),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
@@ -123,24 +123,24 @@ impl Fresh {
             let why = format!("{} is a folder that was not built here", place.display());
             return Err(io::Error::other(why));
         }
-        let build = images.join(BUILDS).join(name.as_str()).join(id);
-        if build.join("root").is_dir() {
-            fs::rename(self.folder.join(NOTE), build.join(NOTE))?;
+        let edition = images.join(EDITIONS).join(name.as_str()).join(id);
+        if edition.join("root").is_dir() {
+            fs::rename(self.folder.join(NOTE), edition.join(NOTE))?;
         } else {
-            fs::create_dir_all(images.join(BUILDS).join(name.as_str()))?;
-            fs::rename(&self.folder, &build)?;
+            fs::create_dir_all(images.join(EDITIONS).join(name.as_str()))?;
+            fs::rename(&self.folder, &edition)?;
             // Without a name it would be found by the next to collect.
             self.published = true;
             self.hold.share()?;
         }
         let link = unused(&images.join(FRESH))?;
-        symlink(Path::new(BUILDS).join(name.as_str()).join(id), &link)?;
+        symlink(Path::new(EDITIONS).join(name.as_str()).join(id), &link)?;
         fs::rename(link, place)?;
         File::open(&images)?.sync_all()?;
         collect(&images)?;
-        let hold = Hold::shared(&build)?;
+        let hold = Hold::shared(&edition)?;
         let gone = || io::Error::other("what was built is gone");
-        Ok((build, hold.ok_or_else(gone)?))
+        Ok((edition, hold.ok_or_else(gone)?))
     }
 }
 
@@ -169,25 +169,28 @@ pub(super) fn lock_file(path: &Path) -> io::Result<Flock<File>> {
     Ok(Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?)
 }
 
-/// Removes what nobody builds, and the builds that no name leads to and nobody uses. Whoever calls
+/// Removes what nobody builds, and the editions that no name leads to and nobody uses. Whoever calls
 /// has the lock.
 pub(super) fn collect(images: &Path) -> io::Result<()> {
-    for build in entries(&images.join(BUILDS))?
+    for edition in entries(&images.join(EDITIONS))?
         .iter()
         .map(|name| entries(name))
         .collect::<io::Result<Vec<_>>>()?
         .concat()
     {
-        let name = build.parent().and_then(Path::file_name).unwrap_or_default();
+        let name = edition
+            .parent()
+            .and_then(Path::file_name)
+            .unwrap_or_default();
         let named = fs::canonicalize(images.join(name)).ok();
-        if named.is_some() && named == fs::canonicalize(&build).ok() {
+        if named.is_some() && named == fs::canonicalize(&edition).ok() {
             continue;
         }
-        if let Some(hold) = Hold::exclusive(&build)? {
-            // Out of the way first: a build is there as a whole or not at all.
+        if let Some(hold) = Hold::exclusive(&edition)? {
+            // Out of the way first: an edition is there as a whole or not at all.
             fs::create_dir_all(images.join(FRESH))?;
             let gone = unused(&images.join(FRESH))?;
-            fs::rename(&build, &gone)?;
+            fs::rename(&edition, &gone)?;
             drop(hold);
         }
     }
@@ -212,10 +215,10 @@ pub(super) fn names(images: &Path) -> io::Result<Vec<ImageName>> {
     Ok(names.iter().filter_map(name).collect())
 }
 
-/// The forms of a build beside its root.
-pub(super) fn forms(build: &Path) -> io::Result<Vec<String>> {
+/// The forms of an edition beside its root.
+pub(super) fn forms(edition: &Path) -> io::Result<Vec<String>> {
     let own = ["root", LOCK, NOTE];
-    let entries = entries(build)?;
+    let entries = entries(edition)?;
     let names = entries.iter().filter_map(|path| path.file_name()?.to_str());
     let forms = names.filter(|name| {
         let passing = Path::new(name)
@@ -226,9 +229,9 @@ pub(super) fn forms(build: &Path) -> io::Result<Vec<String>> {
     Ok(forms.map(str::to_owned).collect())
 }
 
-/// How many hold a build, as the kernel counts them. Those in other containers may be missing.
-pub(super) fn holders(build: &Path) -> io::Result<usize> {
-    let inode = fs::metadata(build.join(LOCK))?.ino();
+/// How many hold an edition, as the kernel counts them. Those in other containers may be missing.
+pub(super) fn holders(edition: &Path) -> io::Result<usize> {
+    let inode = fs::metadata(edition.join(LOCK))?.ino();
     let locks = fs::read_to_string("/proc/locks")?;
     let suffix = format!(":{inode}");
     let holds = |line: &&str| {
