@@ -11,7 +11,7 @@ use crate::step::{run_quietly, step};
 use crate::tool::TOOLS;
 
 /// A command that the gate or the tests call, and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 8] = [
+const COMMANDS: [(&str, &str); 12] = [
     ("git", "git"),
     ("cc", "gcc"),
     ("bash", "bash"),
@@ -21,6 +21,11 @@ const COMMANDS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     // Fetches the collections of webhooks' payloads that vendors publish.
     ("npm", "npm"),
+    // Make the images of tests.
+    ("mmdebstrap", "mmdebstrap"),
+    ("busybox", "busybox-static"),
+    ("xz", "xz-utils"),
+    ("setpriv", "util-linux"),
 ];
 
 /// Brings the machine to where the gate can run.

@@ -95,44 +95,54 @@ impl JobFile {
 
     /// Each problem with the line that it is about.
     pub(crate) fn diagnosis(&self, problems: &[ConfigProblem], paint: Paint) -> String {
-        let theme = if paint.is_on() {
-            GraphicalTheme::unicode()
-        } else {
-            GraphicalTheme::unicode_nocolor()
-        };
-        let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
-        let mut shown = String::new();
-        for problem in problems {
-            if !shown.is_empty() {
-                shown.push('\n');
-            }
-            let report = self.report(problem);
-            if handler.render_report(&mut shown, report.as_ref()).is_err() {
-                // A mark that cannot be drawn is no reason to hide the problem.
-                let line = format!("{}:{problem}\n", self.path.display());
-                shown.push_str(&line);
-            }
-        }
-        shown.truncate(shown.trim_end().len());
-        shown
+        diagnosis(&self.path, &self.text, problems, paint)
     }
+}
 
-    fn report(&self, problem: &ConfigProblem) -> miette::Report {
-        let title = if problem.path.is_empty() {
-            problem.message.clone()
-        } else {
-            format!("{}: {}", problem.path, problem.message)
-        };
-        let excerpt = Excerpt::of(&self.text, problem.line, problem.column);
-        let (start, length) = excerpt.span;
-        let mut diagnostic = MietteDiagnostic::new(title)
-            .with_label(LabeledSpan::new_primary_with_span(None, (start, length)));
-        if let Some(help) = &problem.help {
-            diagnostic = diagnostic.with_help(help);
+/// Each problem of the file at `path` with the line that it is about.
+pub(crate) fn diagnosis(
+    path: &Path,
+    text: &str,
+    problems: &[ConfigProblem],
+    paint: Paint,
+) -> String {
+    let theme = if paint.is_on() {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::unicode_nocolor()
+    };
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
+    let mut shown = String::new();
+    for problem in problems {
+        if !shown.is_empty() {
+            shown.push('\n');
         }
-        let name = self.path.display().to_string();
-        miette::Report::new(diagnostic).with_source_code(NamedSource::new(name, excerpt))
+        let report = report(path, text, problem);
+        if handler.render_report(&mut shown, report.as_ref()).is_err() {
+            // A mark that cannot be drawn is no reason to hide the problem.
+            let line = format!("{}:{problem}\n", path.display());
+            shown.push_str(&line);
+        }
     }
+    shown.truncate(shown.trim_end().len());
+    shown
+}
+
+fn report(path: &Path, text: &str, problem: &ConfigProblem) -> miette::Report {
+    let title = if problem.path.is_empty() {
+        problem.message.clone()
+    } else {
+        format!("{}: {}", problem.path, problem.message)
+    };
+    let excerpt = Excerpt::of(text, problem.line, problem.column);
+    let (start, length) = excerpt.span;
+    let mut diagnostic = MietteDiagnostic::new(title)
+        .with_label(LabeledSpan::new_primary_with_span(None, (start, length)));
+    if let Some(help) = &problem.help {
+        diagnostic = diagnostic.with_help(help);
+    }
+    let name = path.display().to_string();
+    miette::Report::new(diagnostic).with_source_code(NamedSource::new(name, excerpt))
 }
 
 /// As much as shows whether it is too much.

@@ -23,6 +23,7 @@ mod forges;
 mod frontend;
 mod frontends;
 mod fsck;
+mod image;
 mod job;
 mod jobs;
 mod lines;

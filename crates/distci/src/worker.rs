@@ -99,7 +99,7 @@ pub(crate) fn images(given: Option<PathBuf>) -> Result<PathBuf> {
 }
 
 /// This very program, even if another has taken its place on the disk since it was started.
-fn supervisor() -> Vec<OsString> {
+pub(crate) fn supervisor() -> Vec<OsString> {
     vec!["/proc/self/exe".into(), "supervise".into()]
 }
 

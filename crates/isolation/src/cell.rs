@@ -40,6 +40,11 @@ pub trait Cell: Send + Sync {
     /// As whom the commands run.
     fn account(&self) -> Account;
 
+    /// What its image wants in the environment of commands. Whoever runs them puts it there.
+    fn env(&self) -> &[(String, String)] {
+        &[]
+    }
+
     /// Runs a command to its end. Nothing that it started is left afterwards, and the folders of the
     /// site show what it did.
     ///

@@ -26,7 +26,7 @@ pub use cell::{
 pub use disk::{is_full, make_disk};
 pub use error::Error;
 pub use group::Groups;
-pub use image::{Image, Images};
+pub use image::{BuildError, Builder, Image, Images, Listed, Progress, Removed};
 pub use journal::sweep;
 pub use machine::Machine;
 pub use process::Process;

@@ -11,7 +11,7 @@ use distci_model::isolation::{Driver, ImageName, Isolation as Wanted};
 use crate::cell::{Cell, Isolation, Shared, Site, Terms};
 use crate::error::Error;
 use crate::group::Groups;
-use crate::image::Images;
+use crate::image::{Held, Images};
 use crate::process::Process;
 
 /// What a machine is to be used for.
@@ -151,7 +151,7 @@ impl Machine {
             return Err(Error::Unsupported(why));
         };
         let terms = Terms {
-            image,
+            image: image.clone(),
             memory: wanted.memory,
             cpus: wanted.cpus,
             processes: wanted.processes,
@@ -159,6 +159,10 @@ impl Machine {
             network: wanted.network.unwrap_or_default(),
             shared,
         };
-        isolation.open(site, &terms).await
+        let cell = isolation.open(site, &terms).await?;
+        Ok(match image {
+            Some(image) => Box::new(Held { cell, image }),
+            None => cell,
+        })
     }
 }

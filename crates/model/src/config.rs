@@ -24,6 +24,7 @@ use utoipa::ToSchema;
 pub use check::{InvalidParameters, MAX_DOWNSTREAM, is_free_variable, resolve_parameters};
 pub use flat::MAX_TASKS;
 pub use graph::Graph;
+pub(crate) use parse::document;
 pub use parse::{ConfigProblem, MAX_BYTES};
 pub use path::WorkspacePath;
 pub use patterns::ref_fits;

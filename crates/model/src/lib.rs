@@ -15,6 +15,7 @@ pub mod decide;
 pub mod errand;
 pub mod event;
 pub mod id;
+pub mod image;
 pub mod isolation;
 pub mod lock;
 pub mod order;

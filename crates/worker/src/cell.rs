@@ -103,6 +103,11 @@ impl Cell {
         self.inner.account()
     }
 
+    /// What its image wants in their environment.
+    pub(crate) fn env(&self) -> &[(String, String)] {
+        self.inner.env()
+    }
+
     /// Runs a command to its end. Nothing that it started is left afterwards.
     ///
     /// # Cancel safety

@@ -231,6 +231,30 @@ pub(super) fn parse(text: &str) -> Result<JobConfig, Vec<ConfigProblem>> {
     }
 }
 
+/// Reads another document in the style of a job file. `keys` are the objects in it, by path, and the
+/// keys that these may have; what the values mean together is `check`'s, which tells of each problem
+/// by path.
+pub(crate) fn document<T: DeserializeOwned>(
+    text: &str,
+    keys: &[(&str, &[&str])],
+    check: impl FnOnce(&T) -> Vec<(String, String)>,
+) -> Result<T, Vec<ConfigProblem>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut reader = Reader {
+        text,
+        root: None,
+        problems: Vec::new(),
+    };
+    let document = reader.document(keys);
+    for (path, message) in document.as_ref().map(check).unwrap_or_default() {
+        reader.problem(&path, &message, None);
+    }
+    match document {
+        Some(document) if reader.problems.is_empty() => Ok(document),
+        _ => Err(reader.problems),
+    }
+}
+
 /// Reads one document and gathers what is wrong with it.
 pub(super) struct Reader<'a> {
     text: &'a str,
@@ -274,6 +298,21 @@ impl<'a> Reader<'a> {
                 triggers: triggers?,
             },
         )
+    }
+
+    fn document<T: DeserializeOwned>(&mut self, keys: &[(&str, &[&str])]) -> Option<T> {
+        self.root = Some(self.syntax()?);
+        self.duplicate_keys();
+        for (path, known) in keys {
+            let object = self.at(path).map(|ast| properties(&ast).to_vec());
+            self.known_keys(path, &object.unwrap_or_default(), known);
+        }
+        // A key that nobody knows would be told of a second time, and less well.
+        if !self.problems.is_empty() {
+            return None;
+        }
+        let root = self.root.clone()?;
+        self.typed("", Value::from(root))
     }
 
     fn syntax(&mut self) -> Option<Ast<'a>> {
@@ -504,6 +543,15 @@ impl<'a> Reader<'a> {
             message,
             help,
         });
+    }
+
+    /// The object at `path`, if there is one.
+    fn at(&self, path: &str) -> Option<Ast<'a>> {
+        let mut value = self.root.as_ref()?;
+        for step in path.split('.').filter(|step| !step.is_empty()) {
+            value = &value.as_object()?.get(step)?.value;
+        }
+        Some(value.clone())
     }
 
     /// The value at `path`, or the nearest one around it.

@@ -100,6 +100,8 @@ fn command_line(shell: &str, script: &Path) -> Result<Vec<OsString>, Failure> {
 
 fn environment(assignment: &Assignment<'_>) -> Vec<(OsString, OsString)> {
     let mut env: BTreeMap<OsString, OsString> = defaults(assignment);
+    let image = assignment.cell.env().iter();
+    env.extend(image.map(|(name, value)| (name.into(), value.into())));
     let ordered = assignment.order.env.iter();
     env.extend(ordered.map(|(name, value)| (name.into(), value.into())));
     env.extend(facts(assignment));
