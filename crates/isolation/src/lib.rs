@@ -7,14 +7,17 @@
 //! Whatever is made on the machine for a cell (groups, mounts, containers) is noted in its folder
 //! before it is made, so that whoever comes later can undo it: see [`sweep`].
 
+pub mod agent;
 mod cell;
 mod error;
 mod group;
 mod image;
 mod journal;
 mod launch;
+mod parcel;
 mod process;
 mod processes;
+mod qemu;
 pub mod supervisor;
 
 pub use cell::{
@@ -27,3 +30,4 @@ pub use image::{Image, Images};
 pub use journal::sweep;
 pub use process::Process;
 pub use processes::{KEY_VARIABLE, kill_bearers};
+pub use qemu::{Accelerator, Qemu, prepare_kernel};
