@@ -90,12 +90,14 @@ fn perform(order: &Order, port: &Port) -> Result<Report, Halt> {
     world.leave()?;
     let mut report = ended?;
     report.excess.disk = full;
-    Halt::when("packing what comes out", || -> io::Result<()> {
-        let out = OpenOptions::new().write(true).open(disk(OUT)?)?;
-        pack(&world.places, io::BufWriter::with_capacity(1 << 20, &out))?;
-        out.sync_all()
-    }())?;
+    Halt::when("packing what comes out", hand_back(&world.places))?;
     Ok(report)
+}
+
+fn hand_back(places: &[PathBuf]) -> io::Result<()> {
+    let out = OpenOptions::new().write(true).open(disk(OUT)?)?;
+    pack(places, io::BufWriter::with_capacity(1 << 20, &out))?;
+    out.sync_all()
 }
 
 fn run(order: &Order, port: &Port) -> io::Result<Report> {

@@ -4,6 +4,7 @@
 //! and so do devices, pipes and sockets. What comes out of an archive lands in the folder meant for
 //! it and nowhere else, whatever the archive says: a task may have written it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -49,7 +50,7 @@ impl<W: Write> Packing<W> {
             let entry = entry?;
             let (path, name) = (entry.path(), name.join(entry.file_name()));
             self.entry(&path, &name)
-                .map_err(|error| named(&path, error))?;
+                .map_err(|error| named(&path, &error))?;
         }
         Ok(())
     }
@@ -58,7 +59,8 @@ impl<W: Write> Packing<W> {
         let found = fs::symlink_metadata(path)?;
         let mut header = Header::new_gnu();
         header.set_metadata(&found);
-        (header.set_uid(0), header.set_gid(0));
+        header.set_uid(0);
+        header.set_gid(0);
         if found.is_dir() {
             self.archive.append_data(&mut header, name, io::empty())?;
             return self.folder(path, name);
@@ -95,7 +97,9 @@ impl<W: Write> Packing<W> {
 /// written.
 pub(crate) fn unpack(from: impl Read, folders: &[PathBuf]) -> io::Result<()> {
     let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let roots = folders.iter().map(|folder| open(folder, how, Mode::empty()));
+    let roots = folders
+        .iter()
+        .map(|folder| open(folder, how, Mode::empty()));
     let mut unpacking = Unpacking {
         roots: roots.collect::<Result<_, _>>()?,
         folders: Vec::new(),
@@ -105,7 +109,7 @@ pub(crate) fn unpack(from: impl Read, folders: &[PathBuf]) -> io::Result<()> {
         let path = entry.path()?.into_owned();
         unpacking
             .entry(&path, &mut entry)
-            .map_err(|error| named(&path, error))?;
+            .map_err(|error| named(&path, &error))?;
     }
     unpacking.finish()
 }
@@ -148,43 +152,43 @@ impl Unpacking {
     /// The folder that something is in, reached without following links, and its name there.
     fn place<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
         let (root, below) = self.split(path)?;
-        let name = below
-            .file_name()
-            .ok_or_else(|| invalid("it has no name"))?;
+        let name = below.file_name().ok_or_else(|| invalid("it has no name"))?;
         let parent = match below.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        Ok((self.open(root, parent, OFlag::O_PATH)?, name))
+        Ok((open_below(root, parent, OFlag::O_PATH)?, name))
     }
 
     fn split<'a>(&self, path: &'a Path) -> io::Result<(&OwnedFd, &'a Path)> {
         let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
         let mut parts = path.components();
-        let n = parts.next().and_then(|n| n.as_os_str().to_str()?.parse().ok());
+        let n = parts
+            .next()
+            .and_then(|n| n.as_os_str().to_str()?.parse().ok());
         match n.and_then(|n: usize| self.roots.get(n)) {
             Some(root) if path.components().all(plain) => Ok((root, parts.as_path())),
             _ => Err(invalid("it is in none of the folders")),
         }
     }
 
-    fn open(&self, root: &OwnedFd, path: &Path, how: OFlag) -> io::Result<OwnedFd> {
-        let how = OpenHow::new()
-            .flags(how | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-        Ok(openat2(root, path, how)?)
-    }
-
     /// Gives folders their times and modes, the deepest first: one may forbid to reach those in it.
     fn finish(self) -> io::Result<()> {
         for (path, mode, modified) in self.folders.iter().rev() {
             let (root, below) = self.split(path)?;
-            let folder: File = self.open(root, below, OFlag::O_RDONLY)?.into();
+            let folder: File = open_below(root, below, OFlag::O_RDONLY)?.into();
             folder.set_modified(*modified)?;
             folder.set_permissions(Permissions::from_mode(*mode))?;
         }
         Ok(())
     }
+}
+
+fn open_below(root: &OwnedFd, path: &Path, how: OFlag) -> io::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(how | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    Ok(openat2(root, path, how)?)
 }
 
 /// Removes all that is in `folder`, which stays. Follows no links.
@@ -206,7 +210,7 @@ pub(crate) fn clear(folder: &Path) -> io::Result<()> {
         } else {
             fs::remove_file(&path)
         };
-        removed.map_err(|error| named(&path, error))?;
+        removed.map_err(|error| named(&path, &error))?;
     }
     Ok(())
 }
@@ -225,7 +229,7 @@ fn open_up(folder: &Path) -> io::Result<()> {
 
 fn link(entry: &Entry<'_, impl Read>) -> io::Result<PathBuf> {
     let to = entry.link_name()?;
-    to.map(|to| to.into_owned())
+    to.map(Cow::into_owned)
         .ok_or_else(|| invalid("it is a link to nothing"))
 }
 
@@ -233,7 +237,7 @@ fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-fn named(path: &Path, error: io::Error) -> io::Error {
+fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 

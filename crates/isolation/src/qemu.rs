@@ -241,9 +241,9 @@ impl Cell for QemuCell {
         output: &mut dyn Output,
         stop: Stop<'_>,
     ) -> Result<Finished, Error> {
-        let (folders, site) = (self.folders(), self.site.folder.clone());
-        let size = self.disk();
-        let disks = blocking(move || make_disks(&site, &folders, size)).await?;
+        let (folders, folder) = (self.folders(), self.site.folder.clone());
+        let bytes = self.disk();
+        let disks = blocking(move || make_disks(&folder, &folders, bytes)).await?;
         let line = Line::open(&self.site.folder, self.qemu.patience)?;
         let hardware = self.hardware(disks);
         let order = self.order(command);
@@ -308,11 +308,7 @@ impl QemuCell {
         }
     }
 
-    async fn finish(
-        &self,
-        over: Over<Talk>,
-        output: &mut dyn Output,
-    ) -> Result<Finished, Error> {
+    async fn finish(&self, over: Over<Talk>, output: &mut dyn Output) -> Result<Finished, Error> {
         let Over {
             talk,
             machine,
@@ -418,14 +414,15 @@ fn squashed(image: &Image) -> Result<PathBuf, Error> {
     })
 }
 
-/// The disks of one run, in `site`; what goes in is in `folders`.
-fn make_disks(site: &Path, folders: &[PathBuf], size: u64) -> Result<Vec<Disk>, Error> {
-    let [input, output, scratch] = [wire::IN, wire::OUT, wire::SCRATCH].map(|name| site.join(name));
+/// The disks of one run, in `place`; what goes in is in `folders`.
+fn make_disks(place: &Path, folders: &[PathBuf], bytes: u64) -> Result<Vec<Disk>, Error> {
+    let [input, output, scratch] =
+        [wire::IN, wire::OUT, wire::SCRATCH].map(|name| place.join(name));
     let file = BufWriter::with_capacity(BUFFER, File::create(&input)?);
     parcel::pack(folders, file)?;
     // A tar is larger than what is in it.
-    File::create(&output)?.set_len(size.saturating_mul(2).saturating_add(BUFFER as u64))?;
-    File::create(&scratch)?.set_len(size)?;
+    File::create(&output)?.set_len(bytes.saturating_mul(2).saturating_add(BUFFER as u64))?;
+    File::create(&scratch)?.set_len(bytes)?;
     let mut format = Tool::new("mkfs.ext4");
     // No journal: nobody looks at it after a crash.
     format.args(["-q", "-F", "-m", "0", "-O", "^has_journal"]);

@@ -21,7 +21,7 @@ use std::time::Duration;
 use distci_model::isolation::Usage;
 use nix::errno::Errno;
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -272,6 +272,13 @@ fn obey(charge: &Charge, mut lifeline: impl Read) {
 fn kill_all(group: Option<&Group>) -> Round {
     if let Some(group) = group {
         group.kill();
+    }
+    if Pid::this().as_raw() == 1 {
+        // A machine of our own, and all in it descend from us, whatever they made of `/proc`.
+        return match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+            Ok(()) => Round::Signalled,
+            Err(_) => Round::Nobody,
+        };
     }
     signal_descendants(Whom::All, Signal::SIGKILL)
 }

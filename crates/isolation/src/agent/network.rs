@@ -84,8 +84,33 @@ fn ask(kernel: &OwnedFd, kind: u16, body: &[u8]) -> io::Result<()> {
     send(kernel.as_raw_fd(), &request, MsgFlags::empty())?;
     let mut answer = [0; 1024];
     recv(kernel.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-    let [_, _, _, _, k0, k1, _, _, _, _, _, _, _, _, _, _, e0, e1, e2, e3, ..] = answer;
-    match (u16::from_ne_bytes([k0, k1]), i32::from_ne_bytes([e0, e1, e2, e3])) {
+    let [
+        _,
+        _,
+        _,
+        _,
+        k0,
+        k1,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        e0,
+        e1,
+        e2,
+        e3,
+        ..,
+    ] = answer;
+    match (
+        u16::from_ne_bytes([k0, k1]),
+        i32::from_ne_bytes([e0, e1, e2, e3]),
+    ) {
         (ERROR, 0) => Ok(()),
         (ERROR, error) => Err(io::Error::from_raw_os_error(-error)),
         (kind, _) => Err(io::Error::other(format!("the kernel answered with {kind}"))),

@@ -98,10 +98,8 @@ impl World {
     /// Goes back to where the machine began: whatever the command did to its root, here is nothing
     /// changed.
     pub(super) fn leave(&self) -> Result<(), Halt> {
-        Halt::when("leaving the root", || -> io::Result<()> {
-            fchdir(&self.beginning)?;
-            Ok(chroot(".")?)
-        }())
+        let left = fchdir(&self.beginning).and_then(|()| chroot("."));
+        Halt::when("leaving the root", left.map_err(io::Error::from))
     }
 }
 
@@ -130,7 +128,13 @@ fn fill(places: &[PathBuf]) -> io::Result<()> {
 
 fn mount_root() -> io::Result<()> {
     let layers = "lowerdir=/image,upperdir=/scratch/upper,workdir=/scratch/work";
-    mount_at(Path::new("overlay"), "/world", "overlay", MsFlags::empty(), layers)?;
+    mount_at(
+        Path::new("overlay"),
+        "/world",
+        "overlay",
+        MsFlags::empty(),
+        layers,
+    )?;
     let beside = |inside: &str| format!("/world/{inside}");
     for (kind, inside) in [
         ("proc", "proc"),
@@ -142,13 +146,24 @@ fn mount_root() -> io::Result<()> {
     ] {
         mount(kind, &beside(inside), kind)?;
     }
-    for (name, to) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+    for (name, to) in [
+        ("fd", ""),
+        ("stdin", "/0"),
+        ("stdout", "/1"),
+        ("stderr", "/2"),
+    ] {
         symlink(format!("/proc/self/fd{to}"), beside(&format!("dev/{name}")))?;
     }
     // A stray write there would end the machine, and with it all that the task did.
     let (null, trigger) = (Path::new("/dev/null"), beside("proc/sysrq-trigger"));
     let none: Option<&str> = None;
-    Ok(mount_with(Some(null), trigger.as_str(), none, MsFlags::MS_BIND, none)?)
+    Ok(mount_with(
+        Some(null),
+        trigger.as_str(),
+        none,
+        MsFlags::MS_BIND,
+        none,
+    )?)
 }
 
 /// As containers do it, moving the mount: who is in a mere `chroot` may have no namespaces.
@@ -158,7 +173,10 @@ fn enter() -> io::Result<()> {
     mount_with(Some("."), "/", none, MsFlags::MS_MOVE, none)?;
     chroot(".")?;
     std::env::set_current_dir("/")?;
-    fs::create_dir_all("/tmp")?;
+    if !Path::new("/tmp").exists() {
+        fs::create_dir("/tmp")?;
+        fs::set_permissions("/tmp", Permissions::from_mode(0o1777))?;
+    }
     Ok(sethostname("distci")?)
 }
 
@@ -166,7 +184,13 @@ fn show(place: &File, inside: &Path) -> io::Result<()> {
     fs::create_dir_all(inside)?;
     let outside = PathBuf::from(format!("/proc/self/fd/{}", place.as_raw_fd()));
     let none: Option<&str> = None;
-    Ok(mount_with(Some(&outside), inside, none, MsFlags::MS_BIND, none)?)
+    Ok(mount_with(
+        Some(&outside),
+        inside,
+        none,
+        MsFlags::MS_BIND,
+        none,
+    )?)
 }
 
 fn connect(network: bool) -> io::Result<()> {

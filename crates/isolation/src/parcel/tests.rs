@@ -22,7 +22,10 @@ fn modes_links_and_times_arrive() {
     fs::write(deep.join("file"), "content").unwrap();
     fs::set_permissions(deep.join("file"), Permissions::from_mode(0o4640)).unwrap();
     let then = SystemTime::UNIX_EPOCH + Duration::from_hours(1_000);
-    File::open(deep.join("file")).unwrap().set_modified(then).unwrap();
+    File::open(deep.join("file"))
+        .unwrap()
+        .set_modified(then)
+        .unwrap();
     symlink("/etc/passwd", from.path().join("link")).unwrap();
     fs::hard_link(deep.join("file"), from.path().join("second")).unwrap();
     fs::set_permissions(from.path().join("a"), Permissions::from_mode(0o500)).unwrap();
@@ -34,7 +37,10 @@ fn modes_links_and_times_arrive() {
     assert_eq!(fs::read(to.path().join("second")).unwrap(), b"content");
     let link = fs::read_link(to.path().join("link")).unwrap();
     assert_eq!(link, Path::new("/etc/passwd"));
-    assert_eq!(fs::metadata(to.path().join("a")).unwrap().mode() & 0o777, 0o500);
+    assert_eq!(
+        fs::metadata(to.path().join("a")).unwrap().mode() & 0o777,
+        0o500
+    );
     clear(to.path()).unwrap();
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
 }

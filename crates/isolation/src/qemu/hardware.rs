@@ -20,8 +20,7 @@ pub(super) const PROGRAM: &str = "qemu-system-x86_64";
 /// Most that is kept of what QEMU and the kernel said: the end says why.
 const TAIL: usize = 4096;
 /// Nothing of QEMU's own may make processes, change its user, or reach further than it does.
-const SANDBOX: &str =
-    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// Who computes what the machine does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +152,10 @@ impl Hardware<'_> {
         add(&["-serial", "chardev:console", "-append", &self.append()]);
         add(&["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]);
         add(&["-chardev", &format!("socket,id=port,path={SOCKET}")]);
-        add(&["-device", &format!("virtserialport,chardev=port,name={PORT}")]);
+        add(&[
+            "-device",
+            &format!("virtserialport,chardev=port,name={PORT}"),
+        ]);
         if self.network {
             add(&["-netdev", "user,id=net,ipv6=off"]);
             add(&["-device", "virtio-net-pci,netdev=net,romfile="]);
@@ -179,21 +181,23 @@ impl Hardware<'_> {
     /// What the kernel is told. An emulated clock is not steady enough to measure others by it, and
     /// a busy machine makes that worse, so the kernel gets to know what it would measure.
     fn append(&self) -> String {
-        let mut append = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t nokaslr".to_owned();
+        let mut words = vec!["console=ttyS0 quiet loglevel=4 panic=-1 reboot=t".to_owned()];
         if self.accelerator == Accelerator::Tcg {
-            append.push_str(" mitigations=off tsc=reliable no_timer_check");
-            if let Some(khz) = kilohertz() {
-                append.push_str(&format!(" tsc_early_khz={khz} lpj={}", khz * 2));
-            }
+            words.push("nokaslr mitigations=off tsc=reliable no_timer_check".to_owned());
+            let known = kilohertz().map(|khz| format!("tsc_early_khz={khz} lpj={}", khz * 2));
+            words.extend(known);
         }
-        format!("{append} rdinit=/init -- {}", self.word)
+        words.push(format!("rdinit=/init -- {}", self.word));
+        words.join(" ")
     }
 }
 
 /// How fast the clock of the processor counts.
 fn kilohertz() -> Option<u64> {
     let processors = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = processors.lines().find(|line| line.starts_with("cpu MHz"))?;
+    let line = processors
+        .lines()
+        .find(|line| line.starts_with("cpu MHz"))?;
     let (whole, rest) = line.split_once(':')?.1.trim().split_once('.')?;
     let thousandths = rest.get(..3)?.parse::<u64>().ok()?;
     Some(whole.parse::<u64>().ok()? * 1000 + thousandths)

@@ -145,7 +145,9 @@ fn lock(path: &Path) -> io::Result<Flock<File>> {
 fn unpack(folder: &Path) -> Result<PathBuf, Error> {
     let depends = run(Command::new("apt-cache").args(["depends", PACKAGE]))?;
     let depends = String::from_utf8_lossy(&depends).into_owned();
-    let mut names = depends.lines().filter_map(|line| line.split_once("Depends:"));
+    let mut names = depends
+        .lines()
+        .filter_map(|line| line.split_once("Depends:"));
     let Some((_, name)) = names.next() else {
         let detail = format!("apt-cache knows no {PACKAGE}: `apt-get update` may mend that");
         return Err(Error::driver(DOING, &detail));
@@ -157,7 +159,10 @@ fn unpack(folder: &Path) -> Result<PathBuf, Error> {
     run(download.current_dir(&unpacked))?;
     for entry in fs::read_dir(&unpacked)? {
         let package = entry?.path();
-        run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
+        run(Command::new("dpkg-deb")
+            .arg("-x")
+            .arg(&package)
+            .arg(&unpacked))?;
         fs::remove_file(package)?;
     }
     Ok(unpacked)

@@ -24,11 +24,21 @@ pub(super) fn write(to: &Path, program: &Path, modules: &[PathBuf]) -> Result<()
     archive.add("init", PROGRAM, (0, 0), &slim(program, to)?)?;
     for library in libraries(program)? {
         let name = library.display().to_string();
-        archive.add(name.trim_start_matches('/'), PROGRAM, (0, 0), &fs::read(&library)?)?;
+        archive.add(
+            name.trim_start_matches('/'),
+            PROGRAM,
+            (0, 0),
+            &fs::read(&library)?,
+        )?;
     }
     for module in modules {
         let name = module.file_name().unwrap_or_default().display();
-        archive.add(&format!("modules/{name}"), PROGRAM, (0, 0), &fs::read(module)?)?;
+        archive.add(
+            &format!("modules/{name}"),
+            PROGRAM,
+            (0, 0),
+            &fs::read(module)?,
+        )?;
     }
     for (name, numbers) in DEVICES {
         archive.add(name, DEVICE, numbers, &[])?;
@@ -41,7 +51,11 @@ pub(super) fn write(to: &Path, program: &Path, modules: &[PathBuf]) -> Result<()
 /// into every machine.
 fn slim(program: &Path, beside: &Path) -> io::Result<Vec<u8>> {
     let slim = beside.with_extension("slim");
-    let stripped = Command::new("strip").arg("-o").arg(&slim).arg(program).output();
+    let stripped = Command::new("strip")
+        .arg("-o")
+        .arg(&slim)
+        .arg(program)
+        .output();
     if stripped.is_ok_and(|done| done.status.success()) {
         let bytes = fs::read(&slim);
         fs::remove_file(slim)?;
@@ -102,7 +116,19 @@ impl<W: Write> Cpio<W> {
         let named = u32::try_from(name.len() + 1).map_err(too_large)?;
         // Number, mode, owner, group, links, time, size, device, its own device, name, checksum.
         let fields = [
-            self.entries, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, named, 0,
+            self.entries,
+            mode,
+            0,
+            0,
+            1,
+            0,
+            size,
+            0,
+            0,
+            device.0,
+            device.1,
+            named,
+            0,
         ];
         let mut head = b"070701".to_vec();
         for field in fields {
