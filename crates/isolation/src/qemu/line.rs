@@ -23,6 +23,9 @@ pub(super) const SOCKET: &str = "port";
 /// How long a machine may take to hand back what there is, when its command was killed.
 const STOP_PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long QEMU may take to end when it has hung up: only then it says how the machine ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Where a machine is going to call.
 pub(super) struct Line {
     listener: UnixListener,
@@ -79,7 +82,10 @@ impl Line {
         tokio::select! {
             called = timeout(self.patience, called) => match called {
                 Ok(Ok(stream)) => Ok(stream),
-                Ok(Err(error)) => Err(error.to_string()),
+                Ok(Err(error)) => {
+                    drop(timeout(LAST_WORDS, self.gone.cancelled()).await);
+                    Err(error.to_string())
+                }
                 Err(_) => Err(format!("it did not boot in {patience} s")),
             },
             () = self.gone.cancelled() => Err("it ended before it had booted".to_owned()),
@@ -108,7 +114,13 @@ impl Line {
         if let Err(error) = told {
             return Talk::Silent(error.to_string());
         }
-        let mut listening = std::pin::pin!(listen(from, output));
+        let mut listening = std::pin::pin!(async {
+            let talk = listen(from, output).await;
+            if let Talk::Lost { .. } = talk {
+                drop(timeout(LAST_WORDS, self.gone.cancelled()).await);
+            }
+            talk
+        });
         tokio::select! {
             talk = &mut listening => talk,
             grace = stop => tokio::select! {
