@@ -7,6 +7,7 @@
 //! Whatever is made on the machine for a cell (groups, mounts, containers) is noted in its folder
 //! before it is made, so that whoever comes later can undo it: see [`sweep`].
 
+pub mod agent;
 mod cell;
 mod disk;
 mod error;
@@ -15,8 +16,10 @@ mod image;
 mod journal;
 mod launch;
 pub mod machine;
+mod parcel;
 mod process;
 mod processes;
+mod qemu;
 pub mod supervisor;
 
 pub use cell::{
@@ -31,3 +34,4 @@ pub use journal::sweep;
 pub use machine::Machine;
 pub use process::Process;
 pub use processes::{KEY_VARIABLE, kill_bearers};
+pub use qemu::{Accelerator, Qemu, prepare_kernel};

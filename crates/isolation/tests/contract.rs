@@ -17,6 +17,8 @@ mod laws;
 mod limits;
 #[path = "contract/process.rs"]
 mod process;
+#[path = "contract/qemu.rs"]
+mod qemu;
 #[path = "contract/scene.rs"]
 mod scene;
 #[path = "contract/worker.rs"]
