@@ -277,6 +277,8 @@ pub(crate) enum Image {
         #[command(flatten)]
         read: ImageRead,
     },
+    /// Make the kernel that virtual machines boot, from the packages of the distribution
+    Kernel(ImageRead),
     /// Remove images, at the latest when no cell uses them any more
     Rm {
         /// Their names

@@ -1,4 +1,4 @@
-//! `distci image build|ls|show|rm`: the images of this machine.
+//! `distci image build|ls|show|kernel|rm`: the images of this machine.
 //!
 //! Owns how a build is told to whoever waits for it. How images are made and kept is the matter of
 //! `distci-isolation`; no server is asked.
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use distci_isolation::{BuildError, Builder, Image, Images, Progress, Removed};
+use distci_isolation::machine::kernel_of;
+use distci_isolation::{BuildError, Builder, Image, Images, Progress, Removed, prepare_kernel};
 use distci_model::config::MAX_BYTES;
 use distci_model::image::{Debian, ImageDescription, ImageSource};
 use distci_model::isolation::ImageName;
@@ -32,6 +33,7 @@ pub(crate) async fn run(deed: cli::Image, out: &mut Out) -> Result<Exit> {
         cli::Image::Build(arguments) => build(*arguments, out).await,
         cli::Image::Ls(read) => list(read, out),
         cli::Image::Show { name, read } => show(&name, read, out),
+        cli::Image::Kernel(read) => kernel(read, out).await,
         cli::Image::Rm { names, read } => remove(&names, read, out),
     }
 }
@@ -71,6 +73,18 @@ async fn build(arguments: ImageBuild, out: &mut Out) -> Result<Exit> {
     } else {
         let size = view::size(listed.bytes);
         out.line(format_args!("{name}  {size}  {}", listed.id))?;
+    }
+    Ok(Exit::Ok)
+}
+
+async fn kernel(read: ImageRead, out: &mut Out) -> Result<Exit> {
+    let folder = kernel_of(&worker::images(read.images)?);
+    let made = folder.clone();
+    tokio::task::spawn_blocking(move || prepare_kernel(&made)).await??;
+    if read.json {
+        out.json(&json!({ "kernel": folder }))?;
+    } else {
+        out.line(format_args!("{}", folder.display()))?;
     }
     Ok(Exit::Ok)
 }

@@ -78,6 +78,8 @@ pub(crate) fn settings(
         directory,
         machine: machine::Settings {
             supervisor: supervisor(),
+            agent: agent()?,
+            scratch: directory.clone(),
             groups: Groups::find(),
             images: images(machine.images.clone())?,
             drivers: machine.drivers.clone(),
@@ -86,6 +88,12 @@ pub(crate) fn settings(
         git_credentials: None,
         forges: BTreeMap::new(),
     })
+}
+
+/// This program as it lies on the disk, for virtual machines to begin with.
+fn agent() -> Result<(PathBuf, String)> {
+    let program = std::env::current_exe().context("this program has no file")?;
+    Ok((program, "agent".to_owned()))
 }
 
 /// The folder of images: the given one, or the user's.

@@ -5,7 +5,8 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -86,6 +87,27 @@ pub struct Site {
 }
 
 impl Site {
+    /// A site of its own in the folder `root`, which is made, with everything in it.
+    ///
+    /// # Errors
+    /// What the machine says.
+    pub fn make(root: &Path) -> io::Result<Self> {
+        let folder = |name: &str| {
+            let path = root.join(name);
+            std::fs::create_dir_all(&path)?;
+            io::Result::Ok(path)
+        };
+        let name = root.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Self {
+            folder: folder("cell")?,
+            workspace: folder("workspace")?,
+            temporary: folder("tmp")?,
+            files: folder("files")?,
+            key: root.into(),
+            name: name.into_owned(),
+        })
+    }
+
     /// Where a folder of it is on the machine.
     pub fn path(&self, place: Place) -> PathBuf {
         match place {

@@ -3,24 +3,32 @@
 //! Owns the choice of a driver for what a task asks. Every driver is tried out before it is offered.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use async_trait::async_trait;
 use distci_model::capability::Capability;
 use distci_model::isolation::{Driver, ImageName, Isolation as Wanted};
 
-use crate::cell::{Cell, Isolation, Shared, Site, Terms};
+use crate::cell::{Cell, Command, Ended, Isolation, Output, Place, Shared, Site, Terms};
 use crate::error::Error;
 use crate::group::Groups;
-use crate::image::{Held, Images};
+use crate::image::{Held, Image, Images};
+use crate::journal;
 use crate::process::Process;
+use crate::qemu::Qemu;
 
 /// What a machine is to be used for.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The command that runs [`crate::supervisor::main`].
     pub supervisor: Vec<OsString>,
+    /// The program that becomes the agent in virtual machines, and the word that makes it one: see
+    /// [`crate::agent::main`].
+    pub agent: (PathBuf, String),
     /// Where control groups are made.
     pub groups: Groups,
+    /// A folder for what the trying needs; the worker's own.
+    pub scratch: PathBuf,
     /// Where the images are.
     pub images: PathBuf,
     /// The only drivers to use; empty for all that work, but for qemu and docker, which take long to
@@ -28,6 +36,73 @@ pub struct Settings {
     pub drivers: Vec<Driver>,
     /// The image for those who name none and must not run on the machine itself.
     pub default_image: Option<ImageName>,
+}
+
+impl Settings {
+    fn process(&self) -> Process {
+        Process {
+            supervisor: self.supervisor.clone(),
+            groups: self.groups.clone(),
+        }
+    }
+
+    fn driver(&self, driver: Driver) -> Box<dyn Isolation> {
+        let (supervisor, groups) = (self.supervisor.clone(), self.groups.clone());
+        match driver {
+            Driver::Process => Box::new(self.process()),
+            Driver::Qemu => Box::new(Qemu::new(
+                supervisor,
+                self.agent.clone(),
+                groups,
+                kernel_of(&self.images),
+            )),
+        }
+    }
+
+    /// Whether a driver works on this machine: it is given something to run.
+    async fn try_out(&self, isolation: &dyn Isolation, sample: &Image) -> Result<(), Error> {
+        let driver = isolation.driver();
+        let folder = self.scratch.join(format!("try-{driver}-{}", std::process::id()));
+        let site = Site::make(&folder)?;
+        let tried = run_true(isolation, &site, sample).await;
+        journal::close(&site).await?;
+        std::fs::remove_dir_all(&folder)?;
+        tried
+    }
+}
+
+/// Where the kernel for virtual machines is, beside the images.
+pub fn kernel_of(images: &Path) -> PathBuf {
+    images.join(".kernel")
+}
+
+async fn run_true(isolation: &dyn Isolation, site: &Site, sample: &Image) -> Result<(), Error> {
+    let terms = Terms {
+        image: Some(sample.clone()),
+        ..Terms::default()
+    };
+    let cell = isolation.open(site, &terms).await?;
+    let command = Command {
+        argv: vec!["true".into()],
+        directory: cell.path(Place::Workspace),
+        env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
+    };
+    let never = Box::pin(std::future::pending());
+    let finished = cell.run(&command, &mut Nowhere, never).await;
+    cell.close().await?;
+    match finished?.ended {
+        // An image need not have such a program, and it was looked for.
+        Ended::Exit(0) | Ended::NotStarted(_) => Ok(()),
+        ended => Err(Error::driver("running `true`", &format!("{ended:?}"))),
+    }
+}
+
+/// Nobody reads what is tried out.
+struct Nowhere;
+
+#[async_trait]
+impl Output for Nowhere {
+    async fn take(&mut self, _: &[u8]) {}
 }
 
 /// A machine, ready to open cells.
@@ -41,39 +116,42 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Tries out the drivers.
+    /// Tries out the drivers. One that makes its cells from images is tried with one of them.
     ///
     /// # Errors
     /// [`Error`], if one that was asked for by name does not work here.
     pub async fn prepare(settings: Settings) -> Result<Self, Error> {
         let images = Images::at(settings.images.clone());
-        let process = || Process {
-            supervisor: settings.supervisor.clone(),
-            groups: settings.groups.clone(),
-        };
-        let mut drivers: Vec<Box<dyn Isolation>> = Vec::new();
+        let sample = images.names().first().map(|name| images.get(name));
+        let sample = sample.transpose()?;
+        let mut drivers = Vec::new();
         for driver in Driver::ALL {
             let named = settings.drivers.contains(&driver);
             let unasked = !matches!(driver, Driver::Qemu | Driver::Docker);
             if !(named || settings.drivers.is_empty() && unasked) {
                 continue;
             }
-            match driver {
-                Driver::Process => drivers.push(Box::new(process())),
-                Driver::Bubblewrap
-                | Driver::Lxc
-                | Driver::Qemu
-                | Driver::Podman
-                | Driver::Docker => {
-                    if named {
-                        let why = format!("the driver {driver} is not known here");
-                        return Err(Error::Unsupported(why));
-                    }
+            let isolation = settings.driver(driver);
+            if !driver.has_images() {
+                drivers.push(isolation);
+                continue;
+            }
+            match (&sample, named) {
+                (Some(sample), _) => match settings.try_out(isolation.as_ref(), sample).await {
+                    Ok(()) => drivers.push(isolation),
+                    Err(error) if named => return Err(error),
+                    Err(error) => tracing::info!("the driver {driver} is of no use here: {error}"),
+                },
+                (None, true) => {
+                    let images = settings.images.display();
+                    tracing::warn!("the driver {driver} is untried: no image is in {images}");
+                    drivers.push(isolation);
                 }
+                (None, false) => {}
             }
         }
         Ok(Self {
-            own: process(),
+            own: settings.process(),
             drivers,
             images,
             default_image: settings.default_image,

@@ -77,7 +77,9 @@ impl Scene {
             directory: folder.path().join("worker"),
             machine: machine::Settings {
                 supervisor: vec![PROGRAM.into(), "supervise".into()],
-                groups: Groups::find(),
+                agent: ("/nonexistent".into(), String::new()),
+            scratch: "/nonexistent".into(),
+            groups: Groups::find(),
                 images: "/nonexistent".into(),
                 drivers: Vec::new(),
                 default_image: None,

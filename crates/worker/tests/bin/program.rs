@@ -34,6 +34,8 @@ fn work(program: &str, frontend: &str, directory: &str) -> Result<(), Box<dyn st
         directory: directory.into(),
         machine: machine::Settings {
             supervisor: vec![program.into(), "supervise".into()],
+            agent: ("/nonexistent".into(), String::new()),
+            scratch: "/nonexistent".into(),
             groups: Groups::find(),
             images: "/nonexistent".into(),
             drivers: Vec::new(),
