@@ -7,16 +7,21 @@
 //! Whatever is made on the machine for a cell (groups, mounts, containers) is noted in its folder
 //! before it is made, so that whoever comes later can undo it: see [`sweep`].
 
+mod bubblewrap;
 mod cell;
 mod error;
 mod group;
+mod heard;
 mod image;
 mod journal;
 mod launch;
+mod probe;
 mod process;
 mod processes;
+mod stage;
 pub mod supervisor;
 
+pub use bubblewrap::Bubblewrap;
 pub use cell::{
     Account, Cell, Command, Ended, Excess, Finished, Isolation, Output, Place, Shared, Site, Stop,
     Terms,
