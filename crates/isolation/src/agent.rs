@@ -114,6 +114,8 @@ fn run(order: &Order, port: &Port) -> io::Result<Report> {
     let charge = Charge {
         group,
         container: false,
+        stage: None,
+        files: Vec::new(),
     };
     let (program, arguments) = match order.argv.split_first() {
         Some((program, arguments)) => (program.as_os_str(), arguments),

@@ -15,12 +15,21 @@ use distci_model::isolation::{Cpus, Driver, Network, Size, Usage};
 
 use crate::error::Error;
 use crate::image::Image;
+use crate::probe;
 
 /// A way of keeping tasks apart from the machine and from each other.
 #[async_trait]
 pub trait Isolation: fmt::Debug + Send + Sync {
     /// Which driver this is.
     fn driver(&self) -> Driver;
+
+    /// Whether it works here: runs `true` in a cell over `image`, below `folder`, which exists.
+    ///
+    /// # Errors
+    /// What is missing, and how to mend it.
+    async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
+        probe::run_true(self, image, folder).await
+    }
 
     /// A cell over the folders of `site`.
     ///
@@ -127,6 +136,21 @@ pub enum Place {
     Temporary,
     /// [`Site::files`].
     Files,
+}
+
+impl Place {
+    /// Every place.
+    pub(crate) const ALL: [Self; 3] = [Self::Workspace, Self::Temporary, Self::Files];
+
+    /// Where it is in a cell that hides the machine.
+    pub(crate) fn inside(self) -> PathBuf {
+        let path = match self {
+            Self::Workspace => "/workspace",
+            Self::Temporary => "/distci/tmp",
+            Self::Files => "/distci/files",
+        };
+        path.into()
+    }
 }
 
 /// What the cell is made from, and what it may take.

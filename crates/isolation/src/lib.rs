@@ -8,20 +8,25 @@
 //! before it is made, so that whoever comes later can undo it: see [`sweep`].
 
 pub mod agent;
+mod bubblewrap;
 mod cell;
 mod disk;
 mod error;
 mod group;
+mod heard;
 mod image;
 mod journal;
 mod launch;
 pub mod machine;
 mod parcel;
+mod probe;
 mod process;
 mod processes;
 mod qemu;
+mod stage;
 pub mod supervisor;
 
+pub use bubblewrap::Bubblewrap;
 pub use cell::{
     Account, Cell, Command, Ended, Excess, Finished, Isolation, Output, Place, Shared, Site, Stop,
     Terms,

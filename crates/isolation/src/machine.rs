@@ -5,15 +5,14 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use async_trait::async_trait;
 use distci_model::capability::Capability;
 use distci_model::isolation::{Driver, ImageName, Isolation as Wanted};
 
-use crate::cell::{Cell, Command, Ended, Isolation, Output, Place, Shared, Site, Terms};
+use crate::bubblewrap::Bubblewrap;
+use crate::cell::{Cell, Isolation, Shared, Site, Terms};
 use crate::error::Error;
 use crate::group::Groups;
-use crate::image::{Held, Image, Images};
-use crate::journal;
+use crate::image::{Held, Images};
 use crate::process::Process;
 use crate::qemu::Qemu;
 
@@ -50,59 +49,25 @@ impl Settings {
         let (supervisor, groups) = (self.supervisor.clone(), self.groups.clone());
         match driver {
             Driver::Process => Box::new(self.process()),
+            Driver::Bubblewrap => Box::new(Bubblewrap {
+                supervisor,
+                groups,
+                program: "bwrap".into(),
+            }),
             Driver::Qemu => Box::new(Qemu::new(
                 supervisor,
                 self.agent.clone(),
                 groups,
                 kernel_of(&self.images),
             )),
+            Driver::Podman | Driver::Docker => todo!(),
         }
-    }
-
-    /// Whether a driver works on this machine: it is given something to run.
-    async fn try_out(&self, isolation: &dyn Isolation, sample: &Image) -> Result<(), Error> {
-        let driver = isolation.driver();
-        let folder = self.scratch.join(format!("try-{driver}-{}", std::process::id()));
-        let site = Site::make(&folder)?;
-        let tried = run_true(isolation, &site, sample).await;
-        journal::close(&site).await?;
-        std::fs::remove_dir_all(&folder)?;
-        tried
     }
 }
 
 /// Where the kernel for virtual machines is, beside the images.
 pub fn kernel_of(images: &Path) -> PathBuf {
     images.join(".kernel")
-}
-
-async fn run_true(isolation: &dyn Isolation, site: &Site, sample: &Image) -> Result<(), Error> {
-    let terms = Terms {
-        image: Some(sample.clone()),
-        ..Terms::default()
-    };
-    let cell = isolation.open(site, &terms).await?;
-    let command = Command {
-        argv: vec!["true".into()],
-        directory: cell.path(Place::Workspace),
-        env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
-    };
-    let never = Box::pin(std::future::pending());
-    let finished = cell.run(&command, &mut Nowhere, never).await;
-    cell.close().await?;
-    match finished?.ended {
-        // An image need not have such a program, and it was looked for.
-        Ended::Exit(0) | Ended::NotStarted(_) => Ok(()),
-        ended => Err(Error::driver("running `true`", &format!("{ended:?}"))),
-    }
-}
-
-/// Nobody reads what is tried out.
-struct Nowhere;
-
-#[async_trait]
-impl Output for Nowhere {
-    async fn take(&mut self, _: &[u8]) {}
 }
 
 /// A machine, ready to open cells.
@@ -137,7 +102,7 @@ impl Machine {
                 continue;
             }
             match (&sample, named) {
-                (Some(sample), _) => match settings.try_out(isolation.as_ref(), sample).await {
+                (Some(sample), _) => match isolation.probe(sample, &settings.scratch).await {
                     Ok(()) => drivers.push(isolation),
                     Err(error) if named => return Err(error),
                     Err(error) => tracing::info!("the driver {driver} is of no use here: {error}"),

@@ -100,6 +100,8 @@ impl Cell for ProcessCell {
             env: command.env.clone(),
             group: self.group.as_ref(),
             container: false,
+            stage: None,
+            files: Vec::new(),
         };
         launch.run(output, stop).await
     }

@@ -105,35 +105,6 @@ impl Qemu {
         self.accelerator.get().copied()
     }
 
-    /// Whether it works on this machine: runs `true` in a cell made from `image` over `site`, which
-    /// is nobody else's.
-    ///
-    /// # Errors
-    /// What is missing, and how to mend it.
-    pub async fn probe(&self, site: &Site, image: &Image) -> Result<(), Error> {
-        let terms = Terms {
-            image: Some(image.clone()),
-            network: Network::None,
-            ..Terms::default()
-        };
-        let cell = self.open(site, &terms).await?;
-        let command = Command {
-            argv: vec!["true".into()],
-            directory: cell.path(Place::Workspace),
-            env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
-        };
-        let never = Box::pin(std::future::pending());
-        let finished = cell.run(&command, &mut Nowhere, never).await;
-        cell.close().await?;
-        match finished?.ended {
-            Ended::Exit(0) => Ok(()),
-            ended => Err(Error::Image {
-                image: image.name().to_string(),
-                detail: format!("`true` ended with {ended:?}"),
-            }),
-        }
-    }
-
     /// Boots a machine with KVM if there is such a thing, for that alone shows whether it is of any
     /// use: it may be there, open, and slower than none.
     async fn try_out(&self, cell: &QemuCell) -> Result<Accelerator, Error> {
@@ -153,13 +124,6 @@ impl Qemu {
             }
         }
     }
-}
-
-struct Nowhere;
-
-#[async_trait]
-impl Output for Nowhere {
-    async fn take(&mut self, _: &[u8]) {}
 }
 
 #[async_trait]
@@ -373,16 +337,16 @@ impl QemuCell {
 }
 
 /// How a command ended, in a machine that took `usage` of ours.
-fn told(report: Report, usage: Usage) -> Finished {
-    let finished = Finished::from(report);
-    Finished {
+fn told(report: Report, usage: Usage) -> Result<Finished, Error> {
+    let finished = Finished::try_from(report)?;
+    Ok(Finished {
         usage: Usage {
             // What QEMU has beside is not the task's, and its limit is not about that.
             memory_peak: finished.usage.memory_peak,
             ..usage
         },
         ..finished
-    }
+    })
 }
 
 /// Why there is nothing to tell of a command.

@@ -9,12 +9,16 @@
     reason = "in tests a panic is the report"
 )]
 
+#[path = "contract/bubblewrap.rs"]
+mod bubblewrap;
 #[path = "contract/image.rs"]
 mod image;
 #[path = "contract/laws.rs"]
 mod laws;
 #[path = "contract/limits.rs"]
 mod limits;
+#[path = "contract/powers.rs"]
+mod powers;
 #[path = "contract/process.rs"]
 mod process;
 #[path = "contract/qemu.rs"]

@@ -86,6 +86,8 @@ impl Tools<'_> {
             env: environment(scratch),
             group: None,
             container: false,
+            stage: None,
+            files: Vec::new(),
         };
         let mut words = Words {
             tell,

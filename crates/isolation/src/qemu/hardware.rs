@@ -110,6 +110,8 @@ impl Hardware<'_> {
             env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
             group: self.group,
             container: false,
+            stage: None,
+            files: Vec::new(),
         };
         let (over, mut tail) = (CancellationToken::new(), Tail::default());
         let off = Box::pin(async {

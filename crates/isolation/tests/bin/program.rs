@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use distci_isolation::{
-    Accelerator, Cell, Command, Groups, Image, Isolation, Output, Place, Process, Qemu, Site, Terms,
+    Accelerator, Bubblewrap, Cell, Command, Groups, Image, Isolation, Output, Place, Process, Qemu, Site, Terms,
 };
 use distci_model::isolation::Driver;
 
@@ -90,6 +90,11 @@ fn isolation(driver: Driver, image: Option<&Path>) -> Result<Box<dyn Isolation>>
             let qemu = Qemu::new(supervisor, agent, Groups::find(), kernel);
             Ok(Box::new(qemu.with_accelerator(Accelerator::Tcg)))
         }
+        Driver::Bubblewrap => Ok(Box::new(Bubblewrap {
+            supervisor,
+            groups: Groups::find(),
+            program: "bwrap".into(),
+        })),
         other => Err(format!("{other} is not known here").into()),
     }
 }

@@ -64,7 +64,7 @@ async fn without_a_kernel_it_says_what_makes_one() {
     let mut qemu = qemu();
     qemu.kernel = "/nowhere".into();
     let scene = Scene::new();
-    let error = qemu.probe(&scene.site, &busybox()).await.unwrap_err();
+    let error = qemu.probe(&busybox(), &scene.site.temporary).await.unwrap_err();
     let Error::Unsupported(why) = error else {
         panic!("{error:?}");
     };
@@ -120,7 +120,7 @@ async fn an_image_that_is_broken_is_to_blame() {
 async fn the_accelerator_is_one_that_works() {
     let (qemu, scene) = (untried(), Scene::new());
     assert_eq!(qemu.accelerator(), None);
-    qemu.probe(&scene.site, &busybox()).await.unwrap();
+    qemu.probe(&busybox(), &scene.site.temporary).await.unwrap();
     scene.assert_clean();
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap();
     let flags = processors.lines().find(|line| line.starts_with("flags"));
