@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::group::Group;
 use crate::processes::{KEY_VARIABLE, kill_bearers, kill_descendants};
 use crate::supervisor::{Charge, End, KILL, Report, TERMINATE};
+use crate::view::View;
 
 /// How long a supervisor may take to kill all that it guards. A script may have stopped it, and then
 /// it obeys nobody.
@@ -53,6 +54,8 @@ pub(crate) struct Launch<'a> {
     /// Whether the program makes a container around what matters: then those in it are asked to end,
     /// not the program.
     pub(crate) container: bool,
+    /// What it finds when it begins.
+    pub(crate) view: View,
 }
 
 /// A running supervisor.
@@ -125,6 +128,7 @@ impl Launch<'_> {
         let charge = Charge {
             group: self.group.cloned(),
             container: self.container,
+            view: self.view.clone(),
         };
         tokio::process::Command::new(program)
             .args(arguments)

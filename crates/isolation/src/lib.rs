@@ -13,9 +13,12 @@ mod group;
 mod image;
 mod journal;
 mod launch;
+mod lxc;
+mod probe;
 mod process;
 mod processes;
 pub mod supervisor;
+mod view;
 
 pub use cell::{
     Account, Cell, Command, Ended, Excess, Finished, Isolation, Output, Place, Shared, Site, Stop,
@@ -25,5 +28,6 @@ pub use error::Error;
 pub use group::Groups;
 pub use image::{Image, Images};
 pub use journal::sweep;
+pub use lxc::Lxc;
 pub use process::Process;
 pub use processes::{KEY_VARIABLE, kill_bearers};

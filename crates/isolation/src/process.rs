@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::group::{Group, Groups};
 use crate::journal::{self, Journal};
 use crate::launch::Launch;
+use crate::view::View;
 
 /// Runs commands as processes of this machine.
 #[derive(Debug)]
@@ -100,6 +101,7 @@ impl Cell for ProcessCell {
             env: command.env.clone(),
             group: self.group.as_ref(),
             container: false,
+            view: View::default(),
         };
         launch.run(output, stop).await
     }

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::Excess;
 use crate::group::Group;
 use crate::processes::{Round, Whom, signal_descendants};
+use crate::view::View;
 
 /// Asks every descendant to end.
 pub(crate) const TERMINATE: u8 = b't';
@@ -46,6 +47,9 @@ pub(crate) struct Charge {
     /// Whether the command makes a container, and only those in it are asked to end.
     #[serde(default)]
     pub(crate) container: bool,
+    /// What the command finds when it begins.
+    #[serde(default)]
+    pub(crate) view: View,
 }
 
 /// What the supervisor tells the worker at the end: one line of JSON.
@@ -125,7 +129,7 @@ fn run(charge: &Charge, command: &[OsString]) -> io::Result<End> {
         Ok(_) | Err(Errno::EPERM) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut script = match spawn(charge.group.as_ref(), program, arguments)? {
+    let mut script = match spawn(charge, program, arguments)? {
         Ok(script) => script,
         Err(error) => return Ok(not_started(program, &error)),
     };
@@ -142,7 +146,7 @@ fn run(charge: &Charge, command: &[OsString]) -> io::Result<End> {
 /// Starts the command in its group. This process itself is in it for that moment only: the limits
 /// are not for us, and who is out of memory must not be killed instead of a script.
 fn spawn(
-    group: Option<&Group>,
+    charge: &Charge,
     program: &OsString,
     arguments: &[OsString],
 ) -> io::Result<io::Result<Child>> {
@@ -150,19 +154,18 @@ fn spawn(
     let mut command = Command::new(program);
     command
         .args(arguments)
-        .stdin(Stdio::null())
         .stdout(output()?)
         .stderr(output()?)
         // A group of its own can be killed as a whole without killing the supervisor.
         .process_group(0);
-    if let Some(group) = group {
+    if let Some(group) = &charge.group {
         group.enter()?;
     }
-    let started = command.spawn();
-    if let Some(group) = group {
+    let started = charge.view.spawn(&mut command);
+    if let Some(group) = &charge.group {
         group.leave()?;
     }
-    Ok(started)
+    started
 }
 
 /// What all who lived below this process took: the kernel adds up the dead when they are reaped.

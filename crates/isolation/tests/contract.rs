@@ -15,6 +15,8 @@ mod image;
 mod laws;
 #[path = "contract/limits.rs"]
 mod limits;
+#[path = "contract/lxc.rs"]
+mod lxc;
 #[path = "contract/process.rs"]
 mod process;
 #[path = "contract/scene.rs"]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use distci_isolation::{
-    Cell, Command, Groups, Image, Isolation, Output, Place, Process, Site, Terms,
+    Cell, Command, Groups, Image, Isolation, Lxc, Output, Place, Process, Site, Terms,
 };
 use distci_model::isolation::Driver;
 
@@ -75,6 +75,10 @@ fn isolation(driver: Driver) -> Result<Box<dyn Isolation>> {
     let supervisor = vec![std::env::current_exe()?.into(), "supervise".into()];
     match driver {
         Driver::Process => Ok(Box::new(Process {
+            supervisor,
+            groups: Groups::find(),
+        })),
+        Driver::Lxc => Ok(Box::new(Lxc {
             supervisor,
             groups: Groups::find(),
         })),

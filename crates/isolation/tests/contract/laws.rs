@@ -358,12 +358,12 @@ pub(crate) async fn hidden_machine(subject: &Subject) {
     let own = std::process::id();
     let script = format!(
         "test ! -e {0} || echo sees a file; \
-         echo x > ../../../../../../..{0} 2>/dev/null; \
+         (echo x > ../../../../../../..{0}) 2>/dev/null; \
          test $(ls -d /proc/[0-9]* | wc -l) -lt 90 || test -e /proc/1/root/init || echo sees others; \
          kill -9 -1 2>/dev/null; kill -9 {own} 2>/dev/null; \
-         mount -t tmpfs none /tmp 2>/dev/null; echo c > /proc/sysrq-trigger 2>/dev/null; \
-         echo x > /proc/sys/kernel/hostname 2>/dev/null; \
-         ls /home /root 2>/dev/null | grep -q . && echo sees a home; true",
+         mount -t tmpfs none /tmp 2>/dev/null; (echo c > /proc/sysrq-trigger) 2>/dev/null; \
+         (echo x > /proc/sys/kernel/hostname) 2>/dev/null; \
+         (ls /home; ls /root) 2>/dev/null | grep -q . && echo sees a home; true",
         outside.display()
     );
     let name = nix::unistd::gethostname().unwrap();
