@@ -23,6 +23,7 @@ use crate::group::Groups;
 use crate::parcel::pack;
 use crate::qemu::wire::{Fault, Frame, OUT, Order, PORT};
 use crate::supervisor::{Charge, Report, guard, report};
+use crate::view::View;
 use world::{Halt, World, disk, mount};
 
 /// How long a device may take to show up.
@@ -114,6 +115,7 @@ fn run(order: &Order, port: &Port) -> io::Result<Report> {
     let charge = Charge {
         group,
         container: false,
+        view: View::default(),
         stage: None,
         files: Vec::new(),
     };

@@ -26,6 +26,7 @@ use crate::probe;
 use crate::processes::KEY_VARIABLE;
 use crate::stage::Stage;
 use crate::supervisor::FIRST_FILE;
+use crate::view::View;
 
 /// What of `/proc` a user who is the machine's root could write to: shown, but not to be changed.
 const WATCHED: [&str; 8] = [
@@ -155,6 +156,7 @@ impl Cell for BubblewrapCell {
             env: tool_environment(),
             group: self.group.as_ref(),
             container: true,
+            view: View::default(),
             stage: Some(&self.stage),
             files: vec![options, status.clone()],
         };

@@ -17,6 +17,7 @@ mod heard;
 mod image;
 mod journal;
 mod launch;
+mod lxc;
 pub mod machine;
 mod parcel;
 mod probe;
@@ -25,6 +26,7 @@ mod processes;
 mod qemu;
 mod stage;
 pub mod supervisor;
+mod view;
 
 pub use bubblewrap::Bubblewrap;
 pub use cell::{
@@ -36,6 +38,7 @@ pub use error::Error;
 pub use group::Groups;
 pub use image::{BuildError, Builder, Image, Images, Listed, Progress, Removed};
 pub use journal::sweep;
+pub use lxc::Lxc;
 pub use machine::Machine;
 pub use process::Process;
 pub use processes::{KEY_VARIABLE, kill_bearers};

@@ -13,6 +13,7 @@ use crate::cell::{Cell, Isolation, Shared, Site, Terms};
 use crate::error::Error;
 use crate::group::Groups;
 use crate::image::{Held, Images};
+use crate::lxc::Lxc;
 use crate::process::Process;
 use crate::qemu::Qemu;
 
@@ -60,6 +61,7 @@ impl Settings {
                 groups,
                 kernel_of(&self.images),
             )),
+            Driver::Lxc => Box::new(Lxc { supervisor, groups }),
             Driver::Podman | Driver::Docker => todo!(),
         }
     }

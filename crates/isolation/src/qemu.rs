@@ -290,7 +290,7 @@ impl QemuCell {
         match talk {
             Talk::Ended(report) => {
                 self.take_back().await?;
-                Ok(told(report, usage))
+                told(report, usage)
             }
             Talk::Stopped(report) => {
                 let mut finished = finished(Ended::Stopped);

@@ -35,6 +35,7 @@ use crate::cell::Excess;
 use crate::group::Group;
 use crate::processes::{Round, Whom, signal_descendants};
 use crate::stage::Stage;
+use crate::view::View;
 
 /// Asks every descendant to end.
 pub(crate) const TERMINATE: u8 = b't';
@@ -59,6 +60,9 @@ pub(crate) struct Charge {
     /// Files that the command finds open to read and write, from [`FIRST_FILE`] on.
     #[serde(default)]
     pub(crate) files: Vec<PathBuf>,
+    /// What the command finds when it begins.
+    #[serde(default)]
+    pub(crate) view: View,
 }
 
 /// What the supervisor tells the worker at the end: one line of JSON.
@@ -159,7 +163,7 @@ pub(crate) fn guard(
     mut command: Command,
     lifeline: impl Read + Send + 'static,
 ) -> io::Result<End> {
-    let mut script = match spawn(charge.group.as_ref(), &mut command)? {
+    let mut script = match spawn(charge, &mut command)? {
         Ok(script) => script,
         Err(error) => return Ok(not_started(command.get_program(), &error)),
     };
@@ -188,17 +192,17 @@ fn set_the_stage(charge: &Charge) -> io::Result<()> {
 
 /// Starts the command in its group. This process itself is in it for that moment only: the limits
 /// are not for us, and who is out of memory must not be killed instead of a script.
-fn spawn(group: Option<&Group>, command: &mut Command) -> io::Result<io::Result<Child>> {
+fn spawn(charge: &Charge, command: &mut Command) -> io::Result<io::Result<Child>> {
     // A group of its own can be killed as a whole without killing the supervisor.
-    command.stdin(Stdio::null()).process_group(0);
-    if let Some(group) = group {
+    command.process_group(0);
+    if let Some(group) = &charge.group {
         group.enter()?;
     }
-    let started = command.spawn();
-    if let Some(group) = group {
+    let started = charge.view.spawn(command);
+    if let Some(group) = &charge.group {
         group.leave()?;
     }
-    Ok(started)
+    started
 }
 
 /// What all who lived below this process took: the kernel adds up the dead when they are reaped.

@@ -78,8 +78,8 @@ impl Scene {
             machine: machine::Settings {
                 supervisor: vec![PROGRAM.into(), "supervise".into()],
                 agent: ("/nonexistent".into(), String::new()),
-            scratch: "/nonexistent".into(),
-            groups: Groups::find(),
+                scratch: "/nonexistent".into(),
+                groups: Groups::find(),
                 images: "/nonexistent".into(),
                 drivers: Vec::new(),
                 default_image: None,

@@ -16,6 +16,7 @@ use super::build::BuildError;
 use crate::cell::{Ended, Output};
 use crate::error::Error;
 use crate::launch::Launch;
+use crate::view::View;
 
 /// How much of a tool's words is kept.
 const TAIL: usize = 4096;
@@ -86,6 +87,7 @@ impl Tools<'_> {
             env: environment(scratch),
             group: None,
             container: false,
+            view: View::default(),
             stage: None,
             files: Vec::new(),
         };

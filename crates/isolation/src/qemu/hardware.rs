@@ -14,6 +14,7 @@ use crate::cell::{Ended, Finished, Output};
 use crate::error::Error;
 use crate::group::Group;
 use crate::launch::Launch;
+use crate::view::View;
 
 /// The program.
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
@@ -110,6 +111,7 @@ impl Hardware<'_> {
             env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
             group: self.group,
             container: false,
+            view: View::default(),
             stage: None,
             files: Vec::new(),
         };

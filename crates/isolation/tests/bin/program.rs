@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use distci_isolation::{
-    Accelerator, Bubblewrap, Cell, Command, Groups, Image, Isolation, Output, Place, Process, Qemu, Site, Terms,
+    Accelerator, Bubblewrap, Cell, Command, Groups, Image, Isolation, Lxc, Output, Place, Process,
+    Qemu, Site, Terms,
 };
 use distci_model::isolation::Driver;
 
@@ -79,6 +80,10 @@ fn isolation(driver: Driver, image: Option<&Path>) -> Result<Box<dyn Isolation>>
     let supervisor = vec![own.clone().into(), "supervise".into()];
     match driver {
         Driver::Process => Ok(Box::new(Process {
+            supervisor,
+            groups: Groups::find(),
+        })),
+        Driver::Lxc => Ok(Box::new(Lxc {
             supervisor,
             groups: Groups::find(),
         })),

@@ -64,7 +64,10 @@ async fn without_a_kernel_it_says_what_makes_one() {
     let mut qemu = qemu();
     qemu.kernel = "/nowhere".into();
     let scene = Scene::new();
-    let error = qemu.probe(&busybox(), &scene.site.temporary).await.unwrap_err();
+    let error = qemu
+        .probe(&busybox(), &scene.site.temporary)
+        .await
+        .unwrap_err();
     let Error::Unsupported(why) = error else {
         panic!("{error:?}");
     };
