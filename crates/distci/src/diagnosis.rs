@@ -7,13 +7,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use distci_model::config::{ConfigProblem, JobConfig, MAX_BYTES};
+use distci_model::config::{ConfigProblem, Files, JobConfig, MAX_BYTES};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 
 use crate::exit::Ended;
 use crate::out::{Out, Paint};
 
 mod excerpt;
+mod fragments;
 
 use excerpt::Excerpt;
 
@@ -22,7 +23,9 @@ use excerpt::Excerpt;
 pub(crate) struct JobFile {
     /// Where it is.
     pub(crate) path: PathBuf,
-    /// Its text.
+    /// The file and what it includes, as they are written.
+    files: Files,
+    /// The text to store: the file's own, or one that says the same and includes nothing.
     pub(crate) text: String,
     /// What it says, or what is wrong with it.
     pub(crate) parsed: Result<JobConfig, Vec<ConfigProblem>>,
@@ -44,36 +47,42 @@ impl JobFile {
         let path = path.to_owned();
         if bytes.len() > MAX_BYTES {
             let problem = problem(1, 1, format!("the file has more than {MAX_BYTES} bytes"));
-            return Self {
-                path,
-                text: String::new(),
-                parsed: Err(vec![problem]),
-            };
+            return Self::unreadable(path, "", problem);
         }
         match String::from_utf8(bytes) {
-            Ok(text) => {
-                // Some editors begin a file with a mark that is no part of JSON.
-                let text = text
-                    .strip_prefix('\u{feff}')
-                    .map_or(text.clone(), str::to_owned);
-                Self {
-                    path,
-                    parsed: JobConfig::parse(&text),
-                    text,
-                }
-            }
+            Ok(text) => Self::whole(path, text),
             Err(error) => {
                 let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
                 // Replacement characters stand only behind the valid part.
                 let valid = text.get(..error.utf8_error().valid_up_to());
                 let (line, column) = end_of(valid.unwrap_or_default());
                 let problem = problem(line, column, "the file is not UTF-8".to_owned());
-                Self {
-                    path,
-                    text,
-                    parsed: Err(vec![problem]),
-                }
+                Self::unreadable(path, &text, problem)
             }
+        }
+    }
+
+    fn whole(path: PathBuf, text: String) -> Self {
+        let files = fragments::gather(&path, &text);
+        let (parsed, text) = match files.job() {
+            Ok((job, whole)) if files.has_fragments() => (Ok(job), whole),
+            Ok((job, _)) => (Ok(job), text),
+            Err(problems) => (Err(problems), text),
+        };
+        Self {
+            path,
+            files,
+            text,
+            parsed,
+        }
+    }
+
+    fn unreadable(path: PathBuf, text: &str, problem: ConfigProblem) -> Self {
+        Self {
+            path,
+            files: Files::of("", text),
+            text: String::new(),
+            parsed: Err(vec![problem]),
         }
     }
 
@@ -123,14 +132,19 @@ impl JobFile {
         } else {
             format!("{}: {}", problem.path, problem.message)
         };
-        let excerpt = Excerpt::of(&self.text, problem.line, problem.column);
+        let text = self.files.text(problem.file.as_deref());
+        let excerpt = Excerpt::of(text, problem.line, problem.column);
         let (start, length) = excerpt.span;
         let mut diagnostic = MietteDiagnostic::new(title)
             .with_label(LabeledSpan::new_primary_with_span(None, (start, length)));
         if let Some(help) = &problem.help {
             diagnostic = diagnostic.with_help(help);
         }
-        let name = self.path.display().to_string();
+        let name = match &problem.file {
+            Some(fragment) => self.path.with_file_name(fragment),
+            None => self.path.clone(),
+        };
+        let name = name.display().to_string();
         miette::Report::new(diagnostic).with_source_code(NamedSource::new(name, excerpt))
     }
 }
@@ -144,6 +158,7 @@ fn read_limited(from: impl Read) -> io::Result<Vec<u8>> {
 
 fn problem(line: usize, column: usize, message: String) -> ConfigProblem {
     ConfigProblem {
+        file: None,
         path: String::new(),
         line,
         column,
@@ -174,11 +189,7 @@ mod tests {
     #[test]
     fn a_problem_is_marked_where_it_is() {
         let text = "{\n  \"job_id\": \"hello\",\n  \"taks\": []\n}\n"; // spelling:ignore-line
-        let file = JobFile {
-            path: "hello.json".into(),
-            text: text.to_owned(),
-            parsed: JobConfig::parse(text),
-        };
+        let file = JobFile::of(Path::new("hello.json"), text.into());
         let problems = file.parsed.as_ref().unwrap_err();
         let shown = file.diagnosis(problems, Paint::OFF);
         assert!(shown.contains("hello.json:3:"), "{shown}");

@@ -5,8 +5,10 @@
 //! line; a `JobConfig` in hand is therefore valid.
 
 mod check;
+mod files;
 mod flat;
 mod graph;
+mod merge;
 mod parse;
 mod path;
 mod patterns;
@@ -21,6 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::{InvalidParameters, MAX_DOWNSTREAM, is_free_variable, resolve_parameters};
+pub use files::{Files, MAX_FRAGMENTS};
 pub use flat::MAX_TASKS;
 pub use graph::Graph;
 pub use parse::{ConfigProblem, MAX_BYTES};
@@ -371,7 +374,7 @@ impl JobConfig {
     /// # Errors
     /// Everything that is wrong with it, in the order of the file; never empty.
     pub fn parse(text: &str) -> Result<Self, Vec<ConfigProblem>> {
-        parse::parse(text)
+        Files::of("", text).job().map(|(job, _)| job)
     }
 
     /// The JSON Schema of the file, for editors.

@@ -6,15 +6,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use jsonc_parser::ast::{ObjectProp, Value as Ast};
+use jsonc_parser::ast::{Object, ObjectProp, Value as Ast};
 use jsonc_parser::common::Ranged;
+use jsonc_parser::errors::ParseError;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::check;
+use super::files::{Files, MAX_FRAGMENTS, Source, Unfit, is_well_formed};
+use super::merge::{LISTS, MAPS, Merged, Origins, shift};
 use super::{
     Action, Approve, Concurrency, CopyArtifacts, DownstreamJob, EventTrigger, ExecuteShell,
     GitCheckout, JobConfig, Lock, Matrix, Need, Parameter, PollTrigger, PublishArtifacts, Retry,
@@ -41,7 +44,10 @@ const JOB_KEYS: &[&str] = &[
     "concurrency",
     "priority",
     "status",
+    "include",
 ];
+/// Keys that only the job file itself may have, not what it includes.
+const ROOT_KEYS: &[&str] = &["configuration-version", "job_id"];
 const PARAMETER_KEYS: &[&str] = &["type", "default", "description", "choices"];
 const TASK_KEYS: &[&str] = &[
     "type",
@@ -100,6 +106,9 @@ fn param_keys(kind: Kind) -> &'static [&'static str] {
 /// One thing that is wrong with a job file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigProblem {
+    /// The file that was included and has it; none for the document itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Where in the document: `tasks[1].needs[0]`; empty for the document itself.
     pub path: String,
     /// Line, from 1.
@@ -115,6 +124,9 @@ pub struct ConfigProblem {
 
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{file}:")?;
+        }
         write!(f, "{}:{}: ", self.line, self.column)?;
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
@@ -179,61 +191,137 @@ pub(super) struct JobHead {
     pub(super) status: Option<Status>,
 }
 
-pub(super) fn parse(text: &str) -> Result<JobConfig, Vec<ConfigProblem>> {
-    if text.len() > MAX_BYTES {
-        let message = format!(
-            "the file has {} bytes; the limit is {MAX_BYTES}",
-            text.len()
-        );
-        return Err(vec![ConfigProblem {
-            path: String::new(),
-            line: 1,
-            column: 1,
-            message,
-            help: None,
-        }]);
-    }
-    // Some editors begin a file with a mark that is no part of JSON.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+/// A job with all that it includes.
+pub(super) fn parse(files: &Files) -> Result<(JobConfig, Value), Vec<ConfigProblem>> {
     let mut reader = Reader {
-        text,
+        files,
         root: None,
+        origins: Origins::new(),
         problems: Vec::new(),
     };
-    let config = reader.job();
-    match config {
-        Some(config) if reader.problems.is_empty() => Ok(config),
-        _ => {
-            reader
-                .problems
-                .sort_by_key(|problem| (problem.line, problem.column));
-            Err(reader.problems)
+    let whole = reader.document();
+    let config = whole.as_ref().and_then(|whole| reader.job(whole));
+    match (config, whole) {
+        (Some(config), Some(whole)) if reader.problems.is_empty() => {
+            Ok((config, Value::from(whole)))
         }
+        _ => Err(reader.into_problems()),
     }
 }
 
-/// Reads one document and gathers what is wrong with it.
+/// What a text says.
+pub(super) fn parse_text(text: &str) -> Result<Option<Ast<'_>>, ParseError> {
+    // Comments and a last comma are kind to people; everything else is plain JSON.
+    let options = ParseOptions {
+        allow_comments: true,
+        allow_trailing_commas: true,
+        allow_loose_object_property_names: false,
+        allow_missing_commas: false,
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+    };
+    Ok(parse_to_ast(text, &CollectOptions::default(), &options)?.value)
+}
+
+/// Reads one document, of one file or several, and gathers what is wrong with it.
 pub(super) struct Reader<'a> {
-    text: &'a str,
+    files: &'a Files,
     root: Option<Ast<'a>>,
-    problems: Vec<ConfigProblem>,
+    origins: Origins,
+    /// Each with the file that it is in.
+    problems: Vec<(usize, ConfigProblem)>,
 }
 
 impl<'a> Reader<'a> {
-    fn job(&mut self) -> Option<JobConfig> {
-        self.root = Some(self.syntax()?);
-        self.duplicate_keys();
-        let root = self.root.clone()?;
-        let Ast::Object(object) = &root else {
-            self.problem("", "a job file is a JSON object", None);
+    /// The document, with everything in it that is included.
+    fn document(&mut self) -> Option<Ast<'a>> {
+        if let Some(message) = self.files.excess() {
+            self.note(0, "", message, None);
+            return None;
+        }
+        let (order, unfit) = self.files.order();
+        // What is only missing because a file is would be told besides.
+        let mut whole = unfit.is_empty();
+        for Unfit { at, path, message } in unfit {
+            self.note(at, &path, message, None);
+        }
+        let mut merged = Merged::default();
+        for (source, below) in order {
+            match self.object(source) {
+                Some(object) => merged.lay(source, object, &below),
+                None => whole = false,
+            }
+        }
+        let (object, origins) = merged.finish();
+        self.origins = origins;
+        self.root = object.filter(|_| whole).map(Ast::Object);
+        self.root.clone()
+    }
+
+    /// What one file says, without its `include`.
+    fn object(&mut self, source: usize) -> Option<Object<'a>> {
+        let mut value = self.syntax(source)?;
+        let start = self.files.sources().get(source)?.base;
+        shift(&mut value, start);
+        self.duplicate_keys(&value);
+        let at = value.start();
+        let Ast::Object(mut object) = value else {
+            let what = if source == 0 { "job file" } else { "fragment" };
+            self.note(at, "", format!("a {what} is a JSON object"), None);
             return None;
         };
-        self.known_keys("", object.properties.as_slice(), JOB_KEYS);
-        if let Some(parameters) = object.get_object("parameters") {
-            for parameter in &parameters.properties {
-                let path = join("parameters", parameter.name.as_str());
-                self.known_keys(&path, properties(&parameter.value), PARAMETER_KEYS);
-            }
+        if source == 0 {
+            self.known_keys("", &object.properties, JOB_KEYS);
+        } else {
+            self.check_fragment(&object);
+        }
+        if !is_well_formed(&object) {
+            let at = object
+                .get("include")
+                .map_or(at, |include| include.value.start());
+            let message = "expected a list of paths".to_owned();
+            self.note(at, "include", message, None);
+        }
+        drop(object.take("include"));
+        Some(object)
+    }
+
+    fn check_fragment(&mut self, object: &Object<'a>) {
+        let known: Vec<&str> = JOB_KEYS
+            .iter()
+            .copied()
+            .filter(|key| !ROOT_KEYS.contains(key))
+            .collect();
+        let (own, others): (Vec<_>, Vec<_>) = object
+            .properties
+            .iter()
+            .cloned()
+            .partition(|property| ROOT_KEYS.contains(&property.name.as_str()));
+        for property in own {
+            let message = "only the job file itself has this key".to_owned();
+            let path = property.name.as_str();
+            self.note(property.range.start, path, message, None);
+        }
+        self.known_keys("", &others, &known);
+        for property in &others {
+            let (path, value) = (property.name.as_str(), &property.value);
+            let message = if LISTS.contains(&path) && value.as_array().is_none() {
+                "expected a list"
+            } else if MAPS.contains(&path) && value.as_object().is_none() {
+                "expected an object"
+            } else {
+                continue;
+            };
+            self.note(value.start(), path, message.to_owned(), None);
+        }
+    }
+
+    fn job(&mut self, root: &Ast<'a>) -> Option<JobConfig> {
+        let parameters = root.as_object()?.get_object("parameters");
+        for parameter in parameters.iter().flat_map(|object| &object.properties) {
+            let path = join("parameters", parameter.name.as_str());
+            self.known_keys(&path, properties(&parameter.value), PARAMETER_KEYS);
         }
         let mut value = Value::from(root.clone());
         let tasks = value.as_object_mut()?.remove("tasks");
@@ -254,55 +342,35 @@ impl<'a> Reader<'a> {
         )
     }
 
-    fn syntax(&mut self) -> Option<Ast<'a>> {
-        // Comments and a last comma are kind to people; everything else is plain JSON.
-        let options = ParseOptions {
-            allow_comments: true,
-            allow_trailing_commas: true,
-            allow_loose_object_property_names: false,
-            allow_missing_commas: false,
-            allow_single_quoted_strings: false,
-            allow_hexadecimal_numbers: false,
-            allow_unary_plus_numbers: false,
-        };
-        let message = match parse_to_ast(self.text, &CollectOptions::default(), &options) {
-            Ok(result) => match result.value {
-                Some(value) => return Some(value),
-                None => ("the file is empty".to_owned(), 1, 1),
-            },
+    fn syntax(&mut self, source: usize) -> Option<Ast<'a>> {
+        let text = &self.files.sources().get(source)?.text;
+        let (message, line, column) = match parse_text(text) {
+            Ok(Some(value)) => return Some(value),
+            Ok(None) => ("the file is empty".to_owned(), 1, 1),
             Err(error) => (
                 error.kind().to_string(),
                 error.line_display(),
                 error.column_display(),
             ),
         };
-        let (message, line, column) = message;
-        self.problems.push(ConfigProblem {
+        let problem = ConfigProblem {
+            file: self.name(source),
             path: String::new(),
             line,
             column,
             message,
             help: None,
-        });
+        };
+        self.problems.push((source, problem));
         None
     }
 
     /// JSON readers differ on which of two equal keys counts, so none may be there twice.
-    fn duplicate_keys(&mut self) {
+    fn duplicate_keys(&mut self, value: &Ast<'a>) {
         let mut found = Vec::new();
-        if let Some(root) = &self.root {
-            find_duplicates(root, "", &mut found);
-        }
+        find_duplicates(value, "", &mut found);
         for (path, start) in found {
-            let (line, column) = position(self.text, start);
-            let message = "the key is there twice".to_owned();
-            self.problems.push(ConfigProblem {
-                path,
-                line,
-                column,
-                message,
-                help: None,
-            });
+            self.note(start, &path, "the key is there twice".to_owned(), None);
         }
     }
 
@@ -459,29 +527,63 @@ impl<'a> Reader<'a> {
             }
             let help = meant(key, known.iter().copied())
                 .unwrap_or_else(|| format!("known keys: {}", known.join(", ")));
-            let (line, column) = position(self.text, property.range.start);
-            self.problems.push(ConfigProblem {
-                path: join(path, key),
-                line,
-                column,
-                message: "unknown key".to_owned(),
-                help: Some(help),
-            });
+            let path = self.own_path(&join(path, key));
+            self.note(
+                property.range.start,
+                &path,
+                "unknown key".to_owned(),
+                Some(help),
+            );
         }
     }
 
     /// Notes a problem with the value at `path`.
     pub(super) fn problem(&mut self, path: &str, message: &str, help: Option<String>) {
         let start = self.find(path).map_or(0, |value| value.start());
-        let (line, column) = position(self.text, start);
-        let (path, message) = (path.to_owned(), message.to_owned());
-        self.problems.push(ConfigProblem {
-            path,
+        let path = self.own_path(path);
+        self.note(start, &path, message.to_owned(), help);
+    }
+
+    /// Notes a problem at a byte of all texts.
+    fn note(&mut self, at: usize, path: &str, message: String, help: Option<String>) {
+        let source = self.files.source_of(at);
+        let Some(Source { text, base, .. }) = self.files.sources().get(source) else {
+            return;
+        };
+        let (line, column) = position(text, at - base);
+        let problem = ConfigProblem {
+            file: self.name(source),
+            path: path.to_owned(),
             line,
             column,
             message,
             help,
-        });
+        };
+        self.problems.push((source, problem));
+    }
+
+    /// What a file is called in problems; the job file itself is known to whoever reads them.
+    fn name(&self, source: usize) -> Option<String> {
+        let named = self.files.sources().get(source).filter(|_| source > 0);
+        named.map(|source| source.path.clone())
+    }
+
+    /// A path as it is in the file that has it.
+    fn own_path(&self, path: &str) -> String {
+        let own = || {
+            let (list, rest) = path.split_once('[')?;
+            let (index, rest) = rest.split_once(']')?;
+            let places = self.origins.get(list)?;
+            let (_, own) = places.get(index.parse::<usize>().ok()?)?;
+            Some(format!("{list}[{own}]{rest}"))
+        };
+        own().unwrap_or_else(|| path.to_owned())
+    }
+
+    fn into_problems(self) -> Vec<ConfigProblem> {
+        let mut problems = self.problems;
+        problems.sort_by_key(|(source, problem)| (*source, problem.line, problem.column));
+        problems.into_iter().map(|(_, problem)| problem).collect()
     }
 
     /// The value at `path`, or the nearest one around it.
@@ -575,6 +677,23 @@ pub(super) fn json_schema() -> Value {
     {
         required.retain(|key| key != "name" && key != "needs");
     }
+    // Whoever reads the file puts in its place what it names; no `JobConfig` has it.
+    if let Some(properties) = schema.pointer_mut("/properties") {
+        properties["include"] = json!({
+            "description": "Files of the same form whose parts are parts of this one, by their \
+                paths from this file.",
+            "type": "array",
+            "items": { "type": "string" },
+            "maxItems": MAX_FRAGMENTS,
+        });
+    }
+    if let Some(required) = schema
+        .pointer_mut("/required")
+        .and_then(Value::as_array_mut)
+    {
+        required.retain(|key| key != "tasks");
+    }
+    schema["anyOf"] = json!([{ "required": ["tasks"] }, { "required": ["include"] }]);
     schema
 }
 

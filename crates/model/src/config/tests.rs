@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod include;
 mod pipeline;
 
 const CLASSIC: &str = r#"{
