@@ -33,6 +33,10 @@ pub struct TaskOrder {
     pub upstream: Option<BuildRef>,
     /// The workspace to begin with, in the order of laying.
     pub layers: Vec<LayerInput>,
+    /// The stored job, for the task that reads its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub job: Option<Box<JobConfig>>,
 }
 
 /// One layer of the workspace that a task begins with.
@@ -86,7 +90,16 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
         timeout: task.timeout_seconds(),
         upstream: build.cause.upstream().cloned(),
         layers,
+        job: matches!(task.action, Action::JobFile(_)).then(|| Box::new(stored(config))),
     })
+}
+
+/// The job as it is stored, of which only the task that reads its file is flat.
+fn stored(config: &JobConfig) -> JobConfig {
+    JobConfig {
+        tasks: Vec::new(),
+        ..config.clone()
+    }
 }
 
 /// What the task number `index` of `build` asks people, if it is one that asks.

@@ -1,9 +1,15 @@
 //! The job files of the manual: those that are marked run, and all others can be read.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use distci_model::config::{ConfigProblem, Files};
 
 use crate::rig::{distci, project, run};
+
+/// In examples that run, the folder of the example is the repository at this address.
+const REPOSITORY: &str = "https://example.org/app.git";
 
 /// A whole job file in a document of the manual.
 struct Example {
@@ -72,18 +78,32 @@ fn what_is_marked_runs_and_succeeds() -> Result<()> {
         }
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("job.json");
-        std::fs::write(&file, &example.text)?;
+        let address = folder.path().display().to_string();
+        let placed = |text: &str| text.replace(REPOSITORY, &address);
+        std::fs::write(&file, placed(&example.text))?;
         for (path, text) in &example.beside {
             let path = folder.path().join(path);
             std::fs::create_dir_all(path.parent().context("no folder")?)?;
-            std::fs::write(path, text)?;
+            std::fs::write(path, placed(text))?;
+        }
+        if example.text.contains(REPOSITORY) {
+            commit(folder.path())?;
         }
         let (code, stdout, stderr) = run(distci().arg("exec").arg(&file))?;
         let text = &example.text;
         ensure!(code == 0, "exit code {code} of {text}\n{stdout}{stderr}");
         ran += 1;
     }
-    ensure!(ran >= 6, "{ran} examples are marked");
+    ensure!(ran >= 7, "{ran} examples are marked");
+    Ok(())
+}
+
+/// Makes a repository of a folder.
+fn commit(folder: &Path) -> Result<()> {
+    let script = "git init -q; git add -A; git -c user.name=a -c user.email=a@b commit -qm a";
+    let mut command = Command::new("sh");
+    let (code, _, stderr) = run(command.args(["-ec", script]).current_dir(folder))?;
+    ensure!(code == 0, "{stderr}");
     Ok(())
 }
 

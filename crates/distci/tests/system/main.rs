@@ -11,6 +11,7 @@ mod errands;
 mod examples;
 mod exec;
 mod failover;
+mod job_files;
 mod locks;
 #[path = "../common/program.rs"]
 mod program;

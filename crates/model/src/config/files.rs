@@ -124,7 +124,16 @@ impl Files {
     /// Everything that is wrong with any of the files, those of the job file itself first; never
     /// empty.
     pub fn job(&self) -> Result<(JobConfig, String), Vec<ConfigProblem>> {
-        parse(self).map(|(job, whole)| (job, whole.to_string()))
+        parse(self, None).map(|(job, whole)| (job, whole.to_string()))
+    }
+
+    /// The same for a file that a `stored` job reads from a repository: that job with what the file
+    /// says, and the one text of the file.
+    ///
+    /// # Errors
+    /// As for [`job`](Self::job), and whatever the job does not let the file say.
+    pub fn job_of(&self, stored: &JobConfig) -> Result<(JobConfig, String), Vec<ConfigProblem>> {
+        parse(self, Some(stored)).map(|(job, whole)| (job, whole.to_string()))
     }
 
     pub(super) fn sources(&self) -> &[Source] {

@@ -3,25 +3,27 @@
 //! Owns the reading of job files: JSON with comments, positions of everything, and the collection
 //! of all problems instead of the first. What the values mean together is `check`'s.
 
+mod document;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
-use jsonc_parser::ast::{Object, ObjectProp, Value as Ast};
+use jsonc_parser::ast::{ObjectProp, Value as Ast};
 use jsonc_parser::common::Ranged;
-use jsonc_parser::errors::ParseError;
-use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+pub(super) use document::parse_text;
+
 use super::check;
-use super::files::{Files, MAX_FRAGMENTS, Source, Unfit, is_well_formed};
-use super::merge::{LISTS, MAPS, Merged, Origins, shift};
+use super::files::{Files, MAX_FRAGMENTS, Source};
+use super::merge::Origins;
 use super::{
     Action, Approve, Concurrency, CopyArtifacts, DownstreamJob, EventTrigger, ExecuteShell,
-    GitCheckout, JobConfig, Lock, Matrix, Need, Parameter, PollTrigger, PublishArtifacts, Retry,
-    ScheduleTrigger, Status, Trigger, When,
+    GitCheckout, JobConfig, JobFile, Lock, Matrix, Need, Parameter, PollTrigger, PublishArtifacts,
+    Retry, ScheduleTrigger, Status, Trigger, When,
 };
 use crate::capability::Kind;
 use crate::id::{JobId, TaskName};
@@ -44,10 +46,25 @@ const JOB_KEYS: &[&str] = &[
     "concurrency",
     "priority",
     "status",
+    "job_file",
     "include",
 ];
 /// Keys that only the job file itself may have, not what it includes.
 const ROOT_KEYS: &[&str] = &["configuration-version", "job_id"];
+/// Keys that a file in a repository may have; all others are its job's.
+const IN_REPOSITORY_KEYS: &[&str] = &[
+    "$schema",
+    "configuration-version",
+    "job_id",
+    "description",
+    "env",
+    "tasks",
+    "post",
+    "downstream_jobs",
+    "priority",
+    "include",
+];
+const JOB_FILE_KEYS: &[&str] = &["repository", "ref", "path", "labels", "locks", "downstream"];
 const PARAMETER_KEYS: &[&str] = &["type", "default", "description", "choices"];
 const TASK_KEYS: &[&str] = &[
     "type",
@@ -99,7 +116,7 @@ fn param_keys(kind: Kind) -> &'static [&'static str] {
         Kind::PublishArtifacts => &["artifacts", "optional"],
         Kind::CopyArtifacts => &["job", "artifacts", "target_directory", "build"],
         Kind::Approve => &["message"],
-        Kind::BuildControl | Kind::CommitStatus => &[],
+        Kind::BuildControl | Kind::CommitStatus | Kind::JobFile => &[],
     }
 }
 
@@ -189,12 +206,40 @@ pub(super) struct JobHead {
     pub(super) concurrency: Option<Concurrency>,
     pub(super) priority: Option<Priority>,
     pub(super) status: Option<Status>,
+    pub(super) job_file: Option<JobFile>,
 }
 
-/// A job with all that it includes.
-pub(super) fn parse(files: &Files) -> Result<(JobConfig, Value), Vec<ConfigProblem>> {
+impl JobHead {
+    /// The stored job's head with what its file in a repository says.
+    fn over(self, stored: &JobConfig) -> Self {
+        let mut env = stored.env.clone();
+        env.extend(self.env);
+        let mut downstream_jobs = self.downstream_jobs;
+        downstream_jobs.extend(stored.downstream_jobs.clone());
+        Self {
+            schema: None,
+            version: self.version,
+            job_id: stored.job_id.clone(),
+            description: self.description.or_else(|| stored.description.clone()),
+            parameters: stored.parameters.clone(),
+            env,
+            downstream_jobs,
+            concurrency: stored.concurrency.clone(),
+            priority: self.priority.or(stored.priority),
+            status: stored.status.clone(),
+            job_file: stored.job_file.clone(),
+        }
+    }
+}
+
+/// A job with all that it includes; one that is `stored`, with what its file in a repository says.
+pub(super) fn parse(
+    files: &Files,
+    stored: Option<&JobConfig>,
+) -> Result<(JobConfig, Value), Vec<ConfigProblem>> {
     let mut reader = Reader {
         files,
+        stored,
         root: None,
         origins: Origins::new(),
         problems: Vec::new(),
@@ -209,24 +254,10 @@ pub(super) fn parse(files: &Files) -> Result<(JobConfig, Value), Vec<ConfigProbl
     }
 }
 
-/// What a text says.
-pub(super) fn parse_text(text: &str) -> Result<Option<Ast<'_>>, ParseError> {
-    // Comments and a last comma are kind to people; everything else is plain JSON.
-    let options = ParseOptions {
-        allow_comments: true,
-        allow_trailing_commas: true,
-        allow_loose_object_property_names: false,
-        allow_missing_commas: false,
-        allow_single_quoted_strings: false,
-        allow_hexadecimal_numbers: false,
-        allow_unary_plus_numbers: false,
-    };
-    Ok(parse_to_ast(text, &CollectOptions::default(), &options)?.value)
-}
-
 /// Reads one document, of one file or several, and gathers what is wrong with it.
 pub(super) struct Reader<'a> {
     files: &'a Files,
+    stored: Option<&'a JobConfig>,
     root: Option<Ast<'a>>,
     origins: Origins,
     /// Each with the file that it is in.
@@ -234,87 +265,9 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The document, with everything in it that is included.
-    fn document(&mut self) -> Option<Ast<'a>> {
-        if let Some(message) = self.files.excess() {
-            self.note(0, "", message, None);
-            return None;
-        }
-        let (order, unfit) = self.files.order();
-        // What is only missing because a file is would be told besides.
-        let mut whole = unfit.is_empty();
-        for Unfit { at, path, message } in unfit {
-            self.note(at, &path, message, None);
-        }
-        let mut merged = Merged::default();
-        for (source, below) in order {
-            match self.object(source) {
-                Some(object) => merged.lay(source, object, &below),
-                None => whole = false,
-            }
-        }
-        let (object, origins) = merged.finish();
-        self.origins = origins;
-        self.root = object.filter(|_| whole).map(Ast::Object);
-        self.root.clone()
-    }
-
-    /// What one file says, without its `include`.
-    fn object(&mut self, source: usize) -> Option<Object<'a>> {
-        let mut value = self.syntax(source)?;
-        let start = self.files.sources().get(source)?.base;
-        shift(&mut value, start);
-        self.duplicate_keys(&value);
-        let at = value.start();
-        let Ast::Object(mut object) = value else {
-            let what = if source == 0 { "job file" } else { "fragment" };
-            self.note(at, "", format!("a {what} is a JSON object"), None);
-            return None;
-        };
-        if source == 0 {
-            self.known_keys("", &object.properties, JOB_KEYS);
-        } else {
-            self.check_fragment(&object);
-        }
-        if !is_well_formed(&object) {
-            let at = object
-                .get("include")
-                .map_or(at, |include| include.value.start());
-            let message = "expected a list of paths".to_owned();
-            self.note(at, "include", message, None);
-        }
-        drop(object.take("include"));
-        Some(object)
-    }
-
-    fn check_fragment(&mut self, object: &Object<'a>) {
-        let known: Vec<&str> = JOB_KEYS
-            .iter()
-            .copied()
-            .filter(|key| !ROOT_KEYS.contains(key))
-            .collect();
-        let (own, others): (Vec<_>, Vec<_>) = object
-            .properties
-            .iter()
-            .cloned()
-            .partition(|property| ROOT_KEYS.contains(&property.name.as_str()));
-        for property in own {
-            let message = "only the job file itself has this key".to_owned();
-            let path = property.name.as_str();
-            self.note(property.range.start, path, message, None);
-        }
-        self.known_keys("", &others, &known);
-        for property in &others {
-            let (path, value) = (property.name.as_str(), &property.value);
-            let message = if LISTS.contains(&path) && value.as_array().is_none() {
-                "expected a list"
-            } else if MAPS.contains(&path) && value.as_object().is_none() {
-                "expected an object"
-            } else {
-                continue;
-            };
-            self.note(value.start(), path, message.to_owned(), None);
-        }
+    /// The job whose file in a repository this is.
+    pub(super) fn stored(&self) -> Option<&'a JobConfig> {
+        self.stored
     }
 
     fn job(&mut self, root: &Ast<'a>) -> Option<JobConfig> {
@@ -323,54 +276,48 @@ impl<'a> Reader<'a> {
             let path = join("parameters", parameter.name.as_str());
             self.known_keys(&path, properties(&parameter.value), PARAMETER_KEYS);
         }
+        if let Some(file) = root.as_object()?.get("job_file") {
+            self.known_keys("job_file", properties(&file.value), JOB_FILE_KEYS);
+        }
         let mut value = Value::from(root.clone());
-        let tasks = value.as_object_mut()?.remove("tasks");
-        let post = value.as_object_mut()?.remove("post");
-        let triggers = value.as_object_mut()?.remove("triggers");
+        let written = value.as_object_mut()?;
+        self.take_name(written);
+        let tasks = written.remove("tasks");
+        let post = written.remove("post");
+        let triggers = written.remove("triggers");
+        let reads_file = written.contains_key("job_file");
         let head = self.typed::<JobHead>("", value);
-        let tasks = self.tasks("tasks", tasks);
+        let tasks = match tasks {
+            None if reads_file => Some(Vec::new()),
+            tasks => self.tasks("tasks", tasks),
+        };
         let post = post.map_or_else(|| Some(Vec::new()), |post| self.tasks("post", Some(post)));
         let triggers = self.triggers(triggers);
-        check::assemble(
-            self,
-            WrittenJob {
-                head: head?,
-                tasks: tasks?,
-                post: post?,
-                triggers: triggers?,
+        let written = WrittenJob {
+            head: head?,
+            tasks: tasks?,
+            post: post?,
+            triggers: triggers?,
+        };
+        let written = match self.stored {
+            None => written,
+            Some(stored) => WrittenJob {
+                head: written.head.over(stored),
+                triggers: stored.triggers.clone(),
+                ..written
             },
-        )
+        };
+        check::assemble(self, written)
     }
 
-    fn syntax(&mut self, source: usize) -> Option<Ast<'a>> {
-        let text = &self.files.sources().get(source)?.text;
-        let (message, line, column) = match parse_text(text) {
-            Ok(Some(value)) => return Some(value),
-            Ok(None) => ("the file is empty".to_owned(), 1, 1),
-            Err(error) => (
-                error.kind().to_string(),
-                error.line_display(),
-                error.column_display(),
-            ),
-        };
-        let problem = ConfigProblem {
-            file: self.name(source),
-            path: String::new(),
-            line,
-            column,
-            message,
-            help: None,
-        };
-        self.problems.push((source, problem));
-        None
-    }
-
-    /// JSON readers differ on which of two equal keys counts, so none may be there twice.
-    fn duplicate_keys(&mut self, value: &Ast<'a>) {
-        let mut found = Vec::new();
-        find_duplicates(value, "", &mut found);
-        for (path, start) in found {
-            self.note(start, &path, "the key is there twice".to_owned(), None);
+    /// A file in a repository need not say of which job it is.
+    fn take_name(&mut self, written: &mut serde_json::Map<String, Value>) {
+        let Some(stored) = self.stored else { return };
+        let own = Value::from(stored.job_id.as_str());
+        let said = written.insert("job_id".to_owned(), own.clone());
+        if said.is_some_and(|said| said != own) {
+            let message = format!("the file is read for the job {:?}", stored.job_id.as_str());
+            self.problem("job_id", &message, None);
         }
     }
 
@@ -481,7 +428,7 @@ impl<'a> Reader<'a> {
                 Action::CopyArtifacts(self.typed::<CopyArtifacts>(&params_path, params)?)
             }
             Kind::Approve => Action::Approve(self.typed::<Approve>(&params_path, params)?),
-            Kind::BuildControl | Kind::CommitStatus => return None,
+            Kind::BuildControl | Kind::CommitStatus | Kind::JobFile => return None,
         };
         Some(WrittenTask {
             head: head?,
@@ -616,27 +563,6 @@ fn properties<'v, 'a>(value: &'v Ast<'a>) -> &'v [ObjectProp<'a>] {
         .map_or(&[], |object| object.properties.as_slice())
 }
 
-fn find_duplicates(value: &Ast<'_>, path: &str, found: &mut Vec<(String, usize)>) {
-    match value {
-        Ast::Object(object) => {
-            let mut seen = std::collections::HashSet::new();
-            for property in &object.properties {
-                let path = join(path, property.name.as_str());
-                if !seen.insert(property.name.as_str()) {
-                    found.push((path.clone(), property.range.start));
-                }
-                find_duplicates(&property.value, &path, found);
-            }
-        }
-        Ast::Array(array) => {
-            for (index, element) in array.elements.iter().enumerate() {
-                find_duplicates(element, &format!("{path}[{index}]"), found);
-            }
-        }
-        Ast::StringLit(_) | Ast::NumberLit(_) | Ast::BooleanLit(_) | Ast::NullKeyword(_) => {}
-    }
-}
-
 fn join(path: &str, key: &str) -> String {
     match (path, key) {
         ("", key) => key.to_owned(),
@@ -693,7 +619,8 @@ pub(super) fn json_schema() -> Value {
     {
         required.retain(|key| key != "tasks");
     }
-    schema["anyOf"] = json!([{ "required": ["tasks"] }, { "required": ["include"] }]);
+    let one_of = ["tasks", "include", "job_file"].map(|key| json!({ "required": [key] }));
+    schema["anyOf"] = json!(one_of);
     schema
 }
 
@@ -719,6 +646,7 @@ mod tests {
         assert_eq!(keys("/properties"), sorted(JOB_KEYS));
         assert_eq!(keys("/$defs/Parameter/properties"), sorted(PARAMETER_KEYS));
         for (known, name) in [
+            (JOB_FILE_KEYS, "JobFile"),
             (EVENT_KEYS, "EventTrigger"),
             (SCHEDULE_KEYS, "ScheduleTrigger"),
             (POLL_KEYS, "PollTrigger"),

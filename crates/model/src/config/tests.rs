@@ -3,6 +3,7 @@
 use super::*;
 
 mod include;
+mod job_file;
 mod pipeline;
 
 const CLASSIC: &str = r#"{
