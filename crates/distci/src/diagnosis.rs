@@ -23,6 +23,8 @@ use excerpt::Excerpt;
 pub(crate) struct JobFile {
     /// Where it is.
     pub(crate) path: PathBuf,
+    /// The folder that nothing it includes is outside of.
+    folder: PathBuf,
     /// The file and what it includes, as they are written.
     files: Files,
     /// The text to store: the file's own, or one that says the same and includes nothing.
@@ -34,23 +36,28 @@ pub(crate) struct JobFile {
 impl JobFile {
     /// Reads a job file; `-` is standard input.
     pub(crate) fn read(path: &Path) -> Result<Self> {
+        Self::read_for(path, None)
+    }
+
+    /// Reads a file that a `reader` reads from a repository, if there is one.
+    pub(crate) fn read_for(path: &Path, reader: Option<&JobConfig>) -> Result<Self> {
         let bytes = if path == Path::new("-") {
             read_limited(io::stdin())
         } else {
             File::open(path).and_then(read_limited)
         };
         let bytes = bytes.with_context(|| format!("job file {}", path.display()))?;
-        Ok(Self::of(path, bytes))
+        Ok(Self::of(path, bytes, reader))
     }
 
-    fn of(path: &Path, bytes: Vec<u8>) -> Self {
+    fn of(path: &Path, bytes: Vec<u8>, reader: Option<&JobConfig>) -> Self {
         let path = path.to_owned();
         if bytes.len() > MAX_BYTES {
             let problem = problem(1, 1, format!("the file has more than {MAX_BYTES} bytes"));
             return Self::unreadable(path, "", problem);
         }
         match String::from_utf8(bytes) {
-            Ok(text) => Self::whole(path, text),
+            Ok(text) => Self::whole(path, text, reader),
             Err(error) => {
                 let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
                 // Replacement characters stand only behind the valid part.
@@ -62,15 +69,22 @@ impl JobFile {
         }
     }
 
-    fn whole(path: PathBuf, text: String) -> Self {
-        let files = fragments::gather(&path, &text);
-        let (parsed, text) = match files.job() {
+    fn whole(path: PathBuf, text: String, reader: Option<&JobConfig>) -> Self {
+        let within = reader.and_then(|reader| reader.job_file.as_ref());
+        let (folder, name) = fragments::place(&path, within.map(|file| file.path.as_str()));
+        let files = fragments::gather((&folder, &name), &text);
+        let job = match reader {
+            None => files.job(),
+            Some(reader) => files.job_of(reader),
+        };
+        let (parsed, text) = match job {
             Ok((job, whole)) if files.has_fragments() => (Ok(job), whole),
             Ok((job, _)) => (Ok(job), text),
             Err(problems) => (Err(problems), text),
         };
         Self {
             path,
+            folder,
             files,
             text,
             parsed,
@@ -80,6 +94,7 @@ impl JobFile {
     fn unreadable(path: PathBuf, text: &str, problem: ConfigProblem) -> Self {
         Self {
             path,
+            folder: PathBuf::new(),
             files: Files::of("", text),
             text: String::new(),
             parsed: Err(vec![problem]),
@@ -141,7 +156,7 @@ impl JobFile {
             diagnostic = diagnostic.with_help(help);
         }
         let name = match &problem.file {
-            Some(fragment) => self.path.with_file_name(fragment),
+            Some(fragment) => self.folder.join(fragment),
             None => self.path.clone(),
         };
         let name = name.display().to_string();
@@ -189,7 +204,7 @@ mod tests {
     #[test]
     fn a_problem_is_marked_where_it_is() {
         let text = "{\n  \"job_id\": \"hello\",\n  \"taks\": []\n}\n"; // spelling:ignore-line
-        let file = JobFile::of(Path::new("hello.json"), text.into());
+        let file = JobFile::of(Path::new("hello.json"), text.into(), None);
         let problems = file.parsed.as_ref().unwrap_err();
         let shown = file.diagnosis(problems, Paint::OFF);
         assert!(shown.contains("hello.json:3:"), "{shown}");
@@ -199,7 +214,7 @@ mod tests {
     }
 
     fn said(bytes: &[u8]) -> (ConfigProblem, String) {
-        let file = JobFile::of(Path::new("x.json"), bytes.to_vec());
+        let file = JobFile::of(Path::new("x.json"), bytes.to_vec(), None);
         let problems = file.parsed.as_ref().unwrap_err();
         (problems[0].clone(), file.diagnosis(problems, Paint::OFF))
     }

@@ -9,16 +9,22 @@ use distci_model::config::{Files, MAX_BYTES};
 
 use super::read_limited;
 
-/// A job file with everything that it includes, as far as it can be had.
-pub(super) fn gather(path: &Path, text: &str) -> Files {
+/// The folder of a job file, and its path from there. If that is its path `within` a repository, the
+/// folder is the whole repository.
+pub(super) fn place(path: &Path, within: Option<&str>) -> (PathBuf, String) {
+    let within = within.filter(|within| path.ends_with(within));
     let name = path.file_name().and_then(|name| name.to_str());
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        Some(_) | None => PathBuf::from("."),
-    };
-    let mut files = Files::of(name.unwrap_or_default(), text);
+    let name = within.or(name).unwrap_or_default();
+    let folder = path.ancestors().nth(Path::new(name).components().count());
+    let folder = folder.filter(|folder| *folder != Path::new(""));
+    (folder.unwrap_or(Path::new(".")).to_owned(), name.to_owned())
+}
+
+/// A job file with everything that it includes, as far as it can be had.
+pub(super) fn gather((folder, name): (&Path, &str), text: &str) -> Files {
+    let mut files = Files::of(name, text);
     while let Some(wanted) = files.wanted().map(ToOwned::to_owned) {
-        let text = fragment(&folder, &wanted);
+        let text = fragment(folder, &wanted);
         files.add(&wanted, text);
     }
     files
@@ -55,9 +61,28 @@ mod tests {
             r#"{{"job_id": "j", "include": ["{include}"],
                 "tasks": [{{"type": "execute-shell", "params": {{"script": ""}}}}]}}"#
         );
-        let job = gather(&folder.join("job.json"), &text).job();
+        let (folder, name) = place(&folder.join("job.json"), None);
+        let job = gather((&folder, &name), &text).job();
         let problem = |problems: Vec<_>| problems.first().map(ToString::to_string);
         job.map_or_else(problem, |_| None).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_folder_is_the_files_or_the_repository() {
+        for (path, within, folder, name) in [
+            ("job.json", None, ".", "job.json"),
+            ("./a/job.json", None, "./a", "job.json"),
+            ("/a/ci/x.json", Some("ci/x.json"), "/a", "ci/x.json"),
+            ("ci/x.json", Some("ci/x.json"), ".", "ci/x.json"),
+            ("ci/y.json", Some("ci/x.json"), "ci", "y.json"),
+        ] {
+            let (found, named) = place(Path::new(path), within);
+            assert_eq!(
+                (found.as_path(), &*named),
+                (Path::new(folder), name),
+                "{path}"
+            );
+        }
     }
 
     #[test]

@@ -137,6 +137,15 @@ fn what_the_job_does_not_allow_fails_with_the_line() -> Result<()> {
         "{stdout}{stderr}"
     );
     ensure!(stderr.contains("failure: configuration"), "{stderr}");
+    // The same is known before it is pushed.
+    let mut lint = distci();
+    lint.arg("lint").arg(repository.path().join(".distci.json"));
+    let (code, stdout, _) = run(lint.arg("--for").arg(&job))?;
+    ensure!(
+        code == 1 && stdout.contains("does not allow \"secrets\""),
+        "{stdout}"
+    );
+    ensure!(stdout.contains(".distci.json:5:24"), "{stdout}");
     Ok(())
 }
 
