@@ -392,8 +392,9 @@ impl JobConfig {
         parse::json_schema()
     }
 
-    /// The same job with each cell a task of its own, and with `post` tasks behind all others: the
-    /// tasks of a build, in the order in which its checkpoint has them.
+    /// The same job with each cell a task of its own, with `post` tasks behind all others, and with the
+    /// one that reads the job's file before them: the tasks of a build, in the order in which its
+    /// checkpoint has them.
     #[must_use]
     pub fn flat(&self) -> Self {
         let (tasks, _) = flat::flatten(self);

@@ -1,8 +1,8 @@
 //! From the tasks as they are written to the tasks of a build.
 //!
 //! Owns the cells of a matrix: which there are, what they are called, which cells need which; and
-//! the place of `post` tasks, behind all others. A flat job has neither matrix nor `post`, and is
-//! what everything but its owner's eyes works on.
+//! the place of `post` tasks, behind all others, and of the task that reads the job's file, before them.
+//! A flat job has neither matrix nor `post`, and is what everything but its owner's eyes works on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
