@@ -374,6 +374,9 @@ pub(crate) struct Lint {
     /// Job files
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// The job file of the job that reads them from a repository: whether it lets them
+    #[arg(long = "for", value_name = "FILE")]
+    pub(crate) reader: Option<PathBuf>,
     /// Print the problems as JSON
     #[arg(long)]
     pub(crate) json: bool,

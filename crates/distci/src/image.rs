@@ -242,7 +242,7 @@ fn read(path: &Path, out: &mut Out) -> Result<ImageDescription> {
     read.with_context(|| path.display().to_string())?;
     ImageDescription::parse(&text).or_else(|problems| {
         let paint = out.talk_paint();
-        out.say(diagnosis(path, &text, &problems, paint))?;
+        out.say(diagnosis(&problems, paint, |_| (path.to_owned(), &text)))?;
         let count = count(&problems);
         Err(Ended::failed(format!("{} {count}", path.display())))
     })

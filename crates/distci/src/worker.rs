@@ -75,11 +75,11 @@ pub(crate) fn settings(
         labels: Vec::new(),
         slots,
         once: false,
-        directory,
+        directory: directory.clone(),
         machine: machine::Settings {
             supervisor: supervisor(),
             agent: agent()?,
-            scratch: directory.clone(),
+            scratch: directory,
             groups: Groups::find(),
             images: images(machine.images.clone())?,
             drivers: machine.drivers.clone(),

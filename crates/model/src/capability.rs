@@ -45,11 +45,13 @@ pub enum Kind {
     Approve,
     /// Tells forges how commits stand.
     CommitStatus,
+    /// Reads the file of a repository that says what a job does.
+    JobFile,
 }
 
 impl Kind {
     /// Every kind, in the order of the glossary.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::BuildControl,
         Self::GitCheckout,
         Self::ExecuteShell,
@@ -57,14 +59,16 @@ impl Kind {
         Self::CopyArtifacts,
         Self::Approve,
         Self::CommitStatus,
+        Self::JobFile,
     ];
 
     /// The kinds of task that workers do.
-    pub const OF_TASKS: [Self; 4] = [
+    pub const OF_TASKS: [Self; 5] = [
         Self::GitCheckout,
         Self::ExecuteShell,
         Self::PublishArtifacts,
         Self::CopyArtifacts,
+        Self::JobFile,
     ];
 
     /// The kinds that workers do: all but what people do.
@@ -72,9 +76,11 @@ impl Kind {
         Self::ALL.into_iter().filter(|kind| *kind != Self::Approve)
     }
 
-    /// The types that tasks may have.
+    /// The types that tasks may have: all but what a job has by itself.
     pub fn of_tasks() -> impl Iterator<Item = Self> {
-        Self::OF_TASKS.into_iter().chain([Self::Approve])
+        let of_workers = Self::OF_TASKS.into_iter();
+        let written = of_workers.filter(|kind| *kind != Self::JobFile);
+        written.chain([Self::Approve])
     }
 
     /// The wire form.
@@ -87,6 +93,7 @@ impl Kind {
             Self::CopyArtifacts => "copy-artifacts",
             Self::Approve => "approve",
             Self::CommitStatus => "commit-status",
+            Self::JobFile => "job-file",
         }
     }
 }

@@ -40,6 +40,10 @@ pub struct TaskOrder {
     /// Folders that earlier builds may have left.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cache: Vec<Cache>,
+    /// The stored job, for the task that reads its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub job: Option<Box<JobConfig>>,
 }
 
 /// One layer of the workspace that a task begins with.
@@ -95,7 +99,16 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
         layers,
         isolation: task.isolation.clone().unwrap_or_default(),
         cache: task.cache.clone(),
+        job: matches!(task.action, Action::JobFile(_)).then(|| Box::new(stored(config))),
     })
+}
+
+/// The job as it is stored, of which only the task that reads its file is flat.
+fn stored(config: &JobConfig) -> JobConfig {
+    JobConfig {
+        tasks: Vec::new(),
+        ..config.clone()
+    }
 }
 
 /// What the task number `index` of `build` asks people, if it is one that asks.

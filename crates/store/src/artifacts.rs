@@ -293,7 +293,10 @@ impl Store {
         Err(StoreError::missing(format!("artifact {path:?} in {id}")))
     }
 
-    async fn manifest(&self, blobs: &AttemptBlobs) -> Result<ArtifactManifest, StoreError> {
+    pub(crate) async fn manifest(
+        &self,
+        blobs: &AttemptBlobs,
+    ) -> Result<ArtifactManifest, StoreError> {
         let key = blobs.artifact_manifest();
         let data = self.blobs.get(&key, MAX_MANIFEST).await?;
         let data = data.ok_or_else(|| StoreError::corrupt(&key, "it is gone"))?;

@@ -21,6 +21,7 @@ mod events;
 mod fsck;
 mod history;
 mod index;
+mod job_files;
 mod jobs;
 pub mod keys;
 mod locks;

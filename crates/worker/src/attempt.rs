@@ -92,7 +92,9 @@ impl Attempt<'_> {
 
     async fn secrets(&self) -> Result<Mask, Trouble> {
         match (&self.order.action, &self.worker.settings.git_credentials) {
-            (Action::GitCheckout(_), Some(credentials)) => kinds::git_secrets(credentials).await,
+            (Action::GitCheckout(_) | Action::JobFile(_), Some(credentials)) => {
+                kinds::git_secrets(credentials).await
+            }
             _ => Ok(Mask::default()),
         }
     }
@@ -118,6 +120,7 @@ impl Attempt<'_> {
             Action::GitCheckout(_)
             | Action::PublishArtifacts(_)
             | Action::CopyArtifacts(_)
+            | Action::JobFile(_)
             | Action::Approve(_) => Cell::of_worker(self.worker, room).await?,
         };
         let done = self.perform(room, console, &cell).await;
@@ -156,7 +159,7 @@ impl Attempt<'_> {
                 .await;
         }
         match self.order.action {
-            Action::PublishArtifacts(_) | Action::Approve(_) => Ok(None),
+            Action::PublishArtifacts(_) | Action::Approve(_) | Action::JobFile(_) => Ok(None),
             Action::GitCheckout(_) | Action::ExecuteShell(_) | Action::CopyArtifacts(_) => {
                 workspace::look(room).await.map(Some)
             }

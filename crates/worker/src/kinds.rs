@@ -7,6 +7,7 @@ mod approve;
 mod copy_artifacts;
 mod execute_shell;
 pub(crate) mod git_checkout;
+mod job_file;
 mod patterns;
 mod publish_artifacts;
 
@@ -53,6 +54,7 @@ pub(crate) fn of(action: &Action) -> &dyn Perform {
         Action::PublishArtifacts(publish) => publish,
         Action::CopyArtifacts(copy) => copy,
         Action::Approve(approve) => approve,
+        Action::JobFile(file) => file,
     }
 }
 

@@ -17,6 +17,8 @@ mod door;
 mod errands;
 #[path = "worker/frontend.rs"]
 mod frontend;
+#[path = "worker/job_file.rs"]
+mod job_file;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -12,6 +12,7 @@ mod examples;
 mod exec;
 mod failover;
 mod images;
+mod job_files;
 mod locks;
 #[path = "../common/program.rs"]
 mod program;

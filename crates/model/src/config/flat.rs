@@ -1,8 +1,8 @@
 //! From the tasks as they are written to the tasks of a build.
 //!
 //! Owns the cells of a matrix: which there are, what they are called, which cells need which; and
-//! the place of `post` tasks, behind all others. A flat job has neither matrix nor `post`, and is
-//! what everything but its owner's eyes works on.
+//! the place of `post` tasks, behind all others, and of the task that reads the job's file, before them.
+//! A flat job has neither matrix nor `post`, and is what everything but its owner's eyes works on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +39,14 @@ pub(super) fn flatten(job: &JobConfig) -> (Vec<FlatTask>, Vec<Misfit>) {
     for entry in &main {
         entry.flatten(&main, &[], &mut flat, &mut misfits);
     }
+    let reading = reading(job);
+    let first: Vec<Need> = reading
+        .iter()
+        .map(|it| Need::all(it.task.name.clone()))
+        .collect();
+    for root in flat.iter_mut().filter(|flat| flat.task.needs.is_empty()) {
+        root.task.needs.clone_from(&first);
+    }
     for entry in &post {
         entry.flatten(&post, &after_all, &mut flat, &mut misfits);
     }
@@ -60,8 +68,21 @@ pub(super) fn flatten(job: &JobConfig) -> (Vec<FlatTask>, Vec<Misfit>) {
             message,
         });
     }
+    let flat = reading.into_iter().chain(flat).collect::<Vec<_>>();
     check_names(&flat, &mut misfits);
     (flat, misfits)
+}
+
+/// The task that reads the rest of the job, which comes before all others. A flat job has it already.
+fn reading(job: &JobConfig) -> Option<FlatTask> {
+    let first = job.tasks.first().map(|task| &task.action);
+    if matches!(first, Some(Action::JobFile(_))) {
+        return None;
+    }
+    Some(FlatTask {
+        path: "job_file".to_owned(),
+        task: job.job_file.as_ref()?.task()?,
+    })
 }
 
 /// One written task with its cells.
@@ -294,6 +315,7 @@ fn action_in_cell(action: &Action, fill: impl Fn(&str) -> String) -> Action {
             approve.message = fill(&approve.message);
             Action::Approve(approve)
         }
+        reading @ Action::JobFile(_) => reading,
     }
 }
 

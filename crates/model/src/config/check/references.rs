@@ -103,6 +103,12 @@ impl Check<'_, '_> {
             Action::Approve(approve) => {
                 self.text(&format!("{params}.message"), &approve.message, before);
             }
+            Action::JobFile(file) => {
+                self.text("job_file.repository", &file.repository, before);
+                if let Some(reference) = &file.reference {
+                    self.text("job_file.ref", reference, before);
+                }
+            }
         }
     }
 

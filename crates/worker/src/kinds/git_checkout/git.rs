@@ -61,7 +61,7 @@ pub(crate) struct Answer {
 
 impl<'a> Git<'a> {
     /// Git for a task, whose console shows what it says.
-    pub(super) async fn new(assignment: &'a Assignment<'a>) -> Result<Self, Trouble> {
+    pub(in crate::kinds) async fn new(assignment: &'a Assignment<'a>) -> Result<Self, Trouble> {
         let place = Place {
             room: assignment.room,
             cell: assignment.cell,
@@ -91,7 +91,11 @@ impl<'a> Git<'a> {
     }
 
     /// Runs git with its output on the console.
-    pub(super) async fn run(&self, directory: &Path, args: &[&str]) -> Result<(), Trouble> {
+    pub(in crate::kinds) async fn run(
+        &self,
+        directory: &Path,
+        args: &[&str],
+    ) -> Result<(), Trouble> {
         let mut output = match self.console {
             Some(console) => Output::shown(console, TAIL),
             None => Output::kept(TAIL),
@@ -103,7 +107,11 @@ impl<'a> Git<'a> {
     }
 
     /// Runs git and gives what it says.
-    pub(super) async fn ask(&self, directory: &Path, args: &[&str]) -> Result<Answer, Trouble> {
+    pub(in crate::kinds) async fn ask(
+        &self,
+        directory: &Path,
+        args: &[&str],
+    ) -> Result<Answer, Trouble> {
         self.ask_much(directory, args, ANSWER).await
     }
 
@@ -123,7 +131,7 @@ impl<'a> Git<'a> {
     }
 
     /// The commit that `name` means in the repository in `directory`, if that has it.
-    pub(super) async fn commit(
+    pub(in crate::kinds) async fn commit(
         &self,
         directory: &Path,
         name: &str,
