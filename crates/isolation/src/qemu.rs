@@ -37,7 +37,7 @@ use hardware::{Disk, Hardware, Over, by_itself};
 use kernel::Kernel;
 pub use kernel::prepare_kernel;
 use line::{Line, Talk};
-use wire::Order;
+use wire::{Blame, Order};
 
 /// How long a machine with an accelerator that is any good takes to boot, and then some.
 const PROBE: Duration = Duration::from_secs(10);
@@ -343,11 +343,23 @@ impl QemuCell {
                 output.take(said.as_bytes()).await;
                 Ok(finished(Ended::Signal(SIGKILL)))
             }
-            Talk::Fault(fault) if fault.image => Err(Error::Image {
-                image: self.image.display().to_string(),
-                detail: format!("{}: {}", fault.doing, fault.why),
-            }),
-            Talk::Fault(fault) => Err(broken(&machine, &fault.why, &tail)),
+            Talk::Fault(fault) => {
+                let detail = format!("{}: {}", fault.doing, fault.why);
+                match fault.blame {
+                    Blame::Worker => Err(broken(&machine, &detail, &tail)),
+                    Blame::Image => Err(Error::Image {
+                        image: self.image.display().to_string(),
+                        detail,
+                    }),
+                    Blame::Task(excess) => {
+                        output
+                            .take(format!("\ndistci: {detail}\n").as_bytes())
+                            .await;
+                        let killed = finished(Ended::Signal(SIGKILL));
+                        Ok(Finished { excess, ..killed })
+                    }
+                }
+            }
             Talk::Silent(why) => Err(broken(&machine, &why, &tail)),
             Talk::Lost { .. } => Err(broken(&machine, "it fell silent", &tail)),
         }
@@ -419,7 +431,7 @@ fn make_disks(place: &Path, folders: &[PathBuf], bytes: u64) -> Result<Vec<Disk>
     let [input, output, scratch] =
         [wire::IN, wire::OUT, wire::SCRATCH].map(|name| place.join(name));
     let file = BufWriter::with_capacity(BUFFER, File::create(&input)?);
-    parcel::pack(folders, file)?;
+    parcel::pack(folders, file, bytes)?;
     // A tar is larger than what is in it.
     File::create(&output)?.set_len(bytes.saturating_mul(2).saturating_add(BUFFER as u64))?;
     File::create(&scratch)?.set_len(bytes)?;
