@@ -5,7 +5,7 @@
 //! the lifeline; the worker's death closes it, however the worker dies. Never touches the network
 //! or the workspace, and never outlives its last descendant.
 //!
-//! Its first argument is its [`Charge`], in JSON; what follows is the command. Standard input is the
+//! Its first argument is its charge, in JSON; what follows is the command. Standard input is the
 //! lifeline: `t` asks every descendant to end, `k` or its end kills them. Standard output is the
 //! console; the script gets it as its output and as its errors, so their order is kept. Standard
 //! error takes one line of JSON at the end: how it went.
