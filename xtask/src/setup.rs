@@ -11,7 +11,7 @@ use crate::step::{run_quietly, step};
 use crate::tool::TOOLS;
 
 /// A command that the gate or the tests call, and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 13] = [
+const COMMANDS: [(&str, &str); 18] = [
     ("git", "git"),
     ("cc", "gcc"),
     ("bash", "bash"),
@@ -28,6 +28,12 @@ const COMMANDS: [(&str, &str); 13] = [
     ("mmdebstrap", "mmdebstrap"),
     ("xz", "xz-utils"),
     ("setpriv", "util-linux"),
+    // Virtual machines, and what their kernel and disks are made with.
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mksquashfs", "squashfs-tools"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("lz4", "lz4"),
+    ("strip", "binutils"),
 ];
 
 /// Brings the machine to where the gate can run.

@@ -8,7 +8,7 @@ mod network;
 mod world;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
@@ -91,13 +91,15 @@ fn perform(order: &Order, port: &Port) -> Result<Report, Halt> {
     world.leave()?;
     let mut report = ended?;
     report.excess.disk = full;
-    Halt::when("packing what comes out", hand_back(&world.places))?;
+    Halt::by_task("packing what comes out", hand_back(&world.places))?;
     Ok(report)
 }
 
 fn hand_back(places: &[PathBuf]) -> io::Result<()> {
-    let out = OpenOptions::new().write(true).open(disk(OUT)?)?;
-    pack(places, io::BufWriter::with_capacity(1 << 20, &out))?;
+    let mut out = OpenOptions::new().write(true).open(disk(OUT)?)?;
+    let most = out.seek(SeekFrom::End(0))?;
+    out.rewind()?;
+    pack(places, io::BufWriter::with_capacity(1 << 20, &out), most)?;
     out.sync_all()
 }
 

@@ -22,14 +22,16 @@ use tar::{Archive, Builder, Entry, EntryType, Header};
 /// No file becomes somebody else's when it is run.
 const MODE: u32 = 0o1777;
 
-/// Writes what is in `folders`, the n-th as `n/…`.
+/// Writes what is in `folders`, the n-th as `n/…`. Files with holes become whole.
 ///
 /// # Errors
-/// Whatever could not be read or written.
-pub(crate) fn pack(folders: &[PathBuf], to: impl Write) -> io::Result<()> {
+/// Of kind `StorageFull`, if the files have more than `most` bytes together; and whatever could not
+/// be read or written.
+pub(crate) fn pack(folders: &[PathBuf], to: impl Write, most: u64) -> io::Result<()> {
     let mut packing = Packing {
         archive: Builder::new(to),
         packed: HashMap::new(),
+        room: most,
     };
     for (n, folder) in folders.iter().enumerate() {
         packing.packed.clear();
@@ -42,6 +44,8 @@ struct Packing<W: Write> {
     archive: Builder<W>,
     /// The files with several names, and the first of these.
     packed: HashMap<(u64, u64), PathBuf>,
+    /// Bytes that may still come.
+    room: u64,
 }
 
 impl<W: Write> Packing<W> {
@@ -80,6 +84,10 @@ impl<W: Write> Packing<W> {
             header.set_entry_type(EntryType::Link);
             return self.archive.append_link(&mut header, name, first);
         }
+        let Some(room) = self.room.checked_sub(found.len()) else {
+            return Err(io::ErrorKind::StorageFull.into());
+        };
+        self.room = room;
         header.set_size(found.len());
         let content = File::open(path)?.take(found.len());
         self.archive.append_data(&mut header, name, content)?;

@@ -5,14 +5,13 @@
 //! in tars on disks of their own, so nothing in the machine ever sees a file system of the worker's.
 //! QEMU runs under a supervisor like every tool; the command runs under an [agent](crate::agent).
 
+mod disks;
 mod hardware;
 mod kernel;
 mod line;
 pub(crate) mod wire;
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::Command as Tool;
 use std::sync::Arc;
@@ -30,14 +29,14 @@ use crate::error::Error;
 use crate::group::{Group, Groups};
 use crate::image::Image;
 use crate::journal::{self, Journal};
-use crate::parcel;
 use crate::supervisor::Report;
+use disks::Disk;
 pub use hardware::Accelerator;
-use hardware::{Disk, Hardware, Over, by_itself};
+use hardware::{Hardware, Over, by_itself};
 use kernel::Kernel;
 pub use kernel::prepare_kernel;
 use line::{Line, Talk};
-use wire::Order;
+use wire::{Blame, Order};
 
 /// How long a machine with an accelerator that is any good takes to boot, and then some.
 const PROBE: Duration = Duration::from_secs(10);
@@ -45,7 +44,6 @@ const PROBE: Duration = Duration::from_secs(10);
 const OWN_MEMORY: u64 = 160 << 20;
 /// The folders of the site, in the order in which they go in and come back.
 const PLACES: [Place; 3] = [Place::Workspace, Place::Temporary, Place::Files];
-const BUFFER: usize = 1 << 20;
 /// As whoever is killed by somebody else ends.
 const SIGKILL: u8 = 9;
 
@@ -114,6 +112,8 @@ impl Qemu {
         let line = Line::open(&cell.site.folder, PROBE)?;
         let hardware = Hardware {
             accelerator: Accelerator::Kvm,
+            // The limits of one task say nothing of the worker.
+            group: None,
             ..cell.hardware(Vec::new())
         };
         match hardware.run(&line, line.answer()).await.talk {
@@ -158,7 +158,7 @@ impl Isolation for Qemu {
             group.make(&outside)?;
         }
         let (program, begun) = (self.agent.0.clone(), kernel.clone());
-        let forms = blocking(move || Ok((begun.initrd(&program)?, squashed(&image)?)));
+        let forms = blocking(move || Ok((begun.initrd(&program)?, disks::squashed(&image)?)));
         let (initrd, image) = forms.await?;
         let cell = QemuCell {
             qemu: self.clone(),
@@ -207,8 +207,8 @@ impl Cell for QemuCell {
     ) -> Result<Finished, Error> {
         let (folders, folder) = (self.folders(), self.site.folder.clone());
         let bytes = self.disk();
-        let disks = blocking(move || make_disks(&folder, &folders, bytes)).await?;
-        let line = Line::open(&self.site.folder, self.qemu.patience)?;
+        let disks = blocking(move || disks::make(&folder, &folders, bytes)).await?;
+        let line = Line::open(&self.site.folder, self.patience())?;
         let hardware = self.hardware(disks);
         let order = self.order(command);
         let talking = line.talk(&order, output, stop);
@@ -232,6 +232,12 @@ impl QemuCell {
 
     fn disk(&self) -> u64 {
         self.terms.disk.map_or(self.qemu.disk, Size::bytes)
+    }
+
+    /// Who may have little of a processor boots slowly.
+    fn patience(&self) -> Duration {
+        let share = self.terms.cpus.map_or(1000, Cpus::thousandths).min(1000);
+        self.qemu.patience * 1000 / share
     }
 
     fn hardware(&self, mut disks: Vec<Disk>) -> Hardware<'_> {
@@ -307,11 +313,23 @@ impl QemuCell {
                 output.take(said.as_bytes()).await;
                 Ok(finished(Ended::Signal(SIGKILL)))
             }
-            Talk::Fault(fault) if fault.image => Err(Error::Image {
-                image: self.image.display().to_string(),
-                detail: format!("{}: {}", fault.doing, fault.why),
-            }),
-            Talk::Fault(fault) => Err(broken(&machine, &fault.why, &tail)),
+            Talk::Fault(fault) => {
+                let detail = format!("{}: {}", fault.doing, fault.why);
+                match fault.blame {
+                    Blame::Worker => Err(broken(&machine, &detail, &tail)),
+                    Blame::Image => Err(Error::Image {
+                        image: self.image.display().to_string(),
+                        detail,
+                    }),
+                    Blame::Task(excess) => {
+                        output
+                            .take(format!("\ndistci: {detail}\n").as_bytes())
+                            .await;
+                        let killed = finished(Ended::Signal(SIGKILL));
+                        Ok(Finished { excess, ..killed })
+                    }
+                }
+            }
             Talk::Silent(why) => Err(broken(&machine, &why, &tail)),
             Talk::Lost { .. } => Err(broken(&machine, "it fell silent", &tail)),
         }
@@ -319,20 +337,8 @@ impl QemuCell {
 
     /// Lets the folders of the site show what the command did.
     async fn take_back(&self) -> Result<(), Error> {
-        let (site, folders) = (self.site.folder.clone(), self.folders());
-        let taken = move || {
-            let out = File::open(site.join(wire::OUT))?;
-            for folder in &folders {
-                parcel::clear(folder)?;
-            }
-            parcel::unpack(std::io::BufReader::with_capacity(BUFFER, out), &folders)?;
-            // Their room is better used by what comes next.
-            for disk in [wire::IN, wire::OUT, wire::SCRATCH] {
-                fs::remove_file(site.join(disk))?;
-            }
-            Ok(())
-        };
-        blocking(taken).await
+        let (place, folders) = (self.site.folder.clone(), self.folders());
+        blocking(move || disks::take_back(&place, &folders)).await
     }
 }
 
@@ -364,39 +370,6 @@ fn broken(machine: &Result<Finished, Error>, why: &str, tail: &str) -> Error {
         },
         Err(error) => Error::driver(doing, &format!("{why}: {error}")),
     }
-}
-
-/// The image as a file system in one file.
-fn squashed(image: &Image) -> Result<PathBuf, Error> {
-    image.derived("root.squashfs", |path| {
-        let mut squash = Tool::new("mksquashfs");
-        squash.arg(image.root()).arg(path);
-        // More would cost every machine more time than it saves room.
-        squash.args(["-comp", "zstd", "-Xcompression-level", "3"]);
-        squash.args(["-noappend", "-quiet", "-no-progress"]);
-        tool("making a disk of an image", &mut squash).map(drop)
-    })
-}
-
-/// The disks of one run, in `place`; what goes in is in `folders`.
-fn make_disks(place: &Path, folders: &[PathBuf], bytes: u64) -> Result<Vec<Disk>, Error> {
-    let [input, output, scratch] =
-        [wire::IN, wire::OUT, wire::SCRATCH].map(|name| place.join(name));
-    let file = BufWriter::with_capacity(BUFFER, File::create(&input)?);
-    parcel::pack(folders, file)?;
-    // A tar is larger than what is in it.
-    File::create(&output)?.set_len(bytes.saturating_mul(2).saturating_add(BUFFER as u64))?;
-    File::create(&scratch)?.set_len(bytes)?;
-    let mut format = Tool::new("mkfs.ext4");
-    // No journal: nobody looks at it after a crash.
-    format.args(["-q", "-F", "-m", "0", "-O", "^has_journal"]);
-    format.args(["-E", "lazy_itable_init=1,nodiscard"]);
-    tool("making the disk of a virtual machine", format.arg(&scratch))?;
-    Ok(vec![
-        Disk::read_only(wire::IN, input),
-        Disk::writable(wire::OUT, output),
-        Disk::writable(wire::SCRATCH, scratch),
-    ])
 }
 
 /// Runs a tool to its end, and gives what it printed.

@@ -11,30 +11,42 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{chroot, fchdir, sethostname};
 
 use super::{named, network, wait_for};
+use crate::cell::Excess;
 use crate::parcel::unpack;
-use crate::qemu::wire::{Fault, IMAGE, IN, Order, SCRATCH};
+use crate::qemu::wire::{Blame, Fault, IMAGE, IN, Order, SCRATCH};
+
+const EIO: i32 = nix::errno::Errno::EIO as i32;
 
 /// Why the agent goes no further.
 pub(super) struct Halt {
     doing: &'static str,
     why: io::Error,
-    image: bool,
+    blame: Blame,
 }
 
 impl Halt {
     pub(super) fn when<T>(doing: &'static str, done: io::Result<T>) -> Result<T, Self> {
-        done.map_err(|why| Self {
-            doing,
-            why,
-            image: false,
-        })
+        let blame = Blame::Worker;
+        done.map_err(|why| Self { doing, why, blame })
     }
 
     fn by_image<T>(doing: &'static str, done: io::Result<T>) -> Result<T, Self> {
-        done.map_err(|why| Self {
-            doing,
-            why,
-            image: true,
+        let blame = Blame::Image;
+        done.map_err(|why| Self { doing, why, blame })
+    }
+
+    /// For what the task left: it may be too much, or too odd to be carried. A broken disk is ours.
+    pub(super) fn by_task<T>(doing: &'static str, done: io::Result<T>) -> Result<T, Self> {
+        done.map_err(|why| {
+            let excess = Excess {
+                disk: why.kind() == io::ErrorKind::StorageFull,
+                ..Excess::default()
+            };
+            let blame = match why.raw_os_error() {
+                Some(EIO) => Blame::Worker,
+                _ => Blame::Task(excess),
+            };
+            Self { doing, why, blame }
         })
     }
 }
@@ -44,7 +56,7 @@ impl From<Halt> for Fault {
         Self {
             doing: halt.doing.to_owned(),
             why: halt.why.to_string(),
-            image: halt.image,
+            blame: halt.blame,
         }
     }
 }

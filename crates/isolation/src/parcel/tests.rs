@@ -8,7 +8,7 @@ fn folder() -> tempfile::TempDir {
 
 fn carried(from: &Path) -> tempfile::TempDir {
     let (mut parcel, to) = (Vec::new(), folder());
-    pack(&[from.to_owned()], &mut parcel).unwrap();
+    pack(&[from.to_owned()], &mut parcel, u64::MAX).unwrap();
     unpack(parcel.as_slice(), &[to.path().to_owned()]).unwrap();
     to
 }
@@ -90,4 +90,16 @@ fn nothing_gets_out_of_its_folder() {
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{path}");
         fs::remove_dir_all(&inner).unwrap();
     }
+}
+
+#[test]
+fn a_parcel_is_no_larger_than_it_may_be() {
+    let from = folder();
+    fs::write(from.path().join("file"), vec![1; 100]).unwrap();
+    // Twice the same, so it counts once.
+    fs::hard_link(from.path().join("file"), from.path().join("second")).unwrap();
+    let folders = [from.path().to_owned()];
+    pack(&folders, io::sink(), 100).unwrap();
+    let error = pack(&folders, io::sink(), 99).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use super::disks::Disk;
 use super::line::{Line, SOCKET};
 use super::wire::PORT;
 use crate::cell::{Ended, Finished, Output};
@@ -30,35 +31,6 @@ pub enum Accelerator {
     Kvm,
     /// A program, some ten times slower.
     Tcg,
-}
-
-/// A disk of the machine.
-#[derive(Debug)]
-pub(super) struct Disk {
-    /// By which the agent knows it.
-    pub(super) name: &'static str,
-    pub(super) path: PathBuf,
-    pub(super) writable: bool,
-}
-
-impl Disk {
-    pub(super) fn read_only(name: &'static str, path: PathBuf) -> Self {
-        let writable = false;
-        Self {
-            name,
-            path,
-            writable,
-        }
-    }
-
-    pub(super) fn writable(name: &'static str, path: PathBuf) -> Self {
-        let writable = true;
-        Self {
-            name,
-            path,
-            writable,
-        }
-    }
 }
 
 /// A machine to be booted.

@@ -38,6 +38,7 @@ const PACKERS: [(&[u8], &str); 4] = [
     (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"),
     (&[0x1f, 0x8b, 0x08], "gzip"),
 ];
+const DOING: &str = "preparing a kernel";
 const ELF: &[u8] = b"\x7fELF";
 
 /// A kernel that is there.
@@ -232,8 +233,6 @@ fn add(
     ordered.push(content);
     Ok(())
 }
-
-const DOING: &str = "preparing a kernel";
 
 fn run(command: &mut Command) -> Result<Vec<u8>, Error> {
     super::tool(DOING, command)

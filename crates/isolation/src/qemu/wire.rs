@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use distci_model::isolation::Size;
 use serde::{Deserialize, Serialize};
 
+use crate::cell::Excess;
 use crate::supervisor::Report;
 
 /// The name of the port.
@@ -66,8 +67,19 @@ pub(crate) struct Fault {
     pub(crate) doing: String,
     /// Why it could not.
     pub(crate) why: String,
-    /// Whether the image is to blame.
-    pub(crate) image: bool,
+    /// Whose fault it is.
+    pub(crate) blame: Blame,
+}
+
+/// Whose fault it is that an agent cannot do its part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Blame {
+    /// Ours.
+    Worker,
+    /// The image's.
+    Image,
+    /// The task's, which ran into these limits.
+    Task(Excess),
 }
 
 /// What stands before a message: its kind and its length.

@@ -151,6 +151,20 @@ async fn a_full_disk_is_told() {
 }
 
 #[tokio::test]
+async fn what_does_not_fit_out_of_the_machine_is_told() {
+    let subject = subject();
+    let terms = Terms {
+        disk: Size::from_bytes(32 << 20),
+        ..subject.terms()
+    };
+    // A hole takes no room on the disk, but would in the workspace.
+    let (finished, text) = Scene::run(&subject, &terms, "truncate -s 10G hole").await;
+    assert_eq!(finished.ended, Ended::Signal(9));
+    assert!(finished.excess.disk);
+    assert!(text.contains("hole"), "{text}");
+}
+
+#[tokio::test]
 async fn a_task_that_switches_its_machine_off_is_killed_by_that() {
     let scene = Scene::new();
     fs::write(scene.site.workspace.join("file"), "kept").unwrap();
