@@ -7,6 +7,7 @@
 //! Whatever is made on the machine for a cell (groups, mounts, containers) is noted in its folder
 //! before it is made, so that whoever comes later can undo it: see [`sweep`].
 
+mod bridge;
 mod cell;
 mod error;
 mod group;
