@@ -8,6 +8,7 @@
 //! before it is made, so that whoever comes later can undo it: see [`sweep`].
 
 pub mod agent;
+mod bridge;
 mod bubblewrap;
 mod cell;
 mod disk;

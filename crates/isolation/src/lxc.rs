@@ -7,15 +7,18 @@
 mod config;
 mod ids;
 mod init;
+mod owners;
 
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use distci_model::isolation::{Driver, Network};
 
+use crate::bridge::Lease;
 use crate::cell::{
     Account, Cell, Command, Ended, Finished, Isolation, Output, Place, Shared, Site, Stop, Terms,
 };
@@ -25,6 +28,7 @@ use crate::image::Image;
 use crate::journal::{self, Journal};
 use crate::launch::Launch;
 use crate::view::{Mount, View};
+use config::{Owners, Wires};
 use ids::Range;
 use init::Word;
 
@@ -45,13 +49,21 @@ pub struct Lxc {
     pub groups: Groups,
 }
 
+/// The folders of the site, which nobody else uses.
+const PLACES: [Place; 3] = [Place::Workspace, Place::Temporary, Place::Files];
+
 struct LxcCell {
     tool: PathBuf,
     supervisor: Vec<OsString>,
     site: Site,
     group: Option<Group>,
     lower: PathBuf,
+    range: Range,
+    wires: Wires,
+    /// What it shows of the machine: the folders of the site, then those that others use too.
     folders: Vec<Shared>,
+    /// Whether the site is on a file system that cannot show its owners as others.
+    stubborn: AtomicBool,
 }
 
 #[async_trait]
@@ -71,10 +83,6 @@ impl Isolation for Lxc {
             let why = "the driver lxc makes its cells from an image, and none is named";
             return Err(Error::Unsupported(why.to_owned()));
         };
-        if terms.network == Network::Private {
-            let why = "the driver lxc cannot give a cell a network of its own yet";
-            return Err(Error::Unsupported(why.to_owned()));
-        }
         let (tool, range) = (tool()?, Range::of_root()?);
         let group = self.groups.plan(&site.name, terms)?;
         let journal = Journal {
@@ -87,24 +95,18 @@ impl Isolation for Lxc {
         }
         let lower = tokio::task::spawn_blocking(move || ids::shifted(&image, range));
         let lower = lower.await.map_err(std::io::Error::other)??;
-        let mut folders: Vec<Shared> = [Place::Workspace, Place::Temporary, Place::Files]
-            .into_iter()
-            .map(|place| Shared {
-                outside: site.path(place),
-                inside: inside(place),
-            })
-            .collect();
-        folders.extend(terms.shared.iter().cloned());
         prepare(site, terms.network, range)?;
-        let config = config::text(range, terms.network, &folders)?;
-        fs::write(site.folder.join("config"), config)?;
+        let wires = wires(site, terms.network, journal).await?;
         Ok(Box::new(LxcCell {
             tool,
             supervisor: self.supervisor.clone(),
             site: site.clone(),
             group,
             lower,
-            folders,
+            range,
+            wires,
+            folders: folders(site, terms),
+            stubborn: AtomicBool::new(false),
         }))
     }
 }
@@ -123,10 +125,48 @@ impl Cell for LxcCell {
         &self,
         command: &Command,
         output: &mut dyn Output,
-        stop: Stop<'_>,
+        mut stop: Stop<'_>,
     ) -> Result<Finished, Error> {
         let input = self.site.folder.join("init");
-        let written = init::write(&input, command, &self.site.key)?;
+        loop {
+            let written = init::write(&input, command, &self.site.key)?;
+            let mut finished = self.launch(&input, output, &mut stop).await?;
+            if finished.ended == Ended::Stopped {
+                return Ok(finished);
+            }
+            finished.ended = match init::read(&input, written)? {
+                Word::Nothing => match self.trouble(&finished.ended) {
+                    // Nothing ran, so nothing runs twice.
+                    Ok(()) => continue,
+                    Err(error) => return Err(error),
+                },
+                // Whoever is first in a container ends without a word only when it is killed.
+                Word::Begun => Ended::Signal(9),
+                Word::NotStarted => Ended::NotStarted(not_started(command)),
+                Word::Ended(code) => Ended::Exit(code),
+            };
+            return Ok(finished);
+        }
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), Error> {
+        // If a command was dropped, nobody did so yet.
+        let given = self.give(owners::To::Machine).await;
+        journal::close(&self.site).await?;
+        given
+    }
+}
+
+impl LxcCell {
+    /// Runs the tool once.
+    async fn launch(
+        &self,
+        input: &Path,
+        output: &mut dyn Output,
+        stop: &mut Stop<'_>,
+    ) -> Result<Finished, Error> {
+        let config = config::text(self.range, &self.wires, &self.binds())?;
+        fs::write(self.site.folder.join("config"), config)?;
         // The last run's words are not this one's.
         drop(fs::remove_file(self.log()));
         let launch = Launch {
@@ -141,32 +181,43 @@ impl Cell for LxcCell {
             container: true,
             stage: None,
             files: Vec::new(),
-            view: self.view(input.clone()),
+            view: self.view(input.to_owned()),
         };
-        let mut finished = launch.run(output, stop).await?;
-        if finished.ended == Ended::Stopped {
-            return Ok(finished);
+        self.give(owners::To::Container).await?;
+        let finished = launch.run(output, Box::pin(stop.as_mut())).await;
+        self.give(owners::To::Machine).await?;
+        finished
+    }
+
+    fn is_stubborn(&self) -> bool {
+        self.stubborn.load(Ordering::Relaxed)
+    }
+
+    /// The places of the folders in the container, and how their owners are shown.
+    fn binds(&self) -> Vec<(&Path, Owners)> {
+        let owners = |number| {
+            if self.is_stubborn() && number < PLACES.len() {
+                Owners::Changed
+            } else {
+                Owners::Mapped
+            }
+        };
+        let folders = self.folders.iter().enumerate();
+        folders
+            .map(|(number, folder)| (folder.inside.as_path(), owners(number)))
+            .collect()
+    }
+
+    /// Changes the owners in the folders where there is no better way.
+    async fn give(&self, to: owners::To) -> Result<(), Error> {
+        for place in PLACES.into_iter().filter(|_| self.is_stubborn()) {
+            let (path, range) = (self.site.path(place), self.range);
+            let given = tokio::task::spawn_blocking(move || owners::give(&path, range, to));
+            given.await.map_err(std::io::Error::other)??;
         }
-        let program = command.argv.first().cloned().unwrap_or_default();
-        finished.ended = match init::read(&input, written)? {
-            Word::Nothing => return Err(self.trouble(&finished.ended)),
-            // Whoever is first in a container ends without a word only when it is killed.
-            Word::Begun => Ended::Signal(9),
-            Word::NotStarted => Ended::NotStarted(format!(
-                "{}: no such program, or it may not be run",
-                program.display()
-            )),
-            Word::Ended(code) => Ended::Exit(code),
-        };
-        Ok(finished)
+        Ok(())
     }
 
-    async fn close(self: Box<Self>) -> Result<(), Error> {
-        Ok(journal::close(&self.site).await?)
-    }
-}
-
-impl LxcCell {
     fn log(&self) -> PathBuf {
         self.site.folder.join("log")
     }
@@ -201,27 +252,54 @@ impl LxcCell {
             },
         ];
         let folders = self.folders.iter().enumerate();
-        mounts.extend(folders.map(|(number, shared)| Mount::Bind {
-            from: shared.outside.clone(),
+        mounts.extend(folders.map(|(number, folder)| Mount::Bind {
+            from: folder.outside.clone(),
             at: config::seen(&number.to_string()).into(),
         }));
         View {
             mounts,
             input: Some(input),
+            errors: Some(folder.join("errors")),
         }
     }
 
-    /// What the tool says of why nothing ran.
-    fn trouble(&self, ended: &Ended) -> Error {
+    /// What the tool says of why nothing ran. `Ok`, if there is another way to be tried.
+    fn trouble(&self, ended: &Ended) -> Result<(), Error> {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
+        if config::is_about_owners(&log) {
+            // It does not say which folder. The cell's own are changed; the others must not be.
+            if !self.stubborn.swap(true, Ordering::Relaxed) {
+                return Ok(());
+            }
+            let why = "a shared folder cannot be shown in a container: its file system cannot show \
+                       owners as others (idmapped mounts)";
+            return Err(Error::Unsupported(why.to_owned()));
+        }
         let said = config::complaints(&log);
+        let errors = fs::read_to_string(self.site.folder.join("errors")).unwrap_or_default();
         let detail = match ended {
             Ended::NotStarted(why) => why.clone(),
-            _ if said.is_empty() => format!("it ended ({ended:?}) and said nothing"),
-            _ => said,
+            _ if !said.is_empty() => said,
+            _ => format!("{} ({ended:?})", errors.lines().next().unwrap_or("no word")),
         };
-        Error::driver("starting a container", &detail)
+        Err(Error::driver("starting a container", &detail))
     }
+}
+
+fn folders(site: &Site, terms: &Terms) -> Vec<Shared> {
+    let own = PLACES.map(|place| Shared {
+        outside: site.path(place),
+        inside: inside(place),
+    });
+    own.into_iter()
+        .chain(terms.shared.iter().cloned())
+        .collect()
+}
+
+fn not_started(command: &Command) -> String {
+    let program = command.argv.first().cloned().unwrap_or_default();
+    let program = program.display();
+    format!("{program}: no such program, or it may not be run")
 }
 
 fn inside(place: Place) -> PathBuf {
@@ -244,26 +322,70 @@ fn prepare(site: &Site, network: Network, range: Range) -> Result<(), Error> {
     if network != Network::None {
         fs::create_dir(&etc)?;
         chown(&etc, uid, gid)?;
-        let resolver = etc.join("resolv.conf");
-        fs::write(&resolver, fs::read("/etc/resolv.conf").unwrap_or_default())?;
-        chown(&resolver, uid, gid)?;
+        let file = etc.join("resolv.conf");
+        fs::write(&file, resolver(network))?;
+        chown(&file, uid, gid)?;
     }
     Ok(())
 }
 
-/// The program, or what to install.
+/// Wires it to that network, noting first what that makes on the machine.
+async fn wires(site: &Site, network: Network, mut journal: Journal) -> Result<Wires, Error> {
+    match network {
+        Network::Host => return Ok(Wires::Host),
+        Network::None => return Ok(Wires::None),
+        Network::Private => {}
+    }
+    let ip = find_program("ip", "iproute2")?;
+    let (site, name) = (site.clone(), site.name.clone());
+    let taking = tokio::task::spawn_blocking(move || {
+        Lease::take(&site, |lease| {
+            journal.lease = Some(lease.clone());
+            journal.write(&site.folder)
+        })
+    });
+    Ok(Wires::Private {
+        lease: taking.await.map_err(std::io::Error::other)??,
+        site: name,
+        ip,
+    })
+}
+
+/// The name servers of the machine, without those that only the machine reaches, if need be.
+fn resolver(network: Network) -> String {
+    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    if network == Network::Host {
+        return text;
+    }
+    let is_local = |line: &str| {
+        let server = line.trim().strip_prefix("nameserver");
+        let server = server.and_then(|server| server.trim().parse::<std::net::IpAddr>().ok());
+        server.is_some_and(|server| server.is_loopback())
+    };
+    if text.lines().any(is_local) {
+        // What systemd keeps for those who cannot ask its own server.
+        return fs::read_to_string("/run/systemd/resolve/resolv.conf").unwrap_or_default();
+    }
+    text
+}
+
 fn tool() -> Result<PathBuf, Error> {
     if !nix::unistd::geteuid().is_root() {
         let why = "the driver lxc needs a worker that is root";
         return Err(Error::Unsupported(why.to_owned()));
     }
+    find_program("lxc-start", "lxc")
+}
+
+/// Where a program is, or what to install.
+fn find_program(name: &str, package: &str) -> Result<PathBuf, Error> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
-        .chain(["/usr/bin".into()])
-        .map(|folder| folder.join("lxc-start"))
+        .chain(["/usr/sbin".into(), "/usr/bin".into()])
+        .map(|folder| folder.join(name))
         .find(|program| program.is_file());
     found.ok_or_else(|| {
-        let why = "the driver lxc needs the program lxc-start: install the package lxc";
-        Error::Unsupported(why.to_owned())
+        let why = format!("the driver lxc needs the program {name}: install the package {package}");
+        Error::Unsupported(why)
     })
 }

@@ -58,8 +58,7 @@ async fn try_one(
     let finished = cell.run(&command, &mut heard, never).await?;
     cell.close().await?;
     match finished.ended {
-        // An image need not have such a program; it was looked for.
-        Ended::Exit(0) | Ended::NotStarted(_) => Ok(()),
+        Ended::Exit(0) => Ok(()),
         other => {
             let words = heard.words();
             let detail = format!("true ended with {other:?}: {words}");

@@ -21,6 +21,9 @@ pub(crate) struct View {
     /// The file that the command reads, and may append to, instead of an empty input.
     #[serde(default)]
     pub(crate) input: Option<PathBuf>,
+    /// The file that its errors go to, instead of the console.
+    #[serde(default)]
+    pub(crate) errors: Option<PathBuf>,
 }
 
 /// Something mounted.
@@ -56,6 +59,9 @@ impl View {
     /// Starts `command` so that it sees this. An error of the outer kind is ours, one of the inner the command's.
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<io::Result<Child>> {
         command.stdin(self.input()?);
+        if let Some(path) = &self.errors {
+            command.stderr(File::create(path)?);
+        }
         if self.mounts.is_empty() {
             return Ok(command.spawn());
         }

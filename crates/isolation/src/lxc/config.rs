@@ -1,12 +1,10 @@
 //! What the tool is told, and what it complains of.
 
-use std::path::Path;
-
-use distci_model::isolation::Network;
+use std::path::{Path, PathBuf};
 
 use super::ids::{COUNT, Range};
 use super::{HOST_NAME, VIEW};
-use crate::cell::Shared;
+use crate::bridge::{BRIDGE, GATEWAY, Lease, PREFIX};
 use crate::error::Error;
 
 /// What every container is told.
@@ -22,13 +20,44 @@ lxc.cap.drop = mac_admin mac_override sys_boot sys_module sys_rawio sys_time
 lxc.proc.oom_score_adj = 200
 ";
 
+/// How the owners of a folder are those of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// The kernel shows them so.
+    Mapped,
+    /// They are so for the time of a command.
+    Changed,
+}
+
+/// How a container is wired.
+#[derive(Debug, Clone)]
+pub(super) enum Wires {
+    /// The machine's own.
+    Host,
+    /// To itself.
+    None,
+    /// To the bridge.
+    Private {
+        /// Its right to be there.
+        lease: Lease,
+        /// What the interface is marked with.
+        site: String,
+        /// The tool that marks it.
+        ip: PathBuf,
+    },
+}
+
 /// Where something is that only the tool sees.
 pub(super) fn seen(name: &str) -> String {
     format!("{VIEW}/{name}")
 }
 
 /// The container of these users, with `folders`, which the tool sees by their numbers.
-pub(super) fn text(range: Range, network: Network, folders: &[Shared]) -> Result<String, Error> {
+pub(super) fn text(
+    range: Range,
+    wires: &Wires,
+    folders: &[(&Path, Owners)],
+) -> Result<String, Error> {
     let Range { uid, gid } = range;
     let mut lines = vec![
         format!("lxc.uts.name = {HOST_NAME}"),
@@ -36,22 +65,46 @@ pub(super) fn text(range: Range, network: Network, folders: &[Shared]) -> Result
         format!("lxc.idmap = u 0 {uid} {COUNT}"),
         format!("lxc.idmap = g 0 {gid} {COUNT}"),
     ];
-    for (number, folder) in folders.iter().enumerate() {
-        let (from, to) = (seen(&number.to_string()), entry(&folder.inside)?);
-        let options = "none bind,create=dir,idmap=container 0 0";
+    for (number, (inside, owners)) in folders.iter().enumerate() {
+        let (from, to) = (seen(&number.to_string()), entry(inside)?);
+        let owners = match owners {
+            Owners::Mapped => ",idmap=container",
+            Owners::Changed => "",
+        };
+        let options = format!("none bind,create=dir{owners} 0 0");
         lines.push(format!("lxc.mount.entry = {from} {to} {options}"));
     }
-    let network: &[&str] = match network {
-        // The kernel shows a network in sysfs only to whom it belongs.
-        Network::Host => &["lxc.net.0.type = none"],
-        Network::None | Network::Private => &[
-            "lxc.mount.auto = sys:ro",
-            "lxc.net.0.type = empty",
-            "lxc.net.0.flags = up",
-        ],
-    };
-    lines.extend(network.iter().map(|line| (*line).to_owned()));
+    lines.extend(network(wires));
     Ok(format!("{ALWAYS}{}\n", lines.join("\n")))
+}
+
+fn network(wires: &Wires) -> Vec<String> {
+    // The kernel shows a network in sysfs only to whom it belongs.
+    let sysfs = "lxc.mount.auto = sys:ro".to_owned();
+    match wires {
+        Wires::Host => vec!["lxc.net.0.type = none".to_owned()],
+        Wires::None => vec![
+            sysfs,
+            "lxc.net.0.type = empty".to_owned(),
+            "lxc.net.0.flags = up".to_owned(),
+        ],
+        Wires::Private { lease, site, ip } => vec![
+            sysfs,
+            "lxc.net.0.type = veth".to_owned(),
+            format!("lxc.net.0.link = {BRIDGE}"),
+            format!("lxc.net.0.veth.pair = {}", lease.link()),
+            "lxc.net.0.name = eth0".to_owned(),
+            "lxc.net.0.flags = up".to_owned(),
+            format!("lxc.net.0.ipv4.address = {}/{PREFIX}", lease.address()),
+            format!("lxc.net.0.ipv4.gateway = {GATEWAY}"),
+            // A shell runs this, with words behind it that would be too many.
+            format!(
+                "lxc.net.0.script.up = {} link set dev {} alias {site} #",
+                ip.display(),
+                lease.link()
+            ),
+        ],
+    }
 }
 
 /// A place in the container as fstab(5) spells it.
@@ -66,6 +119,11 @@ fn entry(inside: &Path) -> Result<String, Error> {
         .replace('\\', "\\134")
         .replace(' ', "\\040")
         .replace('\t', "\\011"))
+}
+
+/// Whether it complains that a file system cannot show its owners as others.
+pub(super) fn is_about_owners(log: &str) -> bool {
+    log.contains("Failed to idmap detached mount")
 }
 
 /// The first errors in the tool's log, without where in its sources they are from.
