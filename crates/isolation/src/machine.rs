@@ -46,9 +46,9 @@ impl Settings {
         }
     }
 
-    fn driver(&self, driver: Driver) -> Box<dyn Isolation> {
+    fn driver(&self, driver: Driver) -> Result<Box<dyn Isolation>, Error> {
         let (supervisor, groups) = (self.supervisor.clone(), self.groups.clone());
-        match driver {
+        Ok(match driver {
             Driver::Process => Box::new(self.process()),
             Driver::Bubblewrap => Box::new(Bubblewrap {
                 supervisor,
@@ -62,8 +62,11 @@ impl Settings {
                 kernel_of(&self.images),
             )),
             Driver::Lxc => Box::new(Lxc { supervisor, groups }),
-            Driver::Podman | Driver::Docker => todo!(),
-        }
+            Driver::Podman | Driver::Docker => {
+                let why = format!("this program has no driver {driver} yet");
+                return Err(Error::Unsupported(why));
+            }
+        })
     }
 }
 
@@ -98,7 +101,11 @@ impl Machine {
             if !(named || settings.drivers.is_empty() && unasked) {
                 continue;
             }
-            let isolation = settings.driver(driver);
+            let isolation = match settings.driver(driver) {
+                Ok(isolation) => isolation,
+                Err(error) if named => return Err(error),
+                Err(_) => continue,
+            };
             if !driver.has_images() {
                 drivers.push(isolation);
                 continue;

@@ -27,7 +27,6 @@ use crate::cell::{
 };
 use crate::error::Error;
 use crate::group::{Group, Groups};
-use crate::image::Image;
 use crate::journal::{self, Journal};
 use crate::supervisor::Report;
 use disks::Disk;
