@@ -37,6 +37,8 @@ use init::Word;
 const VIEW: &str = "/sys/fs/cgroup";
 /// Where the tool keeps files of its own for ever.
 const LOCKS: &str = "/run/lxc";
+/// What an image must have, see [`init`].
+const SHELL: &str = "/bin/sh";
 /// The same in every cell, so that nothing can depend on it.
 const HOST_NAME: &str = "distci";
 
@@ -53,6 +55,8 @@ pub struct Lxc {
 const PLACES: [Place; 3] = [Place::Workspace, Place::Temporary, Place::Files];
 
 struct LxcCell {
+    /// Its name, to tell what is wrong with it.
+    image: String,
     tool: PathBuf,
     supervisor: Vec<OsString>,
     site: Site,
@@ -99,11 +103,13 @@ impl Isolation for Lxc {
         if let Some(group) = &group {
             group.make(terms)?;
         }
+        let name = image.name().to_string();
         let lower = tokio::task::spawn_blocking(move || ids::shifted(&image, range));
         let lower = lower.await.map_err(std::io::Error::other)??;
         prepare(site, terms.network, range)?;
         let wires = wires(site, terms.network, journal).await?;
         Ok(Box::new(LxcCell {
+            image: name,
             tool,
             supervisor: self.supervisor.clone(),
             site: site.clone(),
@@ -236,7 +242,7 @@ impl LxcCell {
         argv.push(self.site.folder.join("config").into());
         argv.push("--logfile".into());
         argv.push(self.log().into());
-        argv.extend(["--logpriority", "ERROR", "--", "/bin/sh", "-s"].map(OsString::from));
+        argv.extend(["--logpriority", "ERROR", "--", SHELL, "-s"].map(OsString::from));
         argv
     }
 
@@ -280,6 +286,12 @@ impl LxcCell {
             return Err(Error::Unsupported(why.to_owned()));
         }
         let said = config::complaints(&log);
+        if said.contains("Failed to exec") {
+            return Err(Error::Image {
+                image: self.image.clone(),
+                detail: format!("no {SHELL} there that runs: {said}"),
+            });
+        }
         let errors = fs::read_to_string(self.site.folder.join("errors")).unwrap_or_default();
         let detail = match ended {
             Ended::NotStarted(why) => why.clone(),
