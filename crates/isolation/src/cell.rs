@@ -102,6 +102,21 @@ pub enum Place {
     Files,
 }
 
+impl Place {
+    /// Every place.
+    pub(crate) const ALL: [Self; 3] = [Self::Workspace, Self::Temporary, Self::Files];
+
+    /// Where it is in a cell that hides the machine.
+    pub(crate) fn inside(self) -> PathBuf {
+        let path = match self {
+            Self::Workspace => "/workspace",
+            Self::Temporary => "/distci/tmp",
+            Self::Files => "/distci/files",
+        };
+        path.into()
+    }
+}
+
 /// What the cell is made from, and what it may take.
 #[derive(Debug, Clone, Default)]
 pub struct Terms {

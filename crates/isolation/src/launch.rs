@@ -20,6 +20,7 @@ use crate::cell::{Ended, Excess, Finished, Output, Stop};
 use crate::error::Error;
 use crate::group::Group;
 use crate::processes::{KEY_VARIABLE, kill_bearers, kill_descendants};
+use crate::stage::Stage;
 use crate::supervisor::{Charge, End, KILL, Report, TERMINATE};
 use crate::view::View;
 
@@ -56,6 +57,17 @@ pub(crate) struct Launch<'a> {
     pub(crate) container: bool,
     /// What it finds when it begins.
     pub(crate) view: View,
+    /// What the supervisor mounts before, for itself and the program.
+    pub(crate) stage: Option<&'a Stage>,
+    /// Files that the program finds open, see [`Charge::files`].
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// The environment of a tool that makes a cell. The script's own could make a program of the machine
+/// load what is the script's.
+pub(crate) fn tool_environment() -> Vec<(OsString, OsString)> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+    vec![("PATH".into(), path)]
 }
 
 /// A running supervisor.
@@ -70,8 +82,8 @@ impl Launch<'_> {
     /// Runs it to its end.
     ///
     /// # Errors
-    /// [`Error::Io`], if the supervisor could not be started or died. Nothing that it started is left
-    /// then either.
+    /// [`Error::Io`], if the supervisor could not be started or died, [`Error::Driver`], if it could
+    /// not make what the program needs. Nothing that it started is left then either.
     ///
     /// # Cancel safety
     /// Dropped, it closes the lifeline, and the supervisor kills what it guards.
@@ -94,7 +106,7 @@ impl Launch<'_> {
         let given_up = supervisor.given_up.clone();
         let mut ending = std::pin::pin!(self.watch(supervisor, console, output));
         let grace = tokio::select! {
-            report = &mut ending => return Ok(report?.into()),
+            report = &mut ending => return report?.try_into(),
             grace = stop => grace,
         };
         // However it ends now, and whether or not a supervisor is left to tell, this is why.
@@ -129,6 +141,8 @@ impl Launch<'_> {
             group: self.group.cloned(),
             container: self.container,
             view: self.view.clone(),
+            stage: self.stage.cloned(),
+            files: self.files.clone(),
         };
         tokio::process::Command::new(program)
             .args(arguments)
@@ -239,16 +253,19 @@ async fn end(lifeline: &mut ChildStdin, grace: Duration) {
     sleep(SUPERVISOR_GRACE).await;
 }
 
-impl From<Report> for Finished {
-    fn from(report: Report) -> Self {
-        Self {
+impl TryFrom<Report> for Finished {
+    type Error = Error;
+
+    fn try_from(report: Report) -> Result<Self, Error> {
+        Ok(Self {
             ended: match report.end {
                 End::Exit(code) => Ended::Exit(code),
                 End::Signal(signal) => Ended::Signal(signal),
                 End::NotStarted(why) => Ended::NotStarted(why),
+                End::NoStage(why) => return Err(Error::driver("making the cell", &why)),
             },
             usage: report.usage,
             excess: report.excess,
-        }
+        })
     }
 }

@@ -8,9 +8,11 @@
 //! before it is made, so that whoever comes later can undo it: see [`sweep`].
 
 mod bridge;
+mod bubblewrap;
 mod cell;
 mod error;
 mod group;
+mod heard;
 mod image;
 mod journal;
 mod launch;
@@ -18,9 +20,11 @@ mod lxc;
 mod probe;
 mod process;
 mod processes;
+mod stage;
 pub mod supervisor;
 mod view;
 
+pub use bubblewrap::Bubblewrap;
 pub use cell::{
     Account, Cell, Command, Ended, Excess, Finished, Isolation, Output, Place, Shared, Site, Stop,
     Terms,

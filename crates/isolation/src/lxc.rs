@@ -27,6 +27,7 @@ use crate::group::{Group, Groups};
 use crate::image::Image;
 use crate::journal::{self, Journal};
 use crate::launch::Launch;
+use crate::probe;
 use crate::view::{Mount, View};
 use config::{Owners, Wires};
 use ids::Range;
@@ -50,9 +51,6 @@ pub struct Lxc {
     /// Where groups are made.
     pub groups: Groups,
 }
-
-/// The folders of the site, which nobody else uses.
-const PLACES: [Place; 3] = [Place::Workspace, Place::Temporary, Place::Files];
 
 struct LxcCell {
     /// Its name, to tell what is wrong with it.
@@ -78,7 +76,7 @@ impl Lxc {
     pub async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
         tool()?;
         Range::of_root()?;
-        crate::probe::run_true(self, image, folder).await
+        probe::run_true(self, image, folder).await
     }
 }
 
@@ -126,7 +124,7 @@ impl Isolation for Lxc {
 #[async_trait]
 impl Cell for LxcCell {
     fn path(&self, place: Place) -> PathBuf {
-        inside(place)
+        place.inside()
     }
 
     fn account(&self) -> Account {
@@ -191,6 +189,8 @@ impl LxcCell {
             env: vec![("PATH".into(), "/nowhere".into())],
             group: self.group.as_ref(),
             container: true,
+            stage: None,
+            files: Vec::new(),
             view: self.view(input.to_owned()),
         };
         self.give(owners::To::Container).await?;
@@ -206,7 +206,7 @@ impl LxcCell {
     /// The places of the folders in the container, and how their owners are shown.
     fn binds(&self) -> Vec<(&Path, Owners)> {
         let owners = |number| {
-            if self.is_stubborn() && number < PLACES.len() {
+            if self.is_stubborn() && number < Place::ALL.len() {
                 Owners::Changed
             } else {
                 Owners::Mapped
@@ -220,7 +220,7 @@ impl LxcCell {
 
     /// Changes the owners in the folders where there is no better way.
     async fn give(&self, to: owners::To) -> Result<(), Error> {
-        for place in PLACES.into_iter().filter(|_| self.is_stubborn()) {
+        for place in Place::ALL.into_iter().filter(|_| self.is_stubborn()) {
             let (path, range) = (self.site.path(place), self.range);
             let given = tokio::task::spawn_blocking(move || owners::give(&path, range, to));
             given.await.map_err(std::io::Error::other)??;
@@ -303,9 +303,9 @@ impl LxcCell {
 }
 
 fn folders(site: &Site, terms: &Terms) -> Vec<Shared> {
-    let own = PLACES.map(|place| Shared {
+    let own = Place::ALL.map(|place| Shared {
         outside: site.path(place),
-        inside: inside(place),
+        inside: place.inside(),
     });
     own.into_iter()
         .chain(terms.shared.iter().cloned())
@@ -316,15 +316,6 @@ fn not_started(command: &Command) -> String {
     let program = command.argv.first().cloned().unwrap_or_default();
     let program = program.display();
     format!("{program}: no such program, or it may not be run")
-}
-
-fn inside(place: Place) -> PathBuf {
-    match place {
-        Place::Workspace => "/workspace",
-        Place::Temporary => "/distci/tmp",
-        Place::Files => "/distci/files",
-    }
-    .into()
 }
 
 /// The folder of what the cell writes to its root, and in it what the image cannot know.

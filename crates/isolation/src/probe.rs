@@ -1,41 +1,46 @@
-//! Whether a driver works on this machine: tried, not guessed.
+//! Whether a driver works on this machine.
+//!
+//! Owns the trial: a throw-away cell in which `true` is run. What a driver needs beforehand it looks
+//! at itself, because it knows what to say.
 
 use std::fs;
+use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use distci_model::isolation::Network;
 
 use crate::cell::{Command, Ended, Isolation, Output, Place, Site, Terms};
 use crate::error::Error;
+use crate::heard::Heard;
 use crate::image::Image;
+use crate::journal::sweep;
 
-/// How long a cell that does nothing may take.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// Most bytes of what it prints that are told.
-const MOST: usize = 300;
-
-struct Printed(Vec<u8>);
-
-#[async_trait]
-impl Output for Printed {
-    async fn take(&mut self, bytes: &[u8]) {
-        let room = MOST.saturating_sub(self.0.len());
-        self.0.extend(bytes.iter().take(room));
+/// Whether there is such a program, given by its path or by a name.
+pub(crate) fn is_there(program: &Path) -> bool {
+    if program.components().count() > 1 {
+        return program.is_file();
     }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// Runs `true` in a cell of `image` whose folders are in `folder`, which exists and is empty.
+/// Runs `true` in a cell over `image`, below `folder`, and leaves nothing there.
 pub(crate) async fn run_true(
     isolation: &dyn Isolation,
     image: &Image,
     folder: &Path,
 ) -> Result<(), Error> {
-    let site = site(folder)?;
+    let name = format!("probe-{}-{}", isolation.driver(), std::process::id());
+    let root = folder.join(&name);
+    let tried = try_one(isolation, image, site(&root, name)?).await;
+    sweep(&root.join("cell"))?;
+    fs::remove_dir_all(&root)?;
+    tried
+}
+
+async fn try_one(isolation: &dyn Isolation, image: &Image, site: Site) -> Result<(), Error> {
     let terms = Terms {
         image: Some(image.clone()),
-        network: Network::None,
         ..Terms::default()
     };
     let cell = isolation.open(&site, &terms).await?;
@@ -44,34 +49,39 @@ pub(crate) async fn run_true(
         directory: cell.path(Place::Workspace),
         env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
     };
-    let mut printed = Printed(Vec::new());
-    let late = Box::pin(async {
-        tokio::time::sleep(PATIENCE).await;
-        Duration::ZERO
-    });
-    let finished = cell.run(&command, &mut printed, late).await;
+    let mut nobody = Nobody;
+    let mut heard = Heard::new(&mut nobody);
+    let never = Box::pin(std::future::pending());
+    let finished = cell.run(&command, &mut heard, never).await?;
     cell.close().await?;
-    match finished?.ended {
+    match finished.ended {
         Ended::Exit(0) => Ok(()),
-        ended => {
-            let printed = String::from_utf8_lossy(&printed.0).trim().to_owned();
-            let detail = format!("it ended with {ended:?} and printed {printed:?}");
-            Err(Error::driver("trying out a cell", &detail))
+        other => {
+            let words = heard.words();
+            let detail = format!("true ended with {other:?}: {words}");
+            Err(Error::driver("trying the driver", &detail))
         }
     }
 }
 
-fn site(folder: &Path) -> Result<Site, Error> {
-    let make = |name: &str| {
-        let path = folder.join(name);
-        fs::create_dir(&path).map(|()| path)
+fn site(root: &Path, name: String) -> io::Result<Site> {
+    let place = |name: &str| {
+        let path = root.join(name);
+        fs::create_dir_all(&path).map(|()| path)
     };
     Ok(Site {
-        name: format!("probe-{}", std::process::id()),
-        folder: make("cell")?,
-        workspace: make("workspace")?,
-        temporary: make("tmp")?,
-        files: make("files")?,
-        key: folder.into(),
+        folder: place("cell")?,
+        workspace: place("workspace")?,
+        temporary: place("tmp")?,
+        files: place("files")?,
+        key: root.into(),
+        name,
     })
+}
+
+struct Nobody;
+
+#[async_trait]
+impl Output for Nobody {
+    async fn take(&mut self, _bytes: &[u8]) {}
 }

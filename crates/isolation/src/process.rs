@@ -102,6 +102,8 @@ impl Cell for ProcessCell {
             group: self.group.as_ref(),
             container: false,
             view: View::default(),
+            stage: None,
+            files: Vec::new(),
         };
         launch.run(output, stop).await
     }

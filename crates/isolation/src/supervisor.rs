@@ -11,15 +11,18 @@
 //! error takes one line of JSON at the end: how it went.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use distci_model::isolation::Usage;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
@@ -31,12 +34,16 @@ use serde::{Deserialize, Serialize};
 use crate::cell::Excess;
 use crate::group::Group;
 use crate::processes::{Round, Whom, signal_descendants};
+use crate::stage::Stage;
 use crate::view::View;
 
 /// Asks every descendant to end.
 pub(crate) const TERMINATE: u8 = b't';
 /// Kills every descendant.
 pub(crate) const KILL: u8 = b'k';
+
+/// The number of the first of [`Charge::files`]; the others follow.
+pub(crate) const FIRST_FILE: i32 = 10;
 
 /// What a supervisor has to know beside the command.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -50,6 +57,12 @@ pub(crate) struct Charge {
     /// What the command finds when it begins.
     #[serde(default)]
     pub(crate) view: View,
+    /// What is mounted before, for this process and the command.
+    #[serde(default)]
+    pub(crate) stage: Option<Stage>,
+    /// Files that the command finds open to read and write, from [`FIRST_FILE`] on.
+    #[serde(default)]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// What the supervisor tells the worker at the end: one line of JSON.
@@ -73,6 +86,8 @@ pub(crate) enum End {
     Signal(u8),
     /// It never began.
     NotStarted(String),
+    /// It never began, because what it was to find here could not be made.
+    NoStage(String),
 }
 
 /// Runs the command on this process's command line and reports how it ended.
@@ -129,6 +144,9 @@ fn run(charge: &Charge, command: &[OsString]) -> io::Result<End> {
         Ok(_) | Err(Errno::EPERM) => {}
         Err(error) => return Err(error.into()),
     }
+    if let Err(error) = set_the_stage(charge) {
+        return Ok(End::NoStage(error.to_string()));
+    }
     let mut script = match spawn(charge, program, arguments)? {
         Ok(script) => script,
         Err(error) => return Ok(not_started(program, &error)),
@@ -141,6 +159,18 @@ fn run(charge: &Charge, command: &[OsString]) -> io::Result<End> {
     let status = wait_for(&mut script)?;
     end_descendants(charge.group.as_ref());
     Ok(end_of(status))
+}
+
+/// Makes what the command is to find.
+fn set_the_stage(charge: &Charge) -> io::Result<()> {
+    for (number, path) in (FIRST_FILE..).zip(&charge.files) {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        // Duplicated so, it stays open in the command, which std would not let it.
+        if fcntl(&file, FcntlArg::F_DUPFD(number))? != number {
+            return Err(io::Error::other(format!("the file {number} is taken")));
+        }
+    }
+    charge.stage.as_ref().map_or(Ok(()), Stage::enter)
 }
 
 /// Starts the command in its group. This process itself is in it for that moment only: the limits

@@ -9,6 +9,8 @@
     reason = "in tests a panic is the report"
 )]
 
+#[path = "contract/bubblewrap.rs"]
+mod bubblewrap;
 #[path = "contract/image.rs"]
 mod image;
 #[path = "contract/laws.rs"]
@@ -17,6 +19,8 @@ mod laws;
 mod limits;
 #[path = "contract/lxc.rs"]
 mod lxc;
+#[path = "contract/powers.rs"]
+mod powers;
 #[path = "contract/process.rs"]
 mod process;
 #[path = "contract/scene.rs"]

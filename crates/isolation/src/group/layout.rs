@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 
 use super::Folder;
@@ -218,7 +219,9 @@ fn enter_unified(home: &Path) -> io::Result<Hierarchy> {
 
 fn make(parent: &Path, name: &str) -> io::Result<PathBuf> {
     let path = parent.join(name);
-    fs::create_dir_all(&path).map_err(|error| {
+    // Another user's worker may have made it already, and then there is no place in it for us.
+    let made = fs::create_dir_all(&path).and_then(|()| Ok(access(&path, AccessFlags::W_OK)?));
+    made.map_err(|error| {
         let path = path.display();
         io::Error::new(error.kind(), format!("{path} cannot be made: {error}"))
     })?;

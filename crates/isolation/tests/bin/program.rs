@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use distci_isolation::{
-    Cell, Command, Groups, Image, Isolation, Lxc, Output, Place, Process, Site, Terms,
+    Bubblewrap, Cell, Command, Groups, Image, Isolation, Lxc, Output, Place, Process, Site, Terms,
 };
 use distci_model::isolation::Driver;
 
@@ -81,6 +81,11 @@ fn isolation(driver: Driver) -> Result<Box<dyn Isolation>> {
         Driver::Lxc => Ok(Box::new(Lxc {
             supervisor,
             groups: Groups::find(),
+        })),
+        Driver::Bubblewrap => Ok(Box::new(Bubblewrap {
+            supervisor,
+            groups: Groups::find(),
+            program: "bwrap".into(),
         })),
         other => Err(format!("{other} is not known here").into()),
     }

@@ -6,13 +6,14 @@ use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-use distci_isolation::{Ended, Error, Groups, Image, Lxc, Terms};
+use distci_isolation::{Ended, Error, Groups, Lxc, Terms};
 use distci_model::isolation::Network;
 use nix::mount::{MsFlags, mount, umount};
 use tokio::sync::oneshot;
 
 use crate::image::busybox;
 use crate::laws::{Watched, contract};
+use crate::powers;
 use crate::scene::{Scene, Subject, command, never, run, supervisor};
 
 fn lxc() -> Lxc {
@@ -51,12 +52,15 @@ async fn it_works_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_without_a_shell_is_no_good() {
     let folder = tempfile::tempdir().unwrap();
-    fs::create_dir_all(folder.path().join("empty/root/etc")).unwrap();
-    let image = Image::in_folder(&folder.path().join("empty")).unwrap();
-    let site = tempfile::tempdir().unwrap();
-    let refused = lxc().probe(&image, site.path()).await.unwrap_err();
-    assert!(matches!(refused, Error::Image { .. }), "{refused:?}");
-    assert!(refused.to_string().contains("/bin/sh"), "{refused}");
+    let image = powers::empty_image(folder.path());
+    let tried = lxc().probe(&image, folder.path()).await;
+    assert!(matches!(tried, Err(Error::Image { .. })), "{tried:?}");
+    powers::assert_says(&tried, "/bin/sh");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_is_not_for_others() {
+    powers::none_to_read_the_environment(&subject()).await;
 }
 
 /// A file system of the oldest kind knows no owners but its own.
