@@ -1,8 +1,8 @@
 //! Containers by LXC: users of their own, a fresh root over an image, and a kernel that is shared.
 //!
 //! Owns what the tool is told; the tool is `lxc-start`, in the foreground, once for each command. It
-//! has mounts of its own and finds no control groups there, so whatever it starts stays in
-//! the group of the cell, and nothing that it makes outlives it.
+//! has mounts of its own and finds no control groups there, so whatever it starts stays in the group
+//! of the cell, and nothing that it makes outlives it.
 
 mod config;
 mod ids;
@@ -10,8 +10,8 @@ mod init;
 mod owners;
 
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::chown;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,8 +33,8 @@ use config::{Owners, Wires};
 use ids::Range;
 use init::Word;
 
-/// Where the tool finds all that it works on. Hidden below are the control groups of the machine: the tool would move
-/// what it starts out of the group of the cell.
+/// Where the tool finds all that it works on. Hidden below are the control groups of the machine:
+/// the tool would move what it starts out of the group of the cell.
 const VIEW: &str = "/sys/fs/cgroup";
 /// Where the tool keeps files of its own for ever.
 const LOCKS: &str = "/run/lxc";
@@ -69,7 +69,7 @@ struct LxcCell {
 }
 
 impl Lxc {
-    /// Whether it works on this machine: runs `true` in a cell of `image`, in an empty `folder`.
+    /// Whether it works on this machine: runs `true` in a cell of `image`, below `folder`.
     ///
     /// # Errors
     /// What is missing, and how to mend it.
@@ -302,6 +302,7 @@ impl LxcCell {
     }
 }
 
+/// All that a cell shows of the machine: first what is its own.
 fn folders(site: &Site, terms: &Terms) -> Vec<Shared> {
     let own = Place::ALL.map(|place| Shared {
         outside: site.path(place),
@@ -321,17 +322,20 @@ fn not_started(command: &Command) -> String {
 /// The folder of what the cell writes to its root, and in it what the image cannot know.
 fn prepare(site: &Site, network: Network, range: Range) -> Result<(), Error> {
     let upper = site.folder.join("upper");
-    let etc = upper.join("etc");
-    let (uid, gid) = (Some(range.uid), Some(range.gid));
+    // The worker's mask and account are nothing that a container should notice.
+    let own = |path: &Path, mode: u32| {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        chown(path, Some(range.uid), Some(range.gid))
+    };
+    let folder = |path: &Path, mode: u32| fs::create_dir(path).and_then(|()| own(path, mode));
     fs::create_dir(site.folder.join("work"))?;
-    fs::create_dir(&upper)?;
-    chown(&upper, uid, gid)?;
+    folder(&upper, 0o755)?;
+    folder(&upper.join("tmp"), 0o1777)?;
     if network != Network::None {
-        fs::create_dir(&etc)?;
-        chown(&etc, uid, gid)?;
-        let file = etc.join("resolv.conf");
+        let file = upper.join("etc/resolv.conf");
+        folder(&upper.join("etc"), 0o755)?;
         fs::write(&file, resolver(network))?;
-        chown(&file, uid, gid)?;
+        own(&file, 0o644)?;
     }
     Ok(())
 }
@@ -376,6 +380,7 @@ fn resolver(network: Network) -> String {
     text
 }
 
+/// The tool, which only root can use so.
 fn tool() -> Result<PathBuf, Error> {
     if !nix::unistd::geteuid().is_root() {
         let why = "the driver lxc needs a worker that is root";
