@@ -1,8 +1,8 @@
 //! Containers by LXC: users of their own, a fresh root over an image, and a kernel that is shared.
 //!
 //! Owns what the tool is told; the tool is `lxc-start`, in the foreground, once for each command. It
-//! has mounts of its own and finds no control groups there, so whatever it starts stays in
-//! the group of the cell, and nothing that it makes outlives it.
+//! has mounts of its own and finds no control groups there, so whatever it starts stays in the group
+//! of the cell, and nothing that it makes outlives it.
 
 mod config;
 mod ids;
@@ -10,8 +10,8 @@ mod init;
 mod owners;
 
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::chown;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,11 +32,13 @@ use config::{Owners, Wires};
 use ids::Range;
 use init::Word;
 
-/// Where the tool finds all that it works on. Hidden below are the control groups of the machine: the tool would move
-/// what it starts out of the group of the cell.
+/// Where the tool finds all that it works on. Hidden below are the control groups of the machine:
+/// the tool would move what it starts out of the group of the cell.
 const VIEW: &str = "/sys/fs/cgroup";
 /// Where the tool keeps files of its own for ever.
 const LOCKS: &str = "/run/lxc";
+/// What an image must have, see [`init`].
+const SHELL: &str = "/bin/sh";
 /// The same in every cell, so that nothing can depend on it.
 const HOST_NAME: &str = "distci";
 
@@ -49,10 +51,9 @@ pub struct Lxc {
     pub groups: Groups,
 }
 
-/// The folders of the site, which nobody else uses.
-const PLACES: [Place; 3] = [Place::Workspace, Place::Temporary, Place::Files];
-
 struct LxcCell {
+    /// Its name, to tell what is wrong with it.
+    image: String,
     tool: PathBuf,
     supervisor: Vec<OsString>,
     site: Site,
@@ -93,11 +94,13 @@ impl Isolation for Lxc {
         if let Some(group) = &group {
             group.make(terms)?;
         }
+        let name = image.name().to_string();
         let lower = tokio::task::spawn_blocking(move || ids::shifted(&image, range));
         let lower = lower.await.map_err(std::io::Error::other)??;
         prepare(site, terms.network, range)?;
         let wires = wires(site, terms.network, journal).await?;
         Ok(Box::new(LxcCell {
+            image: name,
             tool,
             supervisor: self.supervisor.clone(),
             site: site.clone(),
@@ -114,7 +117,7 @@ impl Isolation for Lxc {
 #[async_trait]
 impl Cell for LxcCell {
     fn path(&self, place: Place) -> PathBuf {
-        inside(place)
+        place.inside()
     }
 
     fn account(&self) -> Account {
@@ -196,7 +199,7 @@ impl LxcCell {
     /// The places of the folders in the container, and how their owners are shown.
     fn binds(&self) -> Vec<(&Path, Owners)> {
         let owners = |number| {
-            if self.is_stubborn() && number < PLACES.len() {
+            if self.is_stubborn() && number < Place::ALL.len() {
                 Owners::Changed
             } else {
                 Owners::Mapped
@@ -210,7 +213,7 @@ impl LxcCell {
 
     /// Changes the owners in the folders where there is no better way.
     async fn give(&self, to: owners::To) -> Result<(), Error> {
-        for place in PLACES.into_iter().filter(|_| self.is_stubborn()) {
+        for place in Place::ALL.into_iter().filter(|_| self.is_stubborn()) {
             let (path, range) = (self.site.path(place), self.range);
             let given = tokio::task::spawn_blocking(move || owners::give(&path, range, to));
             given.await.map_err(std::io::Error::other)??;
@@ -232,7 +235,7 @@ impl LxcCell {
         argv.push(self.site.folder.join("config").into());
         argv.push("--logfile".into());
         argv.push(self.log().into());
-        argv.extend(["--logpriority", "ERROR", "--", "/bin/sh", "-s"].map(OsString::from));
+        argv.extend(["--logpriority", "ERROR", "--", SHELL, "-s"].map(OsString::from));
         argv
     }
 
@@ -276,6 +279,12 @@ impl LxcCell {
             return Err(Error::Unsupported(why.to_owned()));
         }
         let said = config::complaints(&log);
+        if said.contains("Failed to exec") {
+            return Err(Error::Image {
+                image: self.image.clone(),
+                detail: format!("no {SHELL} there that runs: {said}"),
+            });
+        }
         let errors = fs::read_to_string(self.site.folder.join("errors")).unwrap_or_default();
         let detail = match ended {
             Ended::NotStarted(why) => why.clone(),
@@ -286,10 +295,11 @@ impl LxcCell {
     }
 }
 
+/// All that a cell shows of the machine: first what is its own.
 fn folders(site: &Site, terms: &Terms) -> Vec<Shared> {
-    let own = PLACES.map(|place| Shared {
+    let own = Place::ALL.map(|place| Shared {
         outside: site.path(place),
-        inside: inside(place),
+        inside: place.inside(),
     });
     own.into_iter()
         .chain(terms.shared.iter().cloned())
@@ -302,29 +312,23 @@ fn not_started(command: &Command) -> String {
     format!("{program}: no such program, or it may not be run")
 }
 
-fn inside(place: Place) -> PathBuf {
-    match place {
-        Place::Workspace => "/workspace",
-        Place::Temporary => "/distci/tmp",
-        Place::Files => "/distci/files",
-    }
-    .into()
-}
-
 /// The folder of what the cell writes to its root, and in it what the image cannot know.
 fn prepare(site: &Site, network: Network, range: Range) -> Result<(), Error> {
     let upper = site.folder.join("upper");
-    let etc = upper.join("etc");
-    let (uid, gid) = (Some(range.uid), Some(range.gid));
+    // The worker's mask and account are nothing that a container should notice.
+    let own = |path: &Path, mode: u32| {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        chown(path, Some(range.uid), Some(range.gid))
+    };
+    let folder = |path: &Path, mode: u32| fs::create_dir(path).and_then(|()| own(path, mode));
     fs::create_dir(site.folder.join("work"))?;
-    fs::create_dir(&upper)?;
-    chown(&upper, uid, gid)?;
+    folder(&upper, 0o755)?;
+    folder(&upper.join("tmp"), 0o1777)?;
     if network != Network::None {
-        fs::create_dir(&etc)?;
-        chown(&etc, uid, gid)?;
-        let file = etc.join("resolv.conf");
+        let file = upper.join("etc/resolv.conf");
+        folder(&upper.join("etc"), 0o755)?;
         fs::write(&file, resolver(network))?;
-        chown(&file, uid, gid)?;
+        own(&file, 0o644)?;
     }
     Ok(())
 }
@@ -369,6 +373,7 @@ fn resolver(network: Network) -> String {
     text
 }
 
+/// The tool, which only root can use so.
 fn tool() -> Result<PathBuf, Error> {
     if !nix::unistd::geteuid().is_root() {
         let why = "the driver lxc needs a worker that is root";

@@ -35,7 +35,7 @@ fn first(file: &str) -> Result<u32, Error> {
     find(&text).ok_or_else(|| {
         Error::Unsupported(format!(
             "the driver lxc needs {COUNT} ids that are root's to give to containers: add a line \
-             like root:1000000:{COUNT} to {file}, with a range that nobody else there has"
+             like root:1000000000:{COUNT} to {file}, with a range that nobody else there has"
         ))
     })
 }

@@ -39,12 +39,13 @@ pub(super) fn write(path: &Path, command: &Command, key: &OsStr) -> Result<usize
 }
 
 fn script(command: &Command, key: &OsStr) -> Result<Vec<u8>, Error> {
-    // The tool's errors go elsewhere. A shell whose `exec` fails runs its trap; one that became the command has none any more.
-    let mut text = b"exec 2>&1; none=; trap none=1 USR1; umask 022\necho '# begun' >&0\n\
+    // One compound command, so that the shell has read all of it before it says its first word: that
+    // moves the place from which it reads. The tool's errors go elsewhere. A shell whose `exec` fails runs its trap; one that became the command has none any more.
+    let mut text = b"{ exec 2>&1; none=; trap none=1 USR1; umask 022\necho '# begun' >&0\n\
         ( trap 'kill -USR1 1' EXIT\ncd -- "
         .to_vec();
     quote(command.directory.as_os_str(), &mut text);
-    text.extend(b" || exit\nunset none container PATH OLDPWD\n");
+    text.extend(b" || exit 127\nunset none container PATH OLDPWD\n");
     let key_of_attempt = (OsStr::new(KEY_VARIABLE), key);
     let given = command.env.iter();
     let given = given.map(|(name, value)| (name.as_os_str(), value.as_os_str()));
@@ -65,7 +66,7 @@ fn script(command: &Command, key: &OsStr) -> Result<Vec<u8>, Error> {
         text.push(b' ');
         quote(word, &mut text);
     }
-    text.extend(b" </dev/null\n)\necho \"# ended $? $none\" >&0\nexit 0\n");
+    text.extend(b" </dev/null\n)\necho \"# ended $? $none\" >&0\nexit 0\n}\n");
     Ok(text)
 }
 
@@ -92,8 +93,9 @@ pub(super) fn read(path: &Path, written: usize) -> Result<Word, Error> {
     let said = String::from_utf8_lossy(bytes.get(written..).unwrap_or_default());
     let word = |line: &str| match line.split(' ').collect::<Vec<_>>()[..] {
         ["#", "begun"] => Some(Word::Begun),
-        ["#", "ended", _, "1"] => Some(Word::NotStarted),
-        ["#", "ended", code, ""] => code.parse().ok().map(Word::Ended),
+        // With these a shell says so too; the signal alone anybody in the container can send.
+        ["#", "ended", "126" | "127", "1"] => Some(Word::NotStarted),
+        ["#", "ended", code, _] => code.parse().ok().map(Word::Ended),
         _ => None,
     };
     let last = said.lines().rev().find_map(word);
