@@ -8,7 +8,7 @@ use distci_model::outcome::{Failure, Outcome};
 use distci_model::wire::{BuildPhase, BuildView, TaskState};
 use serde_json::{Value, json};
 
-use crate::rig::{Server, eventually};
+use crate::rig::{Server, distci, eventually, run};
 
 fn shell(name: &str, script: &str, more: &Value) -> Value {
     let mut task = json!({
@@ -169,4 +169,64 @@ fn left(dir: &Path) -> Result<Vec<String>> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     let below = mounts.lines().filter(|line| line.contains(&dir));
     Ok(below.map(str::to_owned).collect())
+}
+
+#[test]
+fn an_image_that_is_not_there_is_told_at_once() -> Result<()> {
+    let images = tempfile::tempdir()?;
+    let file = images.path().join("job.json");
+    let task = shell("a", "true", &json!({ "isolation": { "image": "nowhere" } }));
+    std::fs::write(&file, json!({ "job_id": "x", "tasks": [task] }).to_string())?;
+    let mut exec = distci();
+    exec.arg("exec")
+        .arg("--images")
+        .arg(images.path())
+        .arg(&file);
+    let (code, _, said) = run(&mut exec)?;
+    ensure!(
+        code == 1 && said.contains("nowhere: there is none"),
+        "{code}: {said}"
+    );
+    Ok(())
+}
+
+#[test]
+fn tasks_run_in_fresh_worlds_of_an_image() -> Result<()> {
+    let images = tempfile::tempdir()?;
+    let mut build = distci();
+    build.args(["image", "build", "--busybox", "--name", "small", "--images"]);
+    let (code, _, said) = run(build.arg(images.path()))?;
+    ensure!(code == 0, "{said}");
+    let task = |name: &str, driver: &str, script: &str, more: Value| {
+        let isolation = json!({ "isolation": { "image": "small", "driver": driver } });
+        let mut task = shell(name, script, &isolation);
+        if let (Some(task), Some(more)) = (task.as_object_mut(), more.as_object()) {
+            task.extend(more.clone());
+        }
+        task
+    };
+    let first = "test ! -e /left && touch /left && echo made > file && pwd\n\
+        echo \"FOUND=$(id -u)\" >> $DISTCI_OUTPUT";
+    let second = "test ! -e /left && cat file && [ \"$UID_BEFORE\" = 0 ] && rm file";
+    let env = json!({ "needs": ["first"], "env": { "UID_BEFORE": "${tasks.first.FOUND}" } });
+    let third = json!({ "needs": ["second"] });
+    let tasks = [
+        task("first", "lxc", first, json!({})),
+        task("second", "bubblewrap", second, env),
+        task("third", "lxc", "test ! -e file", third),
+    ];
+    let file = images.path().join("job.json");
+    std::fs::write(&file, json!({ "job_id": "x", "tasks": tasks }).to_string())?;
+    let mut exec = distci();
+    exec.args([
+        "exec",
+        "--driver",
+        "lxc",
+        "--driver",
+        "bubblewrap",
+        "--images",
+    ]);
+    let (code, _, said) = run(exec.arg(images.path()).arg(&file))?;
+    ensure!(code == 0, "{said}");
+    Ok(())
 }
