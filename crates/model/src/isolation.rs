@@ -187,9 +187,7 @@ impl Cpus {
 
     /// So many thousandths of a processor; `None` if that is no sensible share.
     pub fn from_thousandths(thousandths: u32) -> Option<Self> {
-        Self::BOUNDS
-            .contains(&thousandths)
-            .then_some(Self(thousandths))
+        Self::BOUNDS.contains(&thousandths).then_some(Self(thousandths))
     }
 
     /// Thousandths of a processor.
