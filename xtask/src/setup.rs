@@ -11,7 +11,7 @@ use crate::step::{run_quietly, step};
 use crate::tool::TOOLS;
 
 /// A command that the gate or the tests call, and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 12] = [
+const COMMANDS: [(&str, &str); 20] = [
     ("git", "git"),
     ("cc", "gcc"),
     ("bash", "bash"),
@@ -26,6 +26,16 @@ const COMMANDS: [(&str, &str); 12] = [
     ("busybox", "busybox-static"),
     // Fetches the collections of webhooks' payloads that vendors publish.
     ("npm", "npm"),
+    // Make the images of tests.
+    ("mmdebstrap", "mmdebstrap"),
+    ("xz", "xz-utils"),
+    ("setpriv", "util-linux"),
+    // Virtual machines, and what their kernel and disks are made with.
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mksquashfs", "squashfs-tools"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("lz4", "lz4"),
+    ("strip", "binutils"),
 ];
 
 /// Who may have which ids, and the line by which root may give some to containers: behind those that

@@ -116,7 +116,8 @@ async fn start(room: &Room, arguments: &Exec, plan: &Plan) -> Result<Local> {
             worker::identity(worker::new_name()?)?,
             arguments.slots,
             directory,
-        )
+            &arguments.machine,
+        )?
     })?;
     Ok(local)
 }

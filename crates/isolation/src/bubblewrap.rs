@@ -74,25 +74,19 @@ struct BubblewrapCell {
     shared: Vec<Shared>,
 }
 
-impl Bubblewrap {
-    /// Whether it works here: runs `true` in a cell over `image`, below `folder`, which exists.
-    ///
-    /// # Errors
-    /// What is missing, and how to mend it.
-    pub async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
+#[async_trait]
+impl Isolation for Bubblewrap {
+    fn driver(&self) -> Driver {
+        Driver::Bubblewrap
+    }
+
+    async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
         if !probe::is_there(&self.program) {
             let program = self.program.display();
             let why = format!("there is no {program}: install the package bubblewrap");
             return Err(Error::Unsupported(why));
         }
         probe::run_true(self, image, folder).await
-    }
-}
-
-#[async_trait]
-impl Isolation for Bubblewrap {
-    fn driver(&self) -> Driver {
-        Driver::Bubblewrap
     }
 
     async fn open(&self, site: &Site, terms: &Terms) -> Result<Box<dyn Cell>, Error> {
@@ -162,9 +156,9 @@ impl Cell for BubblewrapCell {
             env: tool_environment(),
             group: self.group.as_ref(),
             container: true,
+            view: View::default(),
             stage: Some(&self.stage),
             files: vec![options, status.clone()],
-            view: View::default(),
         };
         let mut heard = Heard::new(output);
         let finished = launch.run(&mut heard, stop).await?;

@@ -140,9 +140,9 @@ impl Launch<'_> {
         let charge = Charge {
             group: self.group.cloned(),
             container: self.container,
-            view: self.view.clone(),
             stage: self.stage.cloned(),
             files: self.files.clone(),
+            view: self.view.clone(),
         };
         tokio::process::Command::new(program)
             .args(arguments)

@@ -27,7 +27,6 @@ use crate::group::{Group, Groups};
 use crate::image::Image;
 use crate::journal::{self, Journal};
 use crate::launch::Launch;
-use crate::probe;
 use crate::view::{Mount, View};
 use config::{Owners, Wires};
 use ids::Range;
@@ -68,22 +67,16 @@ struct LxcCell {
     stubborn: AtomicBool,
 }
 
-impl Lxc {
-    /// Whether it works on this machine: runs `true` in a cell of `image`, below `folder`.
-    ///
-    /// # Errors
-    /// What is missing, and how to mend it.
-    pub async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
-        tool()?;
-        Range::of_root()?;
-        probe::run_true(self, image, folder).await
-    }
-}
-
 #[async_trait]
 impl Isolation for Lxc {
     fn driver(&self) -> Driver {
         Driver::Lxc
+    }
+
+    async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
+        tool()?;
+        Range::of_root()?;
+        crate::probe::run_true(self, image, folder).await
     }
 
     async fn open(&self, site: &Site, terms: &Terms) -> Result<Box<dyn Cell>, Error> {

@@ -101,9 +101,9 @@ impl Cell for ProcessCell {
             env: command.env.clone(),
             group: self.group.as_ref(),
             container: false,
-            view: View::default(),
             stage: None,
             files: Vec::new(),
+            view: View::default(),
         };
         launch.run(output, stop).await
     }

@@ -5,12 +5,12 @@
 //! the lifeline; the worker's death closes it, however the worker dies. Never touches the network
 //! or the workspace, and never outlives its last descendant.
 //!
-//! Its first argument is its [`Charge`], in JSON; what follows is the command. Standard input is the
+//! Its first argument is its charge, in JSON; what follows is the command. Standard input is the
 //! lifeline: `t` asks every descendant to end, `k` or its end kills them. Standard output is the
 //! console; the script gets it as its output and as its errors, so their order is kept. Standard
 //! error takes one line of JSON at the end: how it went.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -24,7 +24,7 @@ use distci_model::isolation::Usage;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -54,15 +54,15 @@ pub(crate) struct Charge {
     /// Whether the command makes a container, and only those in it are asked to end.
     #[serde(default)]
     pub(crate) container: bool,
-    /// What the command finds when it begins.
-    #[serde(default)]
-    pub(crate) view: View,
     /// What is mounted before, for this process and the command.
     #[serde(default)]
     pub(crate) stage: Option<Stage>,
     /// Files that the command finds open to read and write, from [`FIRST_FILE`] on.
     #[serde(default)]
     pub(crate) files: Vec<PathBuf>,
+    /// What the command finds when it begins.
+    #[serde(default)]
+    pub(crate) view: View,
 }
 
 /// What the supervisor tells the worker at the end: one line of JSON.
@@ -121,8 +121,11 @@ fn supervise(charge: &Charge, command: &[OsString]) -> Report {
         Ok(end) => end,
         Err(error) => End::NotStarted(format!("the supervisor: {error}")),
     };
-    // All are dead and reaped now, so all that they took is known.
-    let group = charge.group.as_ref();
+    report(end, charge.group.as_ref())
+}
+
+/// What there is to say when all are dead and reaped, so that all that they took is known.
+pub(crate) fn report(end: End, group: Option<&Group>) -> Report {
     Report {
         end,
         usage: usage(group),
@@ -147,15 +150,29 @@ fn run(charge: &Charge, command: &[OsString]) -> io::Result<End> {
     if let Err(error) = set_the_stage(charge) {
         return Ok(End::NoStage(error.to_string()));
     }
-    let mut script = match spawn(charge, program, arguments)? {
+    let output = || io::stdout().as_fd().try_clone_to_owned().map(Stdio::from);
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(output()?).stderr(output()?);
+    guard(charge, command, io::stdin())
+}
+
+/// Runs `command` and does what `lifeline` says until neither it nor any other descendant of this
+/// process is left.
+pub(crate) fn guard(
+    charge: &Charge,
+    mut command: Command,
+    lifeline: impl Read + Send + 'static,
+) -> io::Result<End> {
+    let mut script = match spawn(charge, &mut command)? {
         Ok(script) => script,
-        Err(error) => return Ok(not_started(program, &error)),
+        Err(error) => return Ok(not_started(command.get_program(), &error)),
     };
+    // It holds the other end of a pipe that somebody may read to its end.
+    drop(command);
     deafen();
-    let charge = charge.clone();
     let order = charge.clone();
     // Begun only now, so that a signal sent early waits in the pipe for somebody to receive it.
-    thread::spawn(move || obey(&order));
+    thread::spawn(move || obey(&order, lifeline));
     let status = wait_for(&mut script)?;
     end_descendants(charge.group.as_ref());
     Ok(end_of(status))
@@ -175,23 +192,13 @@ fn set_the_stage(charge: &Charge) -> io::Result<()> {
 
 /// Starts the command in its group. This process itself is in it for that moment only: the limits
 /// are not for us, and who is out of memory must not be killed instead of a script.
-fn spawn(
-    charge: &Charge,
-    program: &OsString,
-    arguments: &[OsString],
-) -> io::Result<io::Result<Child>> {
-    let output = || io::stdout().as_fd().try_clone_to_owned().map(Stdio::from);
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdout(output()?)
-        .stderr(output()?)
-        // A group of its own can be killed as a whole without killing the supervisor.
-        .process_group(0);
+fn spawn(charge: &Charge, command: &mut Command) -> io::Result<io::Result<Child>> {
+    // A group of its own can be killed as a whole without killing the supervisor.
+    command.process_group(0);
     if let Some(group) = &charge.group {
         group.enter()?;
     }
-    let started = charge.view.spawn(&mut command);
+    let started = charge.view.spawn(command);
     if let Some(group) = &charge.group {
         group.leave()?;
     }
@@ -260,7 +267,7 @@ fn deafen() {
     deaf.thread_block().ok();
 }
 
-fn not_started(program: &OsString, error: &io::Error) -> End {
+fn not_started(program: &OsStr, error: &io::Error) -> End {
     let program = program.display();
     End::NotStarted(match error.kind() {
         io::ErrorKind::NotFound => format!("{program}: no such program"),
@@ -269,8 +276,7 @@ fn not_started(program: &OsString, error: &io::Error) -> End {
 }
 
 /// Does what the lifeline says, until there is nothing left to do it to.
-fn obey(charge: &Charge) {
-    let mut lifeline = io::stdin().lock();
+fn obey(charge: &Charge, mut lifeline: impl Read) {
     let mut order = [0];
     loop {
         match lifeline.read(&mut order) {
@@ -300,6 +306,13 @@ fn obey(charge: &Charge) {
 fn kill_all(group: Option<&Group>) -> Round {
     if let Some(group) = group {
         group.kill();
+    }
+    if Pid::this().as_raw() == 1 {
+        // A machine of our own, and all in it descend from us, whatever they made of `/proc`.
+        return match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+            Ok(()) => Round::Signalled,
+            Err(_) => Round::Nobody,
+        };
     }
     signal_descendants(Whom::All, Signal::SIGKILL)
 }

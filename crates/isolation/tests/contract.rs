@@ -23,6 +23,8 @@ mod lxc;
 mod powers;
 #[path = "contract/process.rs"]
 mod process;
+#[path = "contract/qemu.rs"]
+mod qemu;
 #[path = "contract/scene.rs"]
 mod scene;
 #[path = "contract/worker.rs"]

@@ -39,8 +39,9 @@ pub(super) fn write(path: &Path, command: &Command, key: &OsStr) -> Result<usize
 }
 
 fn script(command: &Command, key: &OsStr) -> Result<Vec<u8>, Error> {
-    // The tool's errors go elsewhere. A shell whose `exec` fails runs its trap; one that became the command has none any more.
-    let mut text = b"exec 2>&1; none=; trap none=1 USR1; umask 022\necho '# begun' >&0\n\
+    // One compound command, so that the shell has read all of it before it says its first word: that
+    // moves the place from which it reads. The tool's errors go elsewhere. A shell whose `exec` fails runs its trap; one that became the command has none any more.
+    let mut text = b"{ exec 2>&1; none=; trap none=1 USR1; umask 022\necho '# begun' >&0\n\
         ( trap 'kill -USR1 1' EXIT\ncd -- "
         .to_vec();
     quote(command.directory.as_os_str(), &mut text);
@@ -65,7 +66,7 @@ fn script(command: &Command, key: &OsStr) -> Result<Vec<u8>, Error> {
         text.push(b' ');
         quote(word, &mut text);
     }
-    text.extend(b" </dev/null\n)\necho \"# ended $? $none\" >&0\nexit 0\n");
+    text.extend(b" </dev/null\n)\necho \"# ended $? $none\" >&0\nexit 0\n}\n");
     Ok(text)
 }
 

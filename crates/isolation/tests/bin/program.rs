@@ -1,4 +1,5 @@
 //! What `distci` is to a driver, as a program of its own for tests: `supervise` is the supervisor,
+//! `agent` the first process of a virtual machine,
 //! `work DRIVER ROOT NAME SCRIPT [IMAGE]` a worker that opens a cell and runs a script there until it
 //! is killed.
 
@@ -8,7 +9,8 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use distci_isolation::{
-    Bubblewrap, Cell, Command, Groups, Image, Isolation, Lxc, Output, Place, Process, Site, Terms,
+    Accelerator, Bubblewrap, Cell, Command, Groups, Image, Isolation, Lxc, Output, Place, Process,
+    Qemu, Site, Terms,
 };
 use distci_model::isolation::Driver;
 
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let worked = match arguments.as_slice() {
         [_, "supervise", ..] => return distci_isolation::supervisor::main(),
+        [_, "agent"] => return distci_isolation::agent::main(),
         [_, "work", driver, root, name, script, image @ ..] => {
             work((driver, Path::new(root), name), script, image.first())
         }
@@ -40,7 +43,8 @@ fn work(
     script: &str,
     image: Option<&&str>,
 ) -> Result<()> {
-    let driver = isolation(driver.parse()?)?;
+    let image = image.copied();
+    let driver = isolation(driver.parse()?, image.map(Path::new))?;
     let image = image
         .map(|folder| Image::in_folder(Path::new(folder)))
         .transpose()?;
@@ -71,8 +75,9 @@ fn work(
     })
 }
 
-fn isolation(driver: Driver) -> Result<Box<dyn Isolation>> {
-    let supervisor = vec![std::env::current_exe()?.into(), "supervise".into()];
+fn isolation(driver: Driver, image: Option<&Path>) -> Result<Box<dyn Isolation>> {
+    let own = std::env::current_exe()?;
+    let supervisor = vec![own.clone().into(), "supervise".into()];
     match driver {
         Driver::Process => Ok(Box::new(Process {
             supervisor,
@@ -82,6 +87,14 @@ fn isolation(driver: Driver) -> Result<Box<dyn Isolation>> {
             supervisor,
             groups: Groups::find(),
         })),
+        Driver::Qemu => {
+            // The tests keep their kernel beside their images.
+            let images = image.and_then(Path::parent).ok_or("an image is needed")?;
+            let kernel = images.with_file_name("kernel");
+            let agent = (own, "agent".to_owned());
+            let qemu = Qemu::new(supervisor, agent, Groups::find(), kernel);
+            Ok(Box::new(qemu.with_accelerator(Accelerator::Tcg)))
+        }
         Driver::Bubblewrap => Ok(Box::new(Bubblewrap {
             supervisor,
             groups: Groups::find(),

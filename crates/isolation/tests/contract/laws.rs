@@ -89,13 +89,21 @@ pub(crate) async fn environment(subject: &Subject) {
     let odd = "a b\"c'd$e\\f=g;ü\nline two";
     command.env.push(("ODD".into(), odd.into()));
     command.env.push(("EMPTY".into(), "".into()));
+    // More than a shell reads at once, and a pipe holds.
+    let long = "long ".repeat(20_000);
+    command.env.push(("LONG".into(), long.clone().into()));
     let mut printed = Printed::default();
     cell.run(&command, &mut printed, never()).await.unwrap();
     cell.close().await.unwrap();
     let text = printed.text();
     assert!(text.contains(&format!("ODD={odd}\n")), "{text}");
     assert!(text.contains("EMPTY=\n"), "{text}");
-    let given = ["PATH", "TMPDIR", "ODD", "EMPTY"];
+    assert!(
+        text.contains(&format!("LONG={long}\n")),
+        "{} bytes",
+        text.len()
+    );
+    let given = ["PATH", "TMPDIR", "ODD", "EMPTY", "LONG"];
     // The mark of the attempt, what a shell may say of itself, and `container`, the custom of all
     // who make them.
     let allowed = ["DISTCI_ATTEMPT_KEY", "PWD", "SHLVL", "_", "container"];

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-use distci_isolation::{Ended, Error, Groups, Lxc, Terms, sweep};
+use distci_isolation::{Ended, Error, Groups, Isolation as _, Lxc, Terms, sweep};
 use distci_model::isolation::Network;
 use nix::mount::{MsFlags, mount, umount};
 use tokio::sync::oneshot;
