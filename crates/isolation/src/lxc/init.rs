@@ -40,7 +40,8 @@ pub(super) fn write(path: &Path, command: &Command, key: &OsStr) -> Result<usize
 
 fn script(command: &Command, key: &OsStr) -> Result<Vec<u8>, Error> {
     // One compound command, so that the shell has read all of it before it says its first word: that
-    // moves the place from which it reads. The tool's errors go elsewhere. A shell whose `exec` fails runs its trap; one that became the command has none any more.
+    // moves the place from which it reads. The tool's errors go elsewhere. A shell whose `exec` fails
+    // runs its trap; one that became the command has none any more.
     let mut text = b"{ exec 2>&1; none=; trap none=1 USR1; umask 022\necho '# begun' >&0\n\
         ( trap 'kill -USR1 1' EXIT\ncd -- "
         .to_vec();

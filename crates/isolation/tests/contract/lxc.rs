@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-use distci_isolation::{Ended, Error, Groups, Isolation as _, Lxc, Terms};
+use distci_isolation::{Ended, Error, Groups, Isolation as _, Lxc, Terms, sweep};
 use distci_model::isolation::Network;
 use nix::mount::{MsFlags, mount, umount};
 use tokio::sync::oneshot;
@@ -254,4 +254,33 @@ async fn a_cell_keeps_its_root() {
     assert_eq!(printed.text(), "kept\n");
     cell.close().await.unwrap();
     scene.assert_clean();
+}
+
+/// Whoever finds the folder of a cell gives back its place on the bridge.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_swept() {
+    let (subject, scene) = (subject(), Scene::new());
+    let terms = Terms {
+        network: Network::Private,
+        ..subject.terms()
+    };
+    let own = scene.site.folder.to_str().unwrap();
+    let leases = || {
+        let all = fs::read_dir("/run/distci/addresses").unwrap().flatten();
+        let held = all.filter(|lease| fs::read_to_string(lease.path()).is_ok_and(|by| by == own));
+        held.count()
+    };
+    let cell = scene.open(&subject, &terms).await;
+    assert_eq!(leases(), 1);
+    let (say, ready) = oneshot::channel();
+    let mut watched = Watched::new(say);
+    let command = command(cell.as_ref(), &["sh", "-c", "echo ready; sleep 1000"]);
+    tokio::select! {
+        finished = cell.run(&command, &mut watched, never()) => panic!("{finished:?}"),
+        said = ready => said.unwrap(),
+    }
+    drop(cell);
+    sweep(&scene.site.folder).unwrap();
+    assert_eq!(leases(), 0);
+    scene.becomes_clean().await;
 }
