@@ -4,14 +4,14 @@
 //! pinned version is. A machine that has everything is not touched and not asked for the network.
 
 use anyhow::{Result, bail};
-use distci_components::{CEPH_PACKAGES, ZOOKEEPER_PACKAGES, missing as missing_packages};
+use distci_components::{CEPH_PACKAGES, Package, ZOOKEEPER_PACKAGES, missing as missing_packages};
 
 use crate::machine::Machine;
 use crate::step::{run_quietly, step};
 use crate::tool::TOOLS;
 
 /// A command that the gate or the tests call, and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 10] = [
+const COMMANDS: [(&str, &str); 12] = [
     ("git", "git"),
     ("cc", "gcc"),
     ("bash", "bash"),
@@ -22,9 +22,17 @@ const COMMANDS: [(&str, &str); 10] = [
     // The drivers of isolation, and what their tests' image is made of.
     ("bwrap", "bubblewrap"),
     ("busybox", "busybox-static"),
+    ("podman", "podman"),
+    ("runc", "runc"),
     // Fetches the collections of webhooks' payloads that vendors publish.
     ("npm", "npm"),
 ];
+
+/// What drivers of isolation need beside commands.
+const DRIVER_PACKAGES: [Package; 1] = [Package {
+    name: "netavark",
+    brings: "/usr/lib/podman/netavark",
+}];
 
 /// Brings the machine to where the gate can run.
 pub(crate) fn run(machine: &Machine) -> Result<()> {
@@ -45,7 +53,7 @@ fn install_packages(machine: &Machine) -> Result<()> {
         .map(|&(_, p)| p)
         .collect();
     // The servers that the tests run on. Their packages are told by more than a command.
-    let servers = [&ZOOKEEPER_PACKAGES[..], &CEPH_PACKAGES].concat();
+    let servers = [&ZOOKEEPER_PACKAGES[..], &CEPH_PACKAGES, &DRIVER_PACKAGES].concat();
     missing.extend(
         missing_packages(&servers)
             .iter()

@@ -79,11 +79,7 @@ impl Bubblewrap {
     /// # Errors
     /// What is missing, and how to mend it.
     pub async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
-        if !probe::is_there(&self.program) {
-            let program = self.program.display();
-            let why = format!("there is no {program}: install the package bubblewrap");
-            return Err(Error::Unsupported(why));
-        }
+        probe::needs(&self.program, "bubblewrap")?;
         probe::run_true(self, image, folder).await
     }
 }
@@ -160,6 +156,7 @@ impl Cell for BubblewrapCell {
             directory: "/".into(),
             env: tool_environment(),
             group: self.group.as_ref(),
+            others: None,
             container: true,
             stage: Some(&self.stage),
             files: vec![options, status.clone()],

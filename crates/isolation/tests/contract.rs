@@ -17,6 +17,8 @@ mod image;
 mod laws;
 #[path = "contract/limits.rs"]
 mod limits;
+#[path = "contract/podman.rs"]
+mod podman;
 #[path = "contract/powers.rs"]
 mod powers;
 #[path = "contract/process.rs"]

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use distci_isolation::{
-    Bubblewrap, Cell, Command, Groups, Image, Isolation, Output, Place, Process, Site, Terms,
+    Bubblewrap, Cell, Command, Groups, Image, Isolation, Output, Place, Podman, Process, Site,
+    Terms,
 };
 use distci_model::isolation::Driver;
 
@@ -40,7 +41,8 @@ fn work(
     script: &str,
     image: Option<&&str>,
 ) -> Result<()> {
-    let driver = isolation(driver.parse()?)?;
+    let images = image.and_then(|image| Path::new(*image).parent());
+    let driver = isolation(driver.parse()?, images)?;
     let image = image
         .map(|folder| Image::in_folder(Path::new(folder)))
         .transpose()?;
@@ -71,7 +73,7 @@ fn work(
     })
 }
 
-fn isolation(driver: Driver) -> Result<Box<dyn Isolation>> {
+fn isolation(driver: Driver, images: Option<&Path>) -> Result<Box<dyn Isolation>> {
     let supervisor = vec![std::env::current_exe()?.into(), "supervise".into()];
     match driver {
         Driver::Process => Ok(Box::new(Process {
@@ -82,6 +84,15 @@ fn isolation(driver: Driver) -> Result<Box<dyn Isolation>> {
             supervisor,
             groups: Groups::find(),
             program: "bwrap".into(),
+        })),
+        Driver::Podman => Ok(Box::new(Podman {
+            supervisor,
+            groups: Groups::at_the_top(),
+            program: "podman".into(),
+            runtime: "runc".to_owned(),
+            // The tests keep what drivers need beside their images.
+            folder: images.ok_or("an image is needed")?.with_file_name("podman"),
+            busybox: "/bin/busybox".into(),
         })),
         other => Err(format!("{other} is not known here").into()),
     }
