@@ -4,14 +4,14 @@
 //! pinned version is. A machine that has everything is not touched and not asked for the network.
 
 use anyhow::{Result, bail};
-use distci_components::{CEPH_PACKAGES, ZOOKEEPER_PACKAGES, missing as missing_packages};
+use distci_components::{CEPH_PACKAGES, Package, ZOOKEEPER_PACKAGES, missing as missing_packages};
 
 use crate::machine::Machine;
 use crate::step::{run_quietly, step};
 use crate::tool::TOOLS;
 
 /// A command that the gate or the tests call, and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 20] = [
+const COMMANDS: [(&str, &str); 22] = [
     ("git", "git"),
     ("cc", "gcc"),
     ("bash", "bash"),
@@ -24,6 +24,8 @@ const COMMANDS: [(&str, &str); 20] = [
     ("lxc-start", "lxc"),
     ("nft", "nftables"),
     ("busybox", "busybox-static"),
+    ("podman", "podman"),
+    ("runc", "runc"),
     // Fetches the collections of webhooks' payloads that vendors publish.
     ("npm", "npm"),
     // Make the images of tests.
@@ -42,6 +44,12 @@ const COMMANDS: [(&str, &str); 20] = [
 /// Debian gives to users one after the other.
 const IDS: [&str; 2] = ["/etc/subuid", "/etc/subgid"];
 const IDS_OF_ROOT: &str = "root:1000000000:65536\n";
+
+/// What drivers of isolation need beside commands.
+const DRIVER_PACKAGES: [Package; 1] = [Package {
+    name: "netavark",
+    brings: "/usr/lib/podman/netavark",
+}];
 
 /// Brings the machine to where the gate can run.
 pub(crate) fn run(machine: &Machine) -> Result<()> {
@@ -77,7 +85,7 @@ fn install_packages(machine: &Machine) -> Result<()> {
         .map(|&(_, p)| p)
         .collect();
     // The servers that the tests run on. Their packages are told by more than a command.
-    let servers = [&ZOOKEEPER_PACKAGES[..], &CEPH_PACKAGES].concat();
+    let servers = [&ZOOKEEPER_PACKAGES[..], &CEPH_PACKAGES, &DRIVER_PACKAGES].concat();
     missing.extend(
         missing_packages(&servers)
             .iter()

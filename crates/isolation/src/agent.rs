@@ -116,6 +116,7 @@ fn run(order: &Order, port: &Port) -> io::Result<Report> {
     }
     let charge = Charge {
         group,
+        others: None,
         container: false,
         view: View::default(),
         stage: None,

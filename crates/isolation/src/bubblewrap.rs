@@ -81,11 +81,7 @@ impl Isolation for Bubblewrap {
     }
 
     async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
-        if !probe::is_there(&self.program) {
-            let program = self.program.display();
-            let why = format!("there is no {program}: install the package bubblewrap");
-            return Err(Error::Unsupported(why));
-        }
+        probe::needs(&self.program, "bubblewrap")?;
         probe::run_true(self, image, folder).await
     }
 
@@ -155,6 +151,7 @@ impl Cell for BubblewrapCell {
             directory: "/".into(),
             env: tool_environment(),
             group: self.group.as_ref(),
+            others: None,
             container: true,
             view: View::default(),
             stage: Some(&self.stage),

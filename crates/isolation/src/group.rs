@@ -6,21 +6,28 @@
 
 mod layout;
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use distci_model::isolation::{Cpus, Size};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{Excess, Terms};
 use crate::error::Error;
-use layout::{Controller, Layout};
+use layout::{Controller, Layout, Place};
 
 /// The period over which a share of the processors is measured, in microseconds.
 const PERIOD: u64 = 100_000;
+/// The group of those who make their own below it.
+const FOR_OTHERS: &str = "inner";
 
 /// Where this process may make groups.
 #[derive(Debug, Clone)]
@@ -52,7 +59,15 @@ impl Groups {
     /// be called once, when the process begins: in the new form it moves into a group below.
     pub fn find() -> Self {
         Self {
-            layout: Layout::find().map_err(|error| error.to_string()),
+            layout: Layout::find(Place::Own).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// At the top of each hierarchy, for drivers whose containers somebody else makes: a daemon knows
+    /// nothing of the group that this process is in.
+    pub fn at_the_top() -> Self {
+        Self {
+            layout: Layout::find(Place::Top).map_err(|error| error.to_string()),
         }
     }
 
@@ -101,6 +116,28 @@ impl Group {
             set(&folder.path, "pids.max", &processes.to_string())?;
         }
         Ok(())
+    }
+
+    /// Makes it with these limits and a group below, in which others make theirs. What they remove
+    /// takes its counts along, so this one keeps the highest that there were.
+    pub(crate) fn make_for_others(&self, terms: &Terms) -> Result<(), Error> {
+        self.make(terms)?;
+        for folder in &self.folders {
+            if folder.unified {
+                layout::offer(&folder.path, &folder.controllers)?;
+            }
+            if !folder.controllers.is_empty() {
+                fs::create_dir_all(folder.path.join(FOR_OTHERS))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The group below that others may use, as they name it in every hierarchy.
+    pub(crate) fn name_for_others(&self) -> Option<String> {
+        let folder = self.folders.first()?;
+        let path = folder.path.strip_prefix(&folder.home).ok()?;
+        Some(format!("/{}/{FOR_OTHERS}", path.display()))
     }
 
     fn limit_memory(&self, memory: Size) -> Result<(), Error> {
@@ -173,6 +210,18 @@ impl Group {
         number(&folder.path.join("cpuacct.usage")).map(|nanoseconds| nanoseconds / 1_000_000)
     }
 
+    /// Listens for want of memory, where the counts of it may be gone at the end.
+    pub(crate) fn listen(&self) -> io::Result<Option<Alarm>> {
+        let Some(folder) = self.find(Controller::Memory).filter(|f| !f.unified) else {
+            return Ok(None);
+        };
+        let alarm = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let what = File::open(folder.path.join("memory.oom_control"))?;
+        let order = format!("{} {}", alarm.as_raw_fd(), what.as_raw_fd());
+        fs::write(folder.path.join("cgroup.event_control"), order)?;
+        Ok(Some(Alarm(alarm)))
+    }
+
     /// The limits that it ran into. What belongs to groups below counts as long as these are there.
     pub(crate) fn excess(&self) -> Excess {
         let any = |controller, file: &str, word: &str| {
@@ -185,8 +234,30 @@ impl Group {
             // In the new form these count what is below too, in the old one they do not.
             memory: any(Controller::Memory, "memory.events", "oom_kill")
                 || any(Controller::Memory, "memory.oom_control", "oom_kill"),
-            processes: any(Controller::Pids, "pids.events", "max"),
+            processes: any(Controller::Pids, "pids.events", "max") || self.was_refused_processes(),
             disk: false,
+        }
+    }
+
+    /// Whether a group below had more processes for a moment than this one may have: the kernel
+    /// counts a new process from the innermost group outwards, and stops at the limit.
+    fn was_refused_processes(&self) -> bool {
+        let Some(folder) = self.find(Controller::Pids) else {
+            return false;
+        };
+        let peak = number(&folder.path.join(FOR_OTHERS).join("pids.peak"));
+        let most = number(&folder.path.join("pids.max"));
+        matches!((peak, most), (Some(peak), Some(most)) if peak > most)
+    }
+
+    /// Sends a signal to those in it, and below, that `whom` finds.
+    pub(crate) fn signal(&self, whom: impl Fn(i32) -> bool, signal: Signal) {
+        let folders = self.folders.iter();
+        // Each is found in every hierarchy, and must not be asked twice.
+        let found: BTreeSet<i32> = folders.flat_map(|folder| members(&folder.path)).collect();
+        for pid in found.into_iter().filter(|pid| whom(*pid)) {
+            // One that is gone meanwhile is as good as signalled.
+            kill(Pid::from_raw(pid), signal).ok();
         }
     }
 
@@ -207,6 +278,17 @@ impl Group {
             outcome = outcome.and(remove(&folder.path));
         }
         outcome
+    }
+}
+
+/// Rings when something in a group wanted for memory, in hierarchies of the old form.
+#[derive(Debug)]
+pub(crate) struct Alarm(EventFd);
+
+impl Alarm {
+    /// Whether it rang.
+    pub(crate) fn rang(&self) -> bool {
+        self.0.read().is_ok_and(|times| times > 0)
     }
 }
 
@@ -245,16 +327,22 @@ fn remove(group: &Path) -> io::Result<()> {
 
 /// For hierarchies of the old form, which cannot kill.
 fn kill_members(group: &Path) {
-    use nix::sys::signal::{Signal, kill};
-    for group in tree(group) {
-        let members = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-        for pid in members.lines().filter_map(|line| line.parse().ok()) {
-            // 0 stands for a process that is not of our namespace.
-            if pid > 0 {
-                kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).ok();
-            }
-        }
+    for pid in members(group) {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
     }
+}
+
+/// The processes in a group and those below it.
+fn members(group: &Path) -> impl Iterator<Item = i32> {
+    let texts = tree(group).into_iter();
+    let texts = texts.map(|group| fs::read_to_string(group.join("cgroup.procs")));
+    let pids = texts.flat_map(|text| {
+        let text = text.unwrap_or_default();
+        let pids = text.lines().filter_map(|line| line.parse().ok());
+        pids.collect::<Vec<i32>>()
+    });
+    // 0 stands for a process that is not of our namespace.
+    pids.filter(|pid| *pid > 0)
 }
 
 fn set(group: &Path, file: &str, value: &str) -> Result<(), Error> {

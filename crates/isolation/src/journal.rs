@@ -119,7 +119,8 @@ fn unmount(mount: &Path) -> io::Result<()> {
 }
 
 impl Container {
-    fn remove(&self) -> io::Result<()> {
+    /// Removes it. One that is not there is as good as removed. Blocks.
+    pub(crate) fn remove(&self) -> io::Result<()> {
         let Some((program, arguments)) = self.remove.split_first() else {
             return Ok(());
         };

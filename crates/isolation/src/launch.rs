@@ -11,6 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use distci_model::isolation::Usage;
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::{sleep, timeout};
@@ -52,6 +53,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) env: Vec<(OsString, OsString)>,
     /// The group that it runs in; made already.
     pub(crate) group: Option<&'a Group>,
+    /// The group of what somebody else makes for the program; made already.
+    pub(crate) others: Option<&'a Group>,
     /// Whether the program makes a container around what matters: then those in it are asked to end,
     /// not the program.
     pub(crate) container: bool,
@@ -139,6 +142,7 @@ impl Launch<'_> {
         };
         let charge = Charge {
             group: self.group.cloned(),
+            others: self.others.cloned(),
             container: self.container,
             stage: self.stage.cloned(),
             files: self.files.clone(),
@@ -209,8 +213,9 @@ impl Launch<'_> {
     }
 
     async fn sweep(&self) {
-        if let Some(group) = self.group {
+        for group in [self.group, self.others].into_iter().flatten() {
             group.kill();
+            group.signal(|_| true, Signal::SIGKILL);
         }
         let key = self.key.clone();
         let killed = tokio::task::spawn_blocking(move || kill_bearers(&key)).await;

@@ -181,6 +181,7 @@ impl LxcCell {
             // more programs would do much more slowly.
             env: vec![("PATH".into(), "/nowhere".into())],
             group: self.group.as_ref(),
+            others: None,
             container: true,
             stage: None,
             files: Vec::new(),

@@ -14,8 +14,12 @@ use crate::error::Error;
 use crate::group::Groups;
 use crate::image::{Held, Images};
 use crate::lxc::Lxc;
+use crate::podman::Podman;
 use crate::process::Process;
 use crate::qemu::Qemu;
+
+/// Where podman keeps its records of our containers: it wants a short path.
+const PODMAN: &str = "/run/distci/podman";
 
 /// What a machine is to be used for.
 #[derive(Debug, Clone)]
@@ -62,7 +66,15 @@ impl Settings {
                 kernel_of(&self.images),
             )),
             Driver::Lxc => Box::new(Lxc { supervisor, groups }),
-            Driver::Podman | Driver::Docker => {
+            Driver::Podman => Box::new(Podman {
+                supervisor,
+                groups: Groups::at_the_top(),
+                program: "podman".into(),
+                runtime: "runc".to_owned(),
+                folder: PODMAN.into(),
+                busybox: "/bin/busybox".into(),
+            }),
+            Driver::Docker => {
                 let why = format!("this program has no driver {driver} yet");
                 return Err(Error::Unsupported(why));
             }

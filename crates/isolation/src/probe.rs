@@ -15,12 +15,22 @@ use crate::image::Image;
 use crate::journal::sweep;
 
 /// Whether there is such a program, given by its path or by a name.
-pub(crate) fn is_there(program: &Path) -> bool {
+fn is_there(program: &Path) -> bool {
     if program.components().count() > 1 {
         return program.is_file();
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// Refuses a machine on which it is missing.
+pub(crate) fn needs(program: &Path, package: &str) -> Result<(), Error> {
+    if is_there(program) {
+        return Ok(());
+    }
+    let program = program.display();
+    let why = format!("there is no {program}: install the package {package}");
+    Err(Error::Unsupported(why))
 }
 
 /// Runs `true` in a cell over `image`, below `folder`, and leaves nothing there.

@@ -100,6 +100,7 @@ impl Cell for ProcessCell {
             directory: command.directory.clone(),
             env: command.env.clone(),
             group: self.group.as_ref(),
+            others: None,
             container: false,
             stage: None,
             files: Vec::new(),

@@ -157,7 +157,7 @@ fn read(pid: i32) -> Option<Process> {
 
 /// Whether it has another number than here in a container, and is not the first there: that one is
 /// the container's own, and takes all others along.
-fn is_contained(pid: i32) -> bool {
+pub(crate) fn is_contained(pid: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     let numbers = numbers.unwrap_or_default().split_whitespace().skip(1);

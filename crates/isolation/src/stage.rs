@@ -1,9 +1,8 @@
-//! Mounts for one command, in a mount namespace of its supervisor's own.
+//! The root of a cell: an image below a layer of the cell's own, and devices of the cell's own.
 //!
-//! Owns the root of a cell that a tool then goes into: an image below a layer of the cell's own, and
-//! devices of the cell's own. The machine never sees these mounts, and they go with the last process
-//! that does, so there is nothing to note and nothing to undo. What was written stays in the cell's
-//! folder, and the next command finds it.
+//! Owns the mounts of it, as a rule in a mount namespace of the supervisor's. The machine never sees
+//! those, and they go with the last process that does, so there is nothing to note and nothing to
+//! undo. What was written stays in the cell's folder, and the next command finds it.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -88,29 +87,37 @@ impl Stage {
     /// Leaves the machine's mounts and makes these, for this process and what it starts from now on.
     /// To be called while it has one thread.
     pub(crate) fn enter(&self) -> io::Result<()> {
-        let mut options = self.options();
         if geteuid().is_root() {
             unshare(CloneFlags::CLONE_NEWNS)?;
         } else {
             enter_as_an_ordinary_user()?;
-            // The marks of an overlay that need no privilege.
-            options.push_str(",userxattr");
         }
         let nothing = None::<&str>;
         let alone = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(nothing, "/", nothing, alone, nothing)?;
-        let options = Some(options.as_str());
-        let overlay = Some("overlay");
-        mount(overlay, &self.root(), overlay, MsFlags::MS_NODEV, options).map_err(|errno| {
-            let image = self.lower.display();
-            io::Error::other(format!(
-                "an overlay over {image} cannot be mounted: {errno}"
-            ))
-        })?;
+        self.mount_root()?;
         match self.devices() {
             Some(devices) => lay_devices(&devices),
             None => Ok(()),
         }
+    }
+
+    /// Mounts the root alone, where this process is: for tools that have to see it on the machine.
+    pub(crate) fn mount_root(&self) -> io::Result<()> {
+        let overlay = Some("overlay");
+        let mut options = self.options();
+        if !geteuid().is_root() {
+            // The marks of an overlay that need no privilege.
+            options.push_str(",userxattr");
+        }
+        let options = Some(options.as_str());
+        let mounted = mount(overlay, &self.root(), overlay, MsFlags::MS_NODEV, options);
+        mounted.map_err(|errno| {
+            let image = self.lower.display();
+            io::Error::other(format!(
+                "an overlay over {image} cannot be mounted: {errno}"
+            ))
+        })
     }
 
     fn options(&self) -> String {

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::Excess;
 use crate::group::Group;
-use crate::processes::{Round, Whom, signal_descendants};
+use crate::processes::{Round, Whom, is_contained, signal_descendants};
 use crate::stage::Stage;
 use crate::view::View;
 
@@ -51,6 +51,9 @@ pub(crate) struct Charge {
     /// The group that the command begins in.
     #[serde(default)]
     pub(crate) group: Option<Group>,
+    /// The group of what somebody else makes for the command: not entered, but counted and killed.
+    #[serde(default)]
+    pub(crate) others: Option<Group>,
     /// Whether the command makes a container, and only those in it are asked to end.
     #[serde(default)]
     pub(crate) container: bool,
@@ -63,6 +66,13 @@ pub(crate) struct Charge {
     /// What the command finds when it begins.
     #[serde(default)]
     pub(crate) view: View,
+}
+
+impl Charge {
+    /// The group in which that is what matters.
+    fn counted(&self) -> Option<&Group> {
+        self.others.as_ref().or(self.group.as_ref())
+    }
 }
 
 /// What the supervisor tells the worker at the end: one line of JSON.
@@ -117,11 +127,18 @@ fn tell(report: &Report) -> io::Result<()> {
 }
 
 fn supervise(charge: &Charge, command: &[OsString]) -> Report {
-    let end = match run(charge, command) {
-        Ok(end) => end,
-        Err(error) => End::NotStarted(format!("the supervisor: {error}")),
+    close_strangers();
+    let alarm = charge.others.as_ref().map(Group::listen).transpose();
+    let end = match alarm.as_ref().map(|_| run(charge, command)) {
+        Ok(Ok(end)) => end,
+        Ok(Err(error)) => End::NotStarted(format!("the supervisor: {error}")),
+        Err(error) => End::NoStage(format!("memory cannot be watched: {error}")),
     };
-    report(end, charge.group.as_ref())
+    let mut report = report(end, charge.counted());
+    if let Ok(Some(Some(alarm))) = alarm {
+        report.excess.memory |= alarm.rang();
+    }
+    report
 }
 
 /// What there is to say when all are dead and reaped, so that all that they took is known.
@@ -137,7 +154,6 @@ fn run(charge: &Charge, command: &[OsString]) -> io::Result<End> {
     let Some((program, arguments)) = command.split_first() else {
         return Ok(End::NotStarted("there is no command".to_owned()));
     };
-    close_strangers();
     // What the worker was started with is nothing that a script should notice.
     SigSet::empty().thread_set_mask()?;
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
@@ -174,7 +190,7 @@ pub(crate) fn guard(
     // Begun only now, so that a signal sent early waits in the pipe for somebody to receive it.
     thread::spawn(move || obey(&order, lifeline));
     let status = wait_for(&mut script)?;
-    end_descendants(charge.group.as_ref());
+    end_all(charge);
     Ok(end_of(status))
 }
 
@@ -205,7 +221,8 @@ fn spawn(charge: &Charge, command: &mut Command) -> io::Result<io::Result<Child>
     started
 }
 
-/// What all who lived below this process took: the kernel adds up the dead when they are reaped.
+/// What all who lived below this process took: the kernel adds up the dead when they are reaped. A
+/// group knows more: also of those who lived elsewhere, and nothing of tools outside of it.
 fn usage(group: Option<&Group>) -> Usage {
     let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     let counted = |word: &str| {
@@ -218,15 +235,12 @@ fn usage(group: Option<&Group>) -> Usage {
     let cpu_ms = children.map_or(0, |children| {
         milliseconds(children.user_time() + children.system_time())
     });
+    let cpu_ms = group.and_then(Group::cpu_ms).unwrap_or(cpu_ms);
     // In KiB, and of the largest process alone; a group knows better.
     let largest = children.map_or(0, |children| children.max_rss());
     let largest = u64::try_from(largest).unwrap_or_default() * 1024;
     Usage {
-        // What did not live below this process is known to the group alone.
-        cpu_ms: group
-            .and_then(Group::cpu_ms)
-            .unwrap_or_default()
-            .max(cpu_ms),
+        cpu_ms,
         memory_peak: group.and_then(Group::memory_peak).unwrap_or(largest),
         read: counted("read_bytes:"),
         written: counted("write_bytes:"),
@@ -281,14 +295,9 @@ fn obey(charge: &Charge, mut lifeline: impl Read) {
     loop {
         match lifeline.read(&mut order) {
             Ok(1) if order[0] == TERMINATE => {
-                let whom = if charge.container {
-                    Whom::Contained
-                } else {
-                    Whom::All
-                };
-                signal_descendants(whom, Signal::SIGTERM);
+                ask(charge, Signal::SIGTERM);
                 // A stopped process notices only once it goes on.
-                signal_descendants(whom, Signal::SIGCONT);
+                ask(charge, Signal::SIGCONT);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             _ => break,
@@ -297,15 +306,28 @@ fn obey(charge: &Charge, mut lifeline: impl Read) {
     // The main thread ends this process as soon as nobody is left. Until then, whatever a fork
     // brought out of one round falls in the next.
     loop {
-        kill_all(charge.group.as_ref());
+        kill_all(charge);
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Kills every descendant, and whoever else is in the group.
-fn kill_all(group: Option<&Group>) -> Round {
-    if let Some(group) = group {
+/// Sends a signal to those who matter.
+fn ask(charge: &Charge, signal: Signal) {
+    match (&charge.others, charge.container) {
+        (Some(group), _) => group.signal(is_contained, signal),
+        (None, true) => drop(signal_descendants(Whom::Contained, signal)),
+        (None, false) => drop(signal_descendants(Whom::All, signal)),
+    }
+}
+
+/// Kills every descendant, and whoever else is in the groups.
+fn kill_all(charge: &Charge) -> Round {
+    if let Some(group) = &charge.group {
         group.kill();
+    }
+    if let Some(group) = &charge.others {
+        group.kill();
+        group.signal(|_| true, Signal::SIGKILL);
     }
     if Pid::this().as_raw() == 1 {
         // A machine of our own, and all in it descend from us, whatever they made of `/proc`.
@@ -347,7 +369,11 @@ fn reap(pid: Pid) {
 }
 
 /// Kills and reaps until no descendant is left, or only such as we have no power over.
-fn end_descendants(group: Option<&Group>) {
+fn end_all(charge: &Charge) {
+    if let Some(group) = &charge.others {
+        // They need not be descendants, so their death is not waited for below.
+        group.signal(|_| true, Signal::SIGKILL);
+    }
     loop {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -358,7 +384,7 @@ fn end_descendants(group: Option<&Group>) {
                 Ok(_) | Err(_) => {}
             }
         }
-        if kill_all(group) == Round::Forbidden {
+        if kill_all(charge) == Round::Forbidden {
             return;
         }
         // Death takes the kernel a moment.

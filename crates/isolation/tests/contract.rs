@@ -19,6 +19,8 @@ mod laws;
 mod limits;
 #[path = "contract/lxc.rs"]
 mod lxc;
+#[path = "contract/podman.rs"]
+mod podman;
 #[path = "contract/powers.rs"]
 mod powers;
 #[path = "contract/process.rs"]

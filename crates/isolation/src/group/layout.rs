@@ -24,6 +24,15 @@ pub(crate) enum Controller {
     CpuAccounting,
 }
 
+/// Below which group others are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// That in which this process is.
+    Own,
+    /// The topmost, which a daemon finds by the same name in every hierarchy.
+    Top,
+}
+
 impl Controller {
     const ALL: [Self; 4] = [Self::Memory, Self::Pids, Self::Cpu, Self::CpuAccounting];
 
@@ -64,13 +73,17 @@ struct Hierarchy {
 
 impl Layout {
     /// Looks, and makes the groups below which others are made.
-    pub(crate) fn find() -> io::Result<Self> {
+    pub(crate) fn find(place: Place) -> io::Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let own = fs::read_to_string("/proc/self/cgroup")?;
         let mut hierarchies = Vec::new();
         let mut trouble = io::Error::other("this machine has none mounted");
         for mount in mounts.lines().filter_map(Mount::parse) {
-            match mount.enter(&own) {
+            let entered = match place {
+                Place::Own => mount.enter(&own),
+                Place::Top => mount.enter_top().map(Some),
+            };
+            match entered {
                 Ok(Some(hierarchy)) => hierarchies.push(hierarchy),
                 Ok(None) => {}
                 Err(error) => trouble = error,
@@ -151,6 +164,37 @@ impl Mount {
         }))
     }
 
+    /// The hierarchy, with a group for our groups below its topmost. All hierarchies are of use: what
+    /// others make below our groups in them has to be removed.
+    fn enter_top(&self) -> io::Result<Hierarchy> {
+        let offered = fs::read_to_string(self.point.join("cgroup.controllers"));
+        let offered = offered.unwrap_or_default();
+        let has = |controller: &Controller| {
+            if self.unified {
+                offered
+                    .split_whitespace()
+                    .any(|name| name == controller.new_name())
+            } else {
+                let name = controller.old_name();
+                self.options.iter().any(|option| option == name)
+            }
+        };
+        let all = Controller::ALL.into_iter();
+        let controllers: Vec<Controller> = all.filter(has).collect();
+        let base = make(&self.point, "distci")?;
+        if self.unified {
+            for group in [&self.point, &base] {
+                offer(group, &controllers)?;
+            }
+        }
+        Ok(Hierarchy {
+            controllers,
+            unified: self.unified,
+            home: self.point.clone(),
+            base,
+        })
+    }
+
     /// The folder of the group in which the process is whose `/proc/self/cgroup` is `own`.
     fn home(&self, own: &str) -> Option<PathBuf> {
         let mut lines = own.lines().filter_map(|line| {
@@ -202,12 +246,9 @@ fn enter_unified(home: &Path) -> io::Result<Hierarchy> {
     };
     let aside = make(top, "distci-worker")?;
     fs::write(aside.join("cgroup.procs"), "0")?;
-    let names: BTreeSet<&str> = controllers.iter().map(|c| c.new_name()).collect();
     let base = make(top, "distci")?;
-    for name in names {
-        let enable = format!("+{name}");
-        fs::write(top.join("cgroup.subtree_control"), &enable)?;
-        fs::write(base.join("cgroup.subtree_control"), &enable)?;
+    for group in [top, &base] {
+        offer(group, &controllers)?;
     }
     Ok(Hierarchy {
         controllers,
@@ -215,6 +256,15 @@ fn enter_unified(home: &Path) -> io::Result<Hierarchy> {
         home: aside,
         base,
     })
+}
+
+/// Lets the groups below one of the new form have these.
+pub(super) fn offer(group: &Path, controllers: &[Controller]) -> io::Result<()> {
+    let names: BTreeSet<&str> = controllers.iter().map(|c| c.new_name()).collect();
+    for name in names {
+        fs::write(group.join("cgroup.subtree_control"), format!("+{name}"))?;
+    }
+    Ok(())
 }
 
 fn make(parent: &Path, name: &str) -> io::Result<PathBuf> {

@@ -86,6 +86,7 @@ impl Tools<'_> {
             directory: PathBuf::from("/"),
             env: environment(scratch),
             group: None,
+            others: None,
             container: false,
             view: View::default(),
             stage: None,

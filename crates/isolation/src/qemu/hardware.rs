@@ -82,6 +82,7 @@ impl Hardware<'_> {
             directory: self.folder.to_owned(),
             env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
             group: self.group,
+            others: None,
             container: false,
             view: View::default(),
             stage: None,

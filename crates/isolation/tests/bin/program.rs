@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use distci_isolation::{
-    Accelerator, Bubblewrap, Cell, Command, Groups, Image, Isolation, Lxc, Output, Place, Process,
-    Qemu, Site, Terms,
+    Accelerator, Bubblewrap, Cell, Command, Groups, Image, Isolation, Lxc, Output, Place, Podman,
+    Process, Qemu, Site, Terms,
 };
 use distci_model::isolation::Driver;
 
@@ -99,6 +99,18 @@ fn isolation(driver: Driver, image: Option<&Path>) -> Result<Box<dyn Isolation>>
             supervisor,
             groups: Groups::find(),
             program: "bwrap".into(),
+        })),
+        Driver::Podman => Ok(Box::new(Podman {
+            supervisor,
+            groups: Groups::at_the_top(),
+            program: "podman".into(),
+            runtime: "runc".to_owned(),
+            // The tests keep what drivers need beside their images.
+            folder: image
+                .and_then(Path::parent)
+                .ok_or("an image is needed")?
+                .with_file_name("podman"),
+            busybox: "/bin/busybox".into(),
         })),
         other => Err(format!("{other} is not known here").into()),
     }
