@@ -47,14 +47,6 @@ pub(crate) struct Tool {
     pub(crate) busybox: PathBuf,
 }
 
-/// What a container's root file system is made from.
-pub(crate) enum Root {
-    /// An overlay that is mounted for the cell.
-    Mounted,
-    /// An image that the tool has by this name.
-    Imported(String),
-}
-
 /// A cell of one of them.
 pub(crate) struct OciCell {
     supervisor: Vec<OsString>,
@@ -79,13 +71,13 @@ pub(crate) fn image_of(driver: Driver, terms: &Terms) -> Result<&Image, Error> {
 }
 
 impl Tool {
-    /// A cell over `root`.
+    /// A cell over the image that `terms` name.
     pub(crate) fn open(
         self,
         supervisor: &[OsString],
         groups: &Groups,
         site: &Site,
-        (terms, root): (&Terms, Root),
+        terms: &Terms,
     ) -> Result<Box<dyn Cell>, Error> {
         let image = image_of(self.driver, terms)?;
         let Some(group) = groups.plan(&site.name, terms)? else {
@@ -93,23 +85,17 @@ impl Tool {
             let why = format!("the driver {driver} needs control groups: {why}");
             return Err(Error::Unsupported(why));
         };
-        let stage = matches!(root, Root::Mounted).then(|| Stage::make(image, &site.folder));
-        let stage = stage.transpose()?;
+        let stage = Stage::make(image, &site.folder)?;
         let journal = Journal {
             group: Some(group.clone()),
-            mounts: stage.iter().map(Stage::root).collect(),
+            mounts: vec![stage.root()],
             container: Some(self.container(&site.name)),
             ..Journal::default()
         };
         journal.write(&site.folder)?;
         group.make_for_others(terms)?;
-        if let Some(stage) = &stage {
-            stage.mount_root()?;
-        }
-        let root = match (root, stage) {
-            (Root::Imported(name), _) => name.into(),
-            (Root::Mounted, stage) => stage.map(|stage| stage.root().into()).unwrap_or_default(),
-        };
+        stage.mount_root()?;
+        let root = stage.root().into();
         Ok(Box::new(OciCell {
             supervisor: supervisor.to_vec(),
             tool: self,

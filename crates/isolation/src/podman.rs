@@ -16,7 +16,7 @@ use crate::cell::{Cell, Isolation, Site, Terms};
 use crate::error::Error;
 use crate::group::Groups;
 use crate::image::Image;
-use crate::oci::{Root, Tool, blocking, image_of};
+use crate::oci::{Tool, blocking, image_of};
 use crate::probe;
 
 /// Runs commands in containers of podman.
@@ -123,7 +123,6 @@ impl Isolation for Podman {
         image_of(Driver::Podman, terms)?;
         let podman = self.clone();
         blocking(move || podman.prepare()).await?;
-        let terms = (terms, Root::Mounted);
         self.tool()
             .open(&self.supervisor, &self.groups, site, terms)
     }

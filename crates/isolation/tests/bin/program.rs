@@ -44,7 +44,7 @@ fn work(
     image: Option<&&str>,
 ) -> Result<()> {
     let image = image.copied();
-    let driver = isolation(driver.parse()?, image.map(Path::new))?;
+    let driver = isolation(driver.parse()?)?;
     let image = image
         .map(|folder| Image::in_folder(Path::new(folder)))
         .transpose()?;
@@ -75,7 +75,13 @@ fn work(
     })
 }
 
-fn isolation(driver: Driver, image: Option<&Path>) -> Result<Box<dyn Isolation>> {
+/// Where the tests keep what drivers need.
+fn folder() -> Result<PathBuf> {
+    let folder = std::env::var_os("TEST_FOLDER").ok_or("TEST_FOLDER is not set")?;
+    Ok(folder.into())
+}
+
+fn isolation(driver: Driver) -> Result<Box<dyn Isolation>> {
     let own = std::env::current_exe()?;
     let supervisor = vec![own.clone().into(), "supervise".into()];
     match driver {
@@ -88,9 +94,7 @@ fn isolation(driver: Driver, image: Option<&Path>) -> Result<Box<dyn Isolation>>
             groups: Groups::find(),
         })),
         Driver::Qemu => {
-            // The tests keep their kernel beside their images.
-            let images = image.and_then(Path::parent).ok_or("an image is needed")?;
-            let kernel = images.with_file_name("kernel");
+            let kernel = folder()?.join("kernel");
             let agent = (own, "agent".to_owned());
             let qemu = Qemu::new(supervisor, agent, Groups::find(), kernel);
             Ok(Box::new(qemu.with_accelerator(Accelerator::Tcg)))
@@ -105,14 +109,10 @@ fn isolation(driver: Driver, image: Option<&Path>) -> Result<Box<dyn Isolation>>
             groups: Groups::at_the_top(),
             program: "podman".into(),
             runtime: "runc".to_owned(),
-            // The tests keep what drivers need beside their images.
-            folder: image
-                .and_then(Path::parent)
-                .ok_or("an image is needed")?
-                .with_file_name("podman"),
+            folder: folder()?.join("podman"),
             busybox: "/bin/busybox".into(),
         })),
-        other => Err(format!("{other} is not known here").into()),
+        other @ Driver::Docker => Err(format!("{other} is not known here").into()),
     }
 }
 
