@@ -12,6 +12,7 @@ mod follower;
 mod frontends;
 mod http;
 mod jobs;
+mod pipelines;
 #[path = "../common/program.rs"]
 mod program;
 mod proxy;
