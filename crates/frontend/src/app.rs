@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::pulse::Pulse;
 use crate::schedules::Schedules;
+use crate::seen::Seen;
 use crate::signals::Signals;
 use crate::timers::Timers;
 
@@ -33,6 +34,8 @@ pub(crate) struct App {
     pub(crate) timers: Arc<Timers>,
     pub(crate) schedules: Arc<Schedules>,
     pub(crate) time: Arc<ClusterTime>,
+    /// Who has asked for work here of late.
+    pub(crate) seen: Arc<Seen>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) barrier: Barrier,
@@ -60,6 +63,7 @@ impl App {
             store,
             board: Board::new(Arc::clone(&peers)),
             peers,
+            seen: Arc::default(),
             pulse: Arc::default(),
             barrier: Barrier::default(),
             hooks: Arc::default(),

@@ -20,6 +20,7 @@ mod mirror;
 mod peers;
 mod pulse;
 mod schedules;
+mod seen;
 mod signals;
 mod timers;
 

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::Timestamp;
 use crate::build::{Cause, Downstream, Finished};
-use crate::capability::Capabilities;
+use crate::capability::{Capabilities, Capability};
 use crate::config::Span;
 use crate::id::{Attempt, TaskName};
 use crate::outcome::Outcome;
@@ -23,6 +23,10 @@ pub struct Queued {
     pub waiting: usize,
     /// How many workers that hold claims now have offered it.
     pub busy: usize,
+    /// How many workers have offered it to the frontend that is asked, in the last hour.
+    pub seen: usize,
+    /// The images and drivers that workers have offered there, if it requires one.
+    pub worlds: Vec<Capability>,
     /// Who holds what it has to wait for: `lock deploy is held by x#811`.
     pub blocked: Option<String>,
 }
@@ -160,7 +164,18 @@ fn of_queued(queued: &Queued, requires: &Capabilities) -> String {
         return blocked.clone();
     }
     match (queued.waiting, queued.busy) {
-        (0, 0) => format!("no worker here offers {requires}"),
+        (0, 0) => {
+            let seen = match queued.seen {
+                0 => String::new(),
+                seen => format!(" ({seen} seen in the last hour)"),
+            };
+            let worlds: Vec<_> = queued.worlds.iter().map(ToString::to_string).collect();
+            let worlds = match worlds.as_slice() {
+                [] => String::new(),
+                worlds => format!("; there are {}", worlds.join(", ")),
+            };
+            format!("no worker here offers {requires}{seen}{worlds}")
+        }
         (0, 1) => format!("the one worker that offers {requires} is busy"),
         (0, busy) => format!("all {busy} workers that offer {requires} are busy"),
         (_, _) => format!("a worker that offers {requires} is about to take it"),
@@ -329,8 +344,18 @@ mod tests {
         let held = Queued {
             blocked: Some("lock deploy is held by x#811".to_owned()),
             waiting: 2,
-            busy: 0,
+            ..Queued::default()
         };
         assert_eq!(said(held), "d waits: lock deploy is held by x#811");
+        let gone = Queued {
+            seen: 3,
+            worlds: vec!["image:debian-12".parse().unwrap()],
+            ..Queued::default()
+        };
+        assert_eq!(
+            said(gone),
+            "d waits: no worker here offers execute-shell label:arm64 (3 seen in the last hour); \
+             there are image:debian-12"
+        );
     }
 }

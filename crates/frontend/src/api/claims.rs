@@ -62,6 +62,7 @@ pub(super) async fn claim(
         if let Some(claim) = earlier(&app, &request, &holder).await? {
             return Ok(Answer(claim).into_response());
         }
+        app.seen.note(&request.worker, &request.capabilities);
         let offer = match app.board.ask(&request.worker, &request.capabilities) {
             Ok(offer) => offer,
             Err(promise) => tokio::select! {

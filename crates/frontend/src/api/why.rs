@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use distci_model::capability::Capability;
 use distci_model::id::{BuildKey, JobId};
 use distci_model::why::{QueueFacts, Queued, Reason, why};
 use distci_model::wire::{About, LockBlock, Problem};
@@ -48,6 +49,8 @@ async fn queue_of(app: &App, build: &BuildKey) -> Result<QueueFacts, StoreError>
         let known = Queued {
             waiting: queued.workers,
             busy: busy(app, &queued),
+            seen: app.seen.offering(&queued.requires),
+            worlds: worlds(app, &queued),
             blocked,
         };
         match ticket.about {
@@ -67,6 +70,15 @@ fn in_words(block: &LockBlock) -> String {
         [] => format!("lock {:?} has just become free", block.lock),
         holders => format!("lock {:?} is held by {}", block.lock, holders.join(", ")),
     }
+}
+
+/// The images and drivers that there are, for who asks for one.
+fn worlds(app: &App, queued: &board::Queued) -> Vec<Capability> {
+    let is_world = |one: &Capability| matches!(one, Capability::Image(_) | Capability::Driver(_));
+    if queued.requires.iter().any(is_world) {
+        return app.seen.worlds().into_iter().collect();
+    }
+    Vec::new()
 }
 
 /// How many workers hold claims of tickets that require the same.
