@@ -9,6 +9,7 @@
 
 mod bubblewrap;
 mod cell;
+mod docker;
 mod error;
 mod group;
 mod heard;
@@ -28,6 +29,7 @@ pub use cell::{
     Account, Cell, Command, Ended, Excess, Finished, Isolation, Output, Place, Shared, Site, Stop,
     Terms,
 };
+pub use docker::Docker;
 pub use error::Error;
 pub use group::Groups;
 pub use image::{Image, Images};

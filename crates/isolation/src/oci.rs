@@ -40,8 +40,8 @@ pub(crate) struct Tool {
     pub(crate) env: Vec<(OsString, OsString)>,
     /// What every `run` is told.
     pub(crate) options: Vec<String>,
-    /// How the network of its own is called that a container can be put in.
-    pub(crate) private: &'static str,
+    /// The network for cells with a private one, if there may be such.
+    pub(crate) private: Option<String>,
     /// A static busybox of the machine, by which a container begins, whatever its image has.
     pub(crate) busybox: PathBuf,
 }
@@ -218,7 +218,7 @@ impl OciCell {
         let network = match self.network {
             Network::Host => "host",
             Network::None => "none",
-            Network::Private => self.tool.private,
+            Network::Private => self.tool.private.as_deref().unwrap_or("none"),
         };
         add(&["--network", network]);
         if let Some(parent) = self.group.name_for_others() {

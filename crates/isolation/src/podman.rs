@@ -84,7 +84,7 @@ impl Podman {
             line: line.to_vec(),
             env: vec![("CONTAINERS_CONF".into(), path("containers.conf"))],
             options,
-            private: "bridge",
+            private: Some("bridge".to_owned()),
             busybox: self.busybox.clone(),
         }
     }

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use distci_isolation::{
-    Bubblewrap, Cell, Command, Groups, Image, Isolation, Output, Place, Podman, Process, Site,
-    Terms,
+    Bubblewrap, Cell, Command, Docker, Groups, Image, Isolation, Output, Place, Podman, Process,
+    Site, Terms,
 };
 use distci_model::isolation::Driver;
 
@@ -94,6 +94,18 @@ fn isolation(driver: Driver, images: Option<&Path>) -> Result<Box<dyn Isolation>
             folder: images.ok_or("an image is needed")?.with_file_name("podman"),
             busybox: "/bin/busybox".into(),
         })),
+        Driver::Docker => {
+            let images = images.ok_or("an image is needed")?;
+            let socket = images.with_file_name("docker").join("socket");
+            Ok(Box::new(Docker {
+                supervisor,
+                groups: Groups::at_the_top(),
+                program: "docker".into(),
+                host: format!("unix://{}", socket.display()),
+                private: None,
+                busybox: "/bin/busybox".into(),
+            }))
+        }
         other => Err(format!("{other} is not known here").into()),
     }
 }
