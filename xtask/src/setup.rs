@@ -11,7 +11,7 @@ use crate::step::{run_quietly, step};
 use crate::tool::TOOLS;
 
 /// A command that the gate or the tests call, and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 14] = [
+const COMMANDS: [(&str, &str); 24] = [
     ("git", "git"),
     ("cc", "gcc"),
     ("bash", "bash"),
@@ -21,6 +21,8 @@ const COMMANDS: [(&str, &str); 14] = [
     ("ip", "iproute2"),
     // The drivers of isolation, and what their tests' image is made of.
     ("bwrap", "bubblewrap"),
+    ("lxc-start", "lxc"),
+    ("nft", "nftables"),
     ("busybox", "busybox-static"),
     ("podman", "podman"),
     ("runc", "runc"),
@@ -28,7 +30,22 @@ const COMMANDS: [(&str, &str); 14] = [
     ("dockerd", "docker.io"),
     // Fetches the collections of webhooks' payloads that vendors publish.
     ("npm", "npm"),
+    // Make the images of tests.
+    ("mmdebstrap", "mmdebstrap"),
+    ("xz", "xz-utils"),
+    ("setpriv", "util-linux"),
+    // Virtual machines, and what their kernel and disks are made with.
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mksquashfs", "squashfs-tools"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("lz4", "lz4"),
+    ("strip", "binutils"),
 ];
+
+/// Who may have which ids, and the line by which root may give some to containers: behind those that
+/// Debian gives to users one after the other.
+const IDS: [&str; 2] = ["/etc/subuid", "/etc/subgid"];
+const IDS_OF_ROOT: &str = "root:1000000000:65536\n";
 
 /// What drivers of isolation need beside commands.
 const DRIVER_PACKAGES: [Package; 1] = [Package {
@@ -39,6 +56,7 @@ const DRIVER_PACKAGES: [Package; 1] = [Package {
 /// Brings the machine to where the gate can run.
 pub(crate) fn run(machine: &Machine) -> Result<()> {
     install_packages(machine)?;
+    IDS.into_iter().try_for_each(give_ids)?;
     for tool in &TOOLS {
         if !tool.is_present(machine)? {
             let name = format!("install {} {}", tool.krate, tool.version);
@@ -46,6 +64,20 @@ pub(crate) fn run(machine: &Machine) -> Result<()> {
         }
     }
     machine.sweep_tools()
+}
+
+/// Lets root give ids to containers, if it has none to give.
+fn give_ids(file: &str) -> Result<()> {
+    let known = std::fs::read_to_string(file).unwrap_or_default();
+    if known.lines().any(|line| line.starts_with("root:")) {
+        return Ok(());
+    }
+    if !Machine::is_root() {
+        bail!("please add the line {} to {file}", IDS_OF_ROOT.trim());
+    }
+    step(&format!("add ids of root to {file}"), || {
+        Ok(std::fs::write(file, known + IDS_OF_ROOT)?)
+    })
 }
 
 fn install_packages(machine: &Machine) -> Result<()> {

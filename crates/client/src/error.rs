@@ -130,6 +130,7 @@ mod tests {
             detail: "the job file has 1 problem".to_owned(),
             request: None,
             problems: vec![ConfigProblem {
+                file: None,
                 path: "tasks".to_owned(),
                 line: 3,
                 column: 5,

@@ -11,8 +11,8 @@ use distci_model::errand::ErrandResult;
 use distci_model::id::BuildKey;
 use distci_model::outcome::{LayerRef, TaskResult};
 use distci_model::wire::{
-    ArtifactManifest, BeatReply, BeatRequest, CONSOLE_LENGTH_HEADER, Claim, ClaimRequest,
-    CommitReply, CommitRequest, Held, MAX_WAIT, Uploaded,
+    ArtifactManifest, BeatReply, BeatRequest, CONSOLE_LENGTH_HEADER, CacheFound, Claim,
+    ClaimRequest, CommitReply, CommitRequest, Held, MAX_WAIT, Uploaded,
 };
 use reqwest::StatusCode;
 
@@ -148,6 +148,42 @@ impl Client {
     pub async fn put_summary(&self, held: &Held, summary: Bytes) -> Result<(), ClientError> {
         let call = Call::put(ticket_path(held, &["summary"])).bytes("text/markdown", summary);
         self.answer(&call).await.map(drop)
+    }
+
+    /// The newest state of a cache that the build of a claim may read.
+    pub async fn find_cache(
+        &self,
+        held: &Held,
+        name: &str,
+    ) -> Result<Option<CacheFound>, ClientError> {
+        let call = Call::get(ticket_path(held, &["caches", name]));
+        let answer = self.answer(&call).await?;
+        if answer.status == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        answer.json().map(Some)
+    }
+
+    /// Its content.
+    pub async fn get_cache(
+        &self,
+        held: &Held,
+        name: &str,
+        found: &CacheFound,
+    ) -> Result<Download, ClientError> {
+        let path = ticket_path(held, &["caches", name, &found.scope, &found.id]);
+        Download::start_direct(self.clone(), Call::get(path)).await
+    }
+
+    /// Stores the file as what a cache holds after the attempt of a claim.
+    pub async fn put_cache(
+        &self,
+        held: &Held,
+        name: &str,
+        file: &FilePath,
+    ) -> Result<u64, ClientError> {
+        self.upload(ticket_path(held, &["caches", name]), file)
+            .await
     }
 
     async fn upload(&self, path: Path, file: &FilePath) -> Result<u64, ClientError> {

@@ -1,8 +1,11 @@
-//! A fake of the forges' APIs for commit statuses, over HTTP on loopback.
+//! A fake of the forges' APIs for commit statuses and GitHub's check runs, over HTTP on loopback.
 //!
 //! Owns what real ones insist on: their paths, tokens, fields, words and limits. It answers whoever
 //! is wrong as they would, keeps what it was told in order, and can be put into any mood. It is not
 //! one of the real servers of this crate, for no forge runs in a folder.
+
+mod app;
+mod checks;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +17,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use serde_json::{Value, json};
+
+pub use app::FakeApp;
+use app::Grants;
+pub use checks::CheckRun;
 
 /// Longest description that GitHub takes.
 const MAX_DESCRIPTION: usize = 140;
@@ -43,8 +51,12 @@ pub enum Mood {
     Fine,
     /// Answers everybody with this status, and asks to be left alone for so many seconds.
     Status(u16, Option<u64>),
+    /// Answers everybody that the requests of this hour are spent, until so many seconds from now.
+    Spent(i64),
     /// Takes what it is told and never answers.
     Hanging,
+    /// Does what it is told and breaks off without an answer.
+    Mute,
 }
 
 /// What it was told and took.
@@ -75,6 +87,7 @@ pub struct FakeForge {
 struct Shared {
     dialect: Dialect,
     token: String,
+    app: Option<FakeApp>,
     state: Mutex<State>,
     changed: Condvar,
     over: AtomicBool,
@@ -89,14 +102,26 @@ struct State {
     asked: usize,
     /// Bare repositories that it hosts, by their paths: `/acme/app.git`.
     repositories: BTreeMap<String, PathBuf>,
+    /// Where the app is installed, and what it was given.
+    grants: Grants,
+    runs: Vec<CheckRun>,
 }
 
-/// An answer: its status, what it says, and the seconds to stay away.
-type Answer = (u16, Value, Option<u64>);
+/// An answer: its status, what it says, and the headers beside.
+type Answer = (u16, Value, Vec<(&'static str, String)>);
 
 impl FakeForge {
     /// A forge on a free port, or on this one, that knows one token.
     pub fn start(dialect: Dialect, token: &str, port: u16) -> Result<Self> {
+        Self::begin((dialect, token, None), port)
+    }
+
+    /// A GitHub on a free port, or on this one, that knows one app and no other token.
+    pub fn start_with_app(app: &FakeApp, port: u16) -> Result<Self> {
+        Self::begin((Dialect::Github, "", Some(app.clone())), port)
+    }
+
+    fn begin((dialect, token, app): (Dialect, &str, Option<FakeApp>), port: u16) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).context("fake forge")?;
         let address = listener.local_addr()?;
         let state = State {
@@ -105,10 +130,13 @@ impl FakeForge {
             told: Vec::new(),
             asked: 0,
             repositories: BTreeMap::new(),
+            grants: Grants::default(),
+            runs: Vec::new(),
         };
         let shared = Arc::new(Shared {
             dialect,
             token: token.to_owned(),
+            app,
             state: Mutex::new(state),
             changed: Condvar::new(),
             over: AtomicBool::new(false),
@@ -208,33 +236,60 @@ impl Shared {
 
     /// One request on one connection; whoever breaks off is no concern of ours.
     fn serve(&self, stream: &TcpStream) {
-        if let Ok(Some(request)) = Request::read(stream) {
-            if request.method == "GET" {
-                let file = self.file(&request.path);
-                drop(match file {
-                    Some(bytes) => send(stream, "200 OK\r\ncontent-type: text/plain", &bytes),
-                    None => send(stream, "404 Not Found", b"not found"),
-                });
-                return;
-            }
-            let mood = {
-                let mut state = self.state();
-                state.asked += 1;
-                state.next.pop_front().unwrap_or(state.mood)
-            };
-            let answer = match mood {
-                Mood::Fine => self.answer(&request),
-                Mood::Status(status, after) => (status, json!({ "message": "in a mood" }), after),
-                Mood::Hanging => {
-                    while !self.over.load(Ordering::Relaxed) {
-                        thread::sleep(Duration::from_millis(50));
-                    }
-                    return;
-                }
-            };
-            self.changed.notify_all();
+        let Ok(Some(request)) = Request::read(stream) else {
+            return;
+        };
+        if request.method == "GET" && !request.path.starts_with("/api/") {
+            drop(match self.file(&request.path) {
+                Some(bytes) => send(stream, "200 OK\r\ncontent-type: text/plain", &bytes),
+                None => send(stream, "404 Not Found", b"not found"),
+            });
+            return;
+        }
+        let mood = {
+            let mut state = self.state();
+            state.asked += 1;
+            state.next.pop_front().unwrap_or(state.mood)
+        };
+        let answer = self.treat(&request, mood);
+        self.changed.notify_all();
+        if let Some(answer) = answer {
             drop(reply(stream, &answer));
         }
+    }
+
+    /// The answer of somebody in this mood; `None` if there is none.
+    fn treat(&self, request: &Request, mood: Mood) -> Option<Answer> {
+        Some(match mood {
+            Mood::Fine => self.answer(request),
+            Mood::Status(status, after) => {
+                let after = after.map(|after| ("retry-after", after.to_string()));
+                let said = json!({ "message": "in a mood" });
+                (status, said, after.into_iter().collect())
+            }
+            Mood::Spent(left) => {
+                let reset = now().as_second().saturating_add(left);
+                let headers = vec![
+                    ("x-ratelimit-remaining", "0".to_owned()),
+                    ("x-ratelimit-reset", reset.to_string()),
+                ];
+                (
+                    403,
+                    json!({ "message": "API rate limit exceeded" }),
+                    headers,
+                )
+            }
+            Mood::Hanging => {
+                while !self.over.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                return None;
+            }
+            Mood::Mute => {
+                self.answer(request);
+                return None;
+            }
+        })
     }
 
     /// A file of a repository that is hosted here, as git's plainest protocol asks for it.
@@ -251,7 +306,9 @@ impl Shared {
     }
 
     fn answer(&self, request: &Request) -> Answer {
-        let refused = |status, message: &str| (status, json!({ "message": message }), None);
+        if let Some(app) = &self.app {
+            return self.answer_app(app, request);
+        }
         let (header, value) = match self.dialect {
             Dialect::Github | Dialect::Bitbucket => {
                 ("authorization", format!("Bearer {}", self.token))
@@ -284,10 +341,10 @@ impl Shared {
         let before = state.told.iter().rev().find(same);
         if self.dialect == Dialect::Gitlab && before.is_some_and(|b| b.state == status.state) {
             let message = format!("Cannot transition status via :x from :{}", status.state);
-            return (400, json!({ "message": message }), None);
+            return refused(400, &message);
         }
         state.told.push(status);
-        (201, json!({ "id": state.told.len() }), None)
+        (201, json!({ "id": state.told.len() }), Vec::new())
     }
 }
 
@@ -422,9 +479,25 @@ impl Request {
     }
 }
 
-fn reply(stream: &TcpStream, (status, body, after): &Answer) -> std::io::Result<()> {
-    let after = after.map_or_else(String::new, |after| format!("\r\nretry-after: {after}"));
-    let head = format!("{status} Answer\r\ncontent-type: application/json{after}");
+/// The time by this forge's clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a forge has a clock of its own, and this one is the machine's"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+fn refused(status: u16, message: &str) -> Answer {
+    (status, json!({ "message": message }), Vec::new())
+}
+
+fn reply(stream: &TcpStream, (status, body, headers): &Answer) -> std::io::Result<()> {
+    let date = now().strftime("%a, %d %b %Y %H:%M:%S GMT");
+    let mut head = format!("{status} Answer\r\ncontent-type: application/json\r\ndate: {date}");
+    for (name, value) in headers {
+        head.extend(["\r\n", name, ": ", value]);
+    }
     send(stream, &head, body.to_string().as_bytes())
 }
 

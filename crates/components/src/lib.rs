@@ -27,7 +27,7 @@ mod zookeeper;
 
 pub use crate::ceph::{Ceph, CephPlan, ObjectStore, S3Access};
 pub use crate::daemons::{Daemon, Daemons};
-pub use crate::forge::{Dialect, FakeForge, Mood, Status};
+pub use crate::forge::{CheckRun, Dialect, FakeApp, FakeForge, Mood, Status};
 pub use crate::packages::{CEPH_PACKAGES, Package, ZOOKEEPER_PACKAGES, missing};
 pub use crate::ports::take as take_ports;
 pub use crate::zookeeper::{Mode, ZooKeeper, ZooKeeperPlan};

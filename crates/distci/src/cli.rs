@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use distci_model::capability::{Kind, Label};
 use distci_model::event::Source;
 use distci_model::id::{Attempt, DeliveryId, JobId, TaskName, WorkerName};
+use distci_model::isolation::{Driver, ImageName};
 
 use crate::connection::Connection;
 use crate::selector::Selector;
@@ -47,6 +48,9 @@ pub(crate) enum Command {
     Fsck(Fsck),
     /// Copy the store of a data folder into a cluster
     Migrate(Migrate),
+    /// Make, list and remove the images that tasks may run in on this machine
+    #[command(subcommand)]
+    Image(Image),
     /// List the jobs
     Jobs(Read),
     /// Set, get or remove a job
@@ -119,6 +123,8 @@ pub(crate) struct Exec {
     /// Job files; those that no other one triggers are built
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
     /// Value of a parameter
     #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) parameters: Vec<(String, String)>,
@@ -139,6 +145,8 @@ pub(crate) struct Exec {
 /// `standalone`
 #[derive(Debug, Args)]
 pub(crate) struct Standalone {
+    #[command(flatten)]
+    pub(crate) machine: Machine,
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:7171", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
@@ -212,6 +220,8 @@ pub(crate) struct Migrate {
 /// `worker`
 #[derive(Debug, Args)]
 pub(crate) struct Worker {
+    #[command(flatten)]
+    pub(crate) machine: Machine,
     /// Kind of task that it does; left out, all
     #[arg(long = "kind", value_name = "KIND")]
     pub(crate) kinds: Vec<Kind>,
@@ -236,6 +246,96 @@ pub(crate) struct Worker {
     /// File that says which forges may be told how commits stand, and by which tokens
     #[arg(long, value_name = "FILE")]
     pub(crate) forges: Option<PathBuf>,
+}
+
+/// How a machine keeps tasks apart
+#[derive(Debug, Args)]
+pub(crate) struct Machine {
+    /// Driver that tasks may use; left out, process and those of lxc, bubblewrap and podman that work
+    /// here. There are qemu and docker too
+    #[arg(long = "driver", value_name = "DRIVER")]
+    pub(crate) drivers: Vec<Driver>,
+    /// Folder of images [default: distci/images in the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) images: Option<PathBuf>,
+    /// Image for tasks that name none, where they may not use the driver process
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) default_image: Option<ImageName>,
+}
+
+/// `image`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Make an image, from a description or from what options say
+    Build(Box<ImageBuild>),
+    /// List the images
+    Ls(ImageRead),
+    /// Show an image
+    Show {
+        /// Its name
+        name: ImageName,
+        #[command(flatten)]
+        read: ImageRead,
+    },
+    /// Make the kernel that virtual machines boot, from the packages of the distribution
+    Kernel(ImageRead),
+    /// Remove images, at the latest when no cell uses them any more
+    Rm {
+        /// Their names
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<ImageName>,
+        #[command(flatten)]
+        read: ImageRead,
+    },
+}
+
+/// Where the images are, and how to speak of them.
+#[derive(Debug, Args)]
+pub(crate) struct ImageRead {
+    /// Folder of images [default: distci/images in the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) images: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `image build`
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("from").required(true))]
+pub(crate) struct ImageBuild {
+    /// Description of the image: JSON in which comments are allowed
+    #[arg(group = "from")]
+    pub(crate) file: Option<PathBuf>,
+    /// A small Debian of this suite instead
+    #[arg(long, value_name = "SUITE", group = "from")]
+    pub(crate) debian: Option<String>,
+    /// The root file system in this archive instead: a tar, compressed or not
+    #[arg(long, value_name = "FILE", group = "from")]
+    pub(crate) tar: Option<PathBuf>,
+    /// This image of container tools instead: an archive, or a folder in OCI's layout
+    #[arg(long, value_name = "PATH", group = "from")]
+    pub(crate) oci: Option<PathBuf>,
+    /// The machine's own busybox instead
+    #[arg(long, group = "from")]
+    pub(crate) busybox: bool,
+    /// Package to install beside those that every Debian has
+    #[arg(long = "package", value_name = "NAME", conflicts_with_all = ["file", "tar", "oci", "busybox"])]
+    pub(crate) packages: Vec<String>,
+    /// Archive to take packages from; left out, those of this machine
+    #[arg(long, value_name = "URL", conflicts_with_all = ["file", "tar", "oci", "busybox"])]
+    pub(crate) mirror: Option<String>,
+    /// Command to run in it then, by a shell
+    #[arg(long, value_name = "COMMAND", conflicts_with = "file")]
+    pub(crate) run: Vec<String>,
+    /// What commands find in their environment wherever the image is used
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment, conflicts_with = "file")]
+    pub(crate) env: Vec<(String, String)>,
+    /// Its name; left out, the one in the description
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<ImageName>,
+    #[command(flatten)]
+    pub(crate) read: ImageRead,
 }
 
 /// `job`
@@ -274,6 +374,9 @@ pub(crate) struct Lint {
     /// Job files
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// The job file of the job that reads them from a repository: whether it lets them
+    #[arg(long = "for", value_name = "FILE")]
+    pub(crate) reader: Option<PathBuf>,
     /// Print the problems as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -561,6 +664,14 @@ mod tests {
             "distci fsck --config f.toml --repair --json",
             "distci fsck --data d",
             "distci migrate --from d --config f.toml",
+            "distci image build debian.json --name debian-12",
+            "distci image build --debian bookworm --package git --package make --name debian-12",
+            "distci image build --tar root.tar.zst --name x --run true --env A=b",
+            "distci image build --oci image.tar --name x --images d --json",
+            "distci image build --busybox --name tiny",
+            "distci image ls --json",
+            "distci image show debian-12",
+            "distci image rm debian-12 tiny",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }
@@ -572,6 +683,12 @@ mod tests {
             "distci exec",
             "distci frontend --config-sample --check",
             "distci migrate --from d",
+            "distci image build",
+            "distci image build a.json --tar b",
+            "distci image build a.json --run true",
+            "distci image build --tar b --package git --name x",
+            "distci image build --busybox --name X",
+            "distci image rm",
             "distci exec a.json -p x",
             "distci exec a.json --slots 0",
             "distci exec a.json --slots 1001",

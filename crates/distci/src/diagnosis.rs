@@ -7,13 +7,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use distci_model::config::{ConfigProblem, JobConfig, MAX_BYTES};
+use distci_model::config::{ConfigProblem, Files, JobConfig, MAX_BYTES};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 
 use crate::exit::Ended;
 use crate::out::{Out, Paint};
 
 mod excerpt;
+mod fragments;
 
 use excerpt::Excerpt;
 
@@ -22,7 +23,11 @@ use excerpt::Excerpt;
 pub(crate) struct JobFile {
     /// Where it is.
     pub(crate) path: PathBuf,
-    /// Its text.
+    /// The folder that nothing it includes is outside of.
+    folder: PathBuf,
+    /// The file and what it includes, as they are written.
+    files: Files,
+    /// The text to store: the file's own, or one that says the same and includes nothing.
     pub(crate) text: String,
     /// What it says, or what is wrong with it.
     pub(crate) parsed: Result<JobConfig, Vec<ConfigProblem>>,
@@ -31,49 +36,68 @@ pub(crate) struct JobFile {
 impl JobFile {
     /// Reads a job file; `-` is standard input.
     pub(crate) fn read(path: &Path) -> Result<Self> {
+        Self::read_for(path, None)
+    }
+
+    /// Reads a file that a `reader` reads from a repository, if there is one.
+    pub(crate) fn read_for(path: &Path, reader: Option<&JobConfig>) -> Result<Self> {
         let bytes = if path == Path::new("-") {
             read_limited(io::stdin())
         } else {
             File::open(path).and_then(read_limited)
         };
         let bytes = bytes.with_context(|| format!("job file {}", path.display()))?;
-        Ok(Self::of(path, bytes))
+        Ok(Self::of(path, bytes, reader))
     }
 
-    fn of(path: &Path, bytes: Vec<u8>) -> Self {
+    fn of(path: &Path, bytes: Vec<u8>, reader: Option<&JobConfig>) -> Self {
         let path = path.to_owned();
         if bytes.len() > MAX_BYTES {
             let problem = problem(1, 1, format!("the file has more than {MAX_BYTES} bytes"));
-            return Self {
-                path,
-                text: String::new(),
-                parsed: Err(vec![problem]),
-            };
+            return Self::unreadable(path, "", problem);
         }
         match String::from_utf8(bytes) {
-            Ok(text) => {
-                // Some editors begin a file with a mark that is no part of JSON.
-                let text = text
-                    .strip_prefix('\u{feff}')
-                    .map_or(text.clone(), str::to_owned);
-                Self {
-                    path,
-                    parsed: JobConfig::parse(&text),
-                    text,
-                }
-            }
+            Ok(text) => Self::whole(path, text, reader),
             Err(error) => {
                 let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
                 // Replacement characters stand only behind the valid part.
                 let valid = text.get(..error.utf8_error().valid_up_to());
                 let (line, column) = end_of(valid.unwrap_or_default());
                 let problem = problem(line, column, "the file is not UTF-8".to_owned());
-                Self {
-                    path,
-                    text,
-                    parsed: Err(vec![problem]),
-                }
+                Self::unreadable(path, &text, problem)
             }
+        }
+    }
+
+    fn whole(path: PathBuf, text: String, reader: Option<&JobConfig>) -> Self {
+        let within = reader.and_then(|reader| reader.job_file.as_ref());
+        let (folder, name) = fragments::place(&path, within.map(|file| file.path.as_str()));
+        let files = fragments::gather((&folder, &name), &text);
+        let job = match reader {
+            None => files.job(),
+            Some(reader) => files.job_of(reader),
+        };
+        let (parsed, text) = match job {
+            Ok((job, whole)) if files.has_fragments() => (Ok(job), whole),
+            Ok((job, _)) => (Ok(job), text),
+            Err(problems) => (Err(problems), text),
+        };
+        Self {
+            path,
+            folder,
+            files,
+            text,
+            parsed,
+        }
+    }
+
+    fn unreadable(path: PathBuf, text: &str, problem: ConfigProblem) -> Self {
+        Self {
+            path,
+            folder: PathBuf::new(),
+            files: Files::of("", text),
+            text: String::new(),
+            parsed: Err(vec![problem]),
         }
     }
 
@@ -95,44 +119,61 @@ impl JobFile {
 
     /// Each problem with the line that it is about.
     pub(crate) fn diagnosis(&self, problems: &[ConfigProblem], paint: Paint) -> String {
-        let theme = if paint.is_on() {
-            GraphicalTheme::unicode()
-        } else {
-            GraphicalTheme::unicode_nocolor()
+        let place = |problem: &ConfigProblem| {
+            let path = match &problem.file {
+                Some(fragment) => self.folder.join(fragment),
+                None => self.path.clone(),
+            };
+            (path, self.files.text(problem.file.as_deref()))
         };
-        let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
-        let mut shown = String::new();
-        for problem in problems {
-            if !shown.is_empty() {
-                shown.push('\n');
-            }
-            let report = self.report(problem);
-            if handler.render_report(&mut shown, report.as_ref()).is_err() {
-                // A mark that cannot be drawn is no reason to hide the problem.
-                let line = format!("{}:{problem}\n", self.path.display());
-                shown.push_str(&line);
-            }
-        }
-        shown.truncate(shown.trim_end().len());
-        shown
+        diagnosis(problems, paint, place)
     }
+}
 
-    fn report(&self, problem: &ConfigProblem) -> miette::Report {
-        let title = if problem.path.is_empty() {
-            problem.message.clone()
-        } else {
-            format!("{}: {}", problem.path, problem.message)
-        };
-        let excerpt = Excerpt::of(&self.text, problem.line, problem.column);
-        let (start, length) = excerpt.span;
-        let mut diagnostic = MietteDiagnostic::new(title)
-            .with_label(LabeledSpan::new_primary_with_span(None, (start, length)));
-        if let Some(help) = &problem.help {
-            diagnostic = diagnostic.with_help(help);
+/// Each problem with the line that it is about; `place` says in which file it is, and what that says.
+pub(crate) fn diagnosis<'a>(
+    problems: &[ConfigProblem],
+    paint: Paint,
+    place: impl Fn(&ConfigProblem) -> (PathBuf, &'a str),
+) -> String {
+    let theme = if paint.is_on() {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::unicode_nocolor()
+    };
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
+    let mut shown = String::new();
+    for problem in problems {
+        if !shown.is_empty() {
+            shown.push('\n');
         }
-        let name = self.path.display().to_string();
-        miette::Report::new(diagnostic).with_source_code(NamedSource::new(name, excerpt))
+        let (path, text) = place(problem);
+        let report = report(&path, text, problem);
+        if handler.render_report(&mut shown, report.as_ref()).is_err() {
+            // A mark that cannot be drawn is no reason to hide the problem.
+            let line = format!("{}:{problem}\n", path.display());
+            shown.push_str(&line);
+        }
     }
+    shown.truncate(shown.trim_end().len());
+    shown
+}
+
+fn report(path: &Path, text: &str, problem: &ConfigProblem) -> miette::Report {
+    let title = if problem.path.is_empty() {
+        problem.message.clone()
+    } else {
+        format!("{}: {}", problem.path, problem.message)
+    };
+    let excerpt = Excerpt::of(text, problem.line, problem.column);
+    let (start, length) = excerpt.span;
+    let mut diagnostic = MietteDiagnostic::new(title)
+        .with_label(LabeledSpan::new_primary_with_span(None, (start, length)));
+    if let Some(help) = &problem.help {
+        diagnostic = diagnostic.with_help(help);
+    }
+    let name = path.display().to_string();
+    miette::Report::new(diagnostic).with_source_code(NamedSource::new(name, excerpt))
 }
 
 /// As much as shows whether it is too much.
@@ -144,6 +185,7 @@ fn read_limited(from: impl Read) -> io::Result<Vec<u8>> {
 
 fn problem(line: usize, column: usize, message: String) -> ConfigProblem {
     ConfigProblem {
+        file: None,
         path: String::new(),
         line,
         column,
@@ -174,11 +216,7 @@ mod tests {
     #[test]
     fn a_problem_is_marked_where_it_is() {
         let text = "{\n  \"job_id\": \"hello\",\n  \"taks\": []\n}\n"; // spelling:ignore-line
-        let file = JobFile {
-            path: "hello.json".into(),
-            text: text.to_owned(),
-            parsed: JobConfig::parse(text),
-        };
+        let file = JobFile::of(Path::new("hello.json"), text.into(), None);
         let problems = file.parsed.as_ref().unwrap_err();
         let shown = file.diagnosis(problems, Paint::OFF);
         assert!(shown.contains("hello.json:3:"), "{shown}");
@@ -188,7 +226,7 @@ mod tests {
     }
 
     fn said(bytes: &[u8]) -> (ConfigProblem, String) {
-        let file = JobFile::of(Path::new("x.json"), bytes.to_vec());
+        let file = JobFile::of(Path::new("x.json"), bytes.to_vec(), None);
         let problems = file.parsed.as_ref().unwrap_err();
         (problems[0].clone(), file.diagnosis(problems, Paint::OFF))
     }

@@ -3,6 +3,7 @@
 //! Owns a DistCI for the time of a few builds: the same store, frontend, worker and API as
 //! everywhere, in a folder that goes away afterwards unless one was given.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,9 +11,11 @@ use std::sync::Arc;
 use anyhow::Result;
 use distci_client::{Client, new_request_id};
 use distci_frontend::HookSecrets;
+use distci_isolation::Images;
 use distci_model::build::Downstream;
 use distci_model::config::JobConfig;
 use distci_model::id::BuildRef;
+use distci_model::isolation::ImageName;
 use distci_model::wire::{BuildView, TriggerRequest, Triggered};
 use distci_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -94,7 +97,27 @@ fn plan(files: &[JobFile], arguments: &Exec, out: &mut Out) -> Result<Plan> {
     for file in files {
         jobs.push(file.config(out)?);
     }
+    find_images(&jobs, arguments)?;
     Plan::of(&jobs, &arguments.parameters).map_err(Ended::failed)
+}
+
+/// Nobody else will ever offer an image that this machine does not have.
+fn find_images(jobs: &[&JobConfig], arguments: &Exec) -> Result<()> {
+    let wanted: BTreeSet<ImageName> = jobs
+        .iter()
+        .flat_map(|job| job.flat().tasks)
+        .filter_map(|task| task.isolation?.image?.parse().ok())
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let images = Images::at(worker::images(arguments.machine.images.clone())?);
+    for name in wanted {
+        images.get(&name).map_err(|error| {
+            Ended::failed(format!("{error}; `distci image build` makes images"))
+        })?;
+    }
+    Ok(())
 }
 
 async fn start(room: &Room, arguments: &Exec, plan: &Plan) -> Result<Local> {
@@ -116,7 +139,8 @@ async fn start(room: &Room, arguments: &Exec, plan: &Plan) -> Result<Local> {
             worker::identity(worker::new_name()?)?,
             arguments.slots,
             directory,
-        )
+            &arguments.machine,
+        )?
     })?;
     Ok(local)
 }

@@ -17,9 +17,11 @@ struct Linted {
 }
 
 pub(crate) fn run(arguments: &Lint, out: &mut Out) -> Result<Exit> {
+    let reader = arguments.reader.as_deref().map(JobFile::read).transpose()?;
+    let reader = reader.as_ref().map(|file| file.config(out)).transpose()?;
     let mut all = Vec::new();
     for path in &arguments.files {
-        let file = JobFile::read(path)?;
+        let file = JobFile::read_for(path, reader)?;
         let problems = file.parsed.as_ref().err().cloned().unwrap_or_default();
         if !arguments.json {
             show(&file, &problems, out)?;

@@ -23,6 +23,7 @@ mod forges;
 mod frontend;
 mod frontends;
 mod fsck;
+mod image;
 mod job;
 mod jobs;
 mod lines;
@@ -57,11 +58,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Before arguments are parsed or a thread is started: the supervisor costs each task its memory.
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|word| word == "supervise")
-    {
-        return distci_worker::supervisor::main();
+    let word = std::env::args_os().nth(1);
+    match word.as_ref().and_then(|word| word.to_str()) {
+        Some("supervise") => distci_isolation::supervisor::main(),
+        Some("agent") => distci_isolation::agent::main(),
+        _ => run::main(),
     }
-    run::main()
 }

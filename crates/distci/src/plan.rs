@@ -116,9 +116,12 @@ fn parameters(
     Ok(plan)
 }
 
+/// What a file in a repository asks for is not known yet, only what it may ask for.
 fn labels(jobs: &[&JobConfig]) -> Vec<Label> {
     let tasks = jobs.iter().flat_map(|job| job.flat().tasks);
-    let mut labels = Vec::new();
+    let allowed = jobs.iter().flat_map(|job| &job.job_file);
+    let allowed = allowed.flat_map(|file| &file.labels);
+    let mut labels: Vec<Label> = allowed.filter_map(|label| label.parse().ok()).collect();
     for task in tasks {
         for capability in task.requires().iter() {
             if let Capability::Label(label) = capability

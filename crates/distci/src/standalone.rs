@@ -38,7 +38,7 @@ pub(crate) async fn run(connection: &Connection, arguments: Standalone) -> Resul
         labels: worker::labels(arguments.labels),
         git_credentials: arguments.git_credentials,
         forges,
-        ..worker::settings(id, arguments.slots, directory)
+        ..worker::settings(id, arguments.slots, directory, &arguments.machine)?
     };
     service.local.start_worker(settings)?;
     service.serve().await

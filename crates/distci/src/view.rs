@@ -2,6 +2,7 @@
 
 use distci_model::Timestamp;
 use distci_model::build::{Cause, Downstream, Finished};
+use distci_model::isolation::Usage;
 use distci_model::outcome::{Failure, Fault, Outcome, Verdict};
 use distci_model::wire::{ArtifactView, BuildPhase, BuildView, LockBlock, TaskState, TaskView};
 use owo_colors::Style;
@@ -106,12 +107,12 @@ fn cancellation(build: &BuildView) -> String {
     parts.collect::<Vec<_>>().join(": ")
 }
 
-/// Name, state, time, attempt, and what else there is to know of a task.
-fn task(task: &TaskView, now: Timestamp) -> [Cell; 5] {
+/// Name, state, time, attempt, what else there is to know of a task, and what it took.
+fn task(task: &TaskView, now: Timestamp) -> [Cell; 6] {
     let name: Cell = format!("  {}", task.name).into();
     let blank = || Cell::from("");
     let dimmed = |text: String| Cell::styled(text, Style::new().dimmed());
-    let waiting = |name, why| [name, dimmed(why), blank(), blank(), blank()];
+    let waiting = |name, why| [name, dimmed(why), blank(), blank(), blank(), blank()];
     match &task.state {
         TaskState::Waiting => waiting(name, "waiting".to_owned()),
         TaskState::Queued { attempt, requires } => {
@@ -126,6 +127,7 @@ fn task(task: &TaskView, now: Timestamp) -> [Cell; 5] {
                 blank(),
                 lost.into(),
                 wanted.into(),
+                blank(),
             ]
         }
         TaskState::Running {
@@ -141,6 +143,7 @@ fn task(task: &TaskView, now: Timestamp) -> [Cell; 5] {
                 took.into(),
                 ordinal(attempt.get()).into(),
                 worker.into(),
+                blank(),
             ]
         }
         TaskState::Backoff { run, until, last } => [
@@ -149,6 +152,7 @@ fn task(task: &TaskView, now: Timestamp) -> [Cell; 5] {
             blank(),
             format!("run {run}").into(),
             format!("again in {}", span(now, *until)).into(),
+            blank(),
         ],
         TaskState::Asking { message, since, .. } => [
             name,
@@ -156,13 +160,14 @@ fn task(task: &TaskView, now: Timestamp) -> [Cell; 5] {
             span(*since, now).into(),
             blank(),
             message.clone().into(),
+            blank(),
         ],
         TaskState::Skipped { why } => waiting(name, format!("skipped: {why}")),
         TaskState::Finished { run } => finished(name, run),
     }
 }
 
-fn finished(name: Cell, run: &Finished) -> [Cell; 5] {
+fn finished(name: Cell, run: &Finished) -> [Cell; 6] {
     let outcome = &run.result.outcome;
     let took = run.started.map(|started| span(started, run.finished));
     let artifacts = match run.result.artifacts {
@@ -176,7 +181,30 @@ fn finished(name: Cell, run: &Finished) -> [Cell; 5] {
         took.unwrap_or_default().into(),
         ordinal(run.attempt.get()).into(),
         artifacts.into(),
+        Cell::styled(
+            run.result.usage.map(usage).unwrap_or_default(),
+            Style::new().dimmed(),
+        ),
     ]
+}
+
+/// What an attempt took of its machine; of the disk only what is worth a word.
+fn usage(usage: Usage) -> String {
+    const WORTH_A_WORD: u64 = 1_000_000;
+    let Usage {
+        cpu_ms,
+        memory_peak,
+        read,
+        written,
+    } = usage;
+    let (seconds, tenths) = (cpu_ms / 1000, cpu_ms % 1000 / 100);
+    let mut text = format!("cpu {seconds}.{tenths} s, memory {}", size(memory_peak));
+    for (bytes, what) in [(read, "read"), (written, "written")] {
+        if bytes >= WORTH_A_WORD {
+            text = format!("{text}, {} {what}", size(bytes));
+        }
+    }
+    text
 }
 
 /// The first attempt is what everybody expects.

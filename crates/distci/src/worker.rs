@@ -6,12 +6,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use data_encoding::HEXLOWER;
+use distci_isolation::Groups;
+use distci_isolation::machine;
 use distci_model::capability::{Kind, Label};
 use distci_model::id::{SessionId, WorkerId, WorkerName};
 use distci_worker::Settings;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::Worker;
+use crate::cli::{self, Worker};
 use crate::connection::{Connection, user_directory};
 use crate::exit::Exit;
 use crate::forges;
@@ -30,7 +32,12 @@ pub(crate) async fn run(connection: &Connection, arguments: Worker) -> Result<Ex
         once: arguments.once,
         git_credentials: arguments.git_credentials,
         forges: forges::load(arguments.forges.as_deref())?,
-        ..settings(identity(name)?, arguments.slots, directory(arguments.dir)?)
+        ..settings(
+            identity(name)?,
+            arguments.slots,
+            directory(arguments.dir)?,
+            &arguments.machine,
+        )?
     };
     let frontends = client.frontends().join(" ");
     tracing::info!(worker = %settings.id.name, slots = settings.slots, %frontends, "worker starts");
@@ -56,22 +63,51 @@ pub(crate) async fn run(connection: &Connection, arguments: Worker) -> Result<Ex
 }
 
 /// A worker of every kind without labels.
-pub(crate) fn settings(id: WorkerId, slots: usize, directory: PathBuf) -> Settings {
-    Settings {
+pub(crate) fn settings(
+    id: WorkerId,
+    slots: usize,
+    directory: PathBuf,
+    machine: &cli::Machine,
+) -> Result<Settings> {
+    Ok(Settings {
         id,
         kinds: Kind::of_workers().collect(),
         labels: Vec::new(),
         slots,
         once: false,
-        directory,
-        supervisor: supervisor(),
+        directory: directory.clone(),
+        machine: machine::Settings {
+            supervisor: supervisor(),
+            agent: agent()?,
+            scratch: directory,
+            groups: Groups::find(),
+            images: images(machine.images.clone())?,
+            drivers: machine.drivers.clone(),
+            default_image: machine.default_image.clone(),
+        },
         git_credentials: None,
         forges: BTreeMap::new(),
+    })
+}
+
+/// This program as it lies on the disk, for virtual machines to begin with.
+fn agent() -> Result<(PathBuf, String)> {
+    let program = std::env::current_exe().context("this program has no file")?;
+    Ok((program, "agent".to_owned()))
+}
+
+/// The folder of images: the given one, or the user's.
+pub(crate) fn images(given: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(directory) = given {
+        return Ok(std::path::absolute(directory)?);
     }
+    let data = user_directory("XDG_DATA_HOME", ".local/share");
+    let data = data.context("there is no home folder; say where images are with --images")?;
+    Ok(data.join("distci/images"))
 }
 
 /// This very program, even if another has taken its place on the disk since it was started.
-fn supervisor() -> Vec<OsString> {
+pub(crate) fn supervisor() -> Vec<OsString> {
     vec!["/proc/self/exe".into(), "supervise".into()]
 }
 

@@ -1,12 +1,12 @@
 //! What a forge's answer means for whoever wants to tell it something.
 
 use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
-
-use crate::api::Kind;
 
 /// Most bytes of a refusal that are looked at.
 const MOST_READ: usize = 8 * 1024;
@@ -50,36 +50,82 @@ impl Refusal {
             after: None,
         }
     }
+
+    /// The same with what was asked for in front of it.
+    pub(crate) fn about(self, what: impl fmt::Display) -> Self {
+        match self {
+            Self::Passing { detail, after } => Self::Passing {
+                detail: format!("{what}: {detail}"),
+                after,
+            },
+            Self::Lasting { detail } => Self::Lasting {
+                detail: format!("{what}: {detail}"),
+            },
+        }
+    }
 }
 
-/// Whether the forge took it.
-pub(crate) async fn judge(kind: Kind, response: Response) -> Result<(), Refusal> {
-    let status = response.status();
+/// A refusal together with the status that it came with.
+#[derive(Debug)]
+pub(crate) struct Denied {
+    pub(crate) status: StatusCode,
+    pub(crate) body: String,
+    pub(crate) refusal: Refusal,
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        denied.refusal
+    }
+}
+
+/// The answer, if the forge took what it was asked.
+pub(crate) async fn judge(answer: Response) -> Result<Response, Denied> {
+    let status = answer.status();
     if status.is_success() {
-        return Ok(());
+        return Ok(answer);
     }
-    let after = asked(response.headers());
-    let body = beginning(response).await;
-    if kind.is_repetition(status.as_u16(), &body) {
-        return Ok(());
-    }
+    let headers = answer.headers();
+    let (after, spent) = (asked(headers), is_spent(headers));
+    let body = beginning(answer).await;
     let detail = format!("{status}: {}", shown(&body));
     let detail = detail.trim_end_matches([':', ' ']).to_owned();
     // GitHub answers 403 to whoever asks too often.
     let limited = status == StatusCode::TOO_MANY_REQUESTS
-        || status == StatusCode::FORBIDDEN && (after.is_some() || body.contains("rate limit"));
-    Err(
-        if limited || status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-            Refusal::Passing { detail, after }
-        } else {
-            Refusal::Lasting { detail }
-        },
-    )
+        || status == StatusCode::FORBIDDEN
+            && (after.is_some() || spent || body.contains("rate limit"));
+    let passing = limited || status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
+    let refusal = if passing {
+        Refusal::Passing { detail, after }
+    } else {
+        Refusal::Lasting { detail }
+    };
+    Err(Denied {
+        status,
+        body,
+        refusal,
+    })
 }
 
+/// How long the forge asks to be left alone: in so many words, or until the hour begins in which it
+/// takes requests again. That is told by its own clock, and so is the time now.
 fn asked(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse();
-    seconds.ok().map(Duration::from_secs)
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(seconds) = text(RETRY_AFTER.as_str()).and_then(|after| after.parse().ok()) {
+        return Some(Duration::from_secs(seconds));
+    }
+    if !is_spent(headers) {
+        return None;
+    }
+    let reset: i64 = text("x-ratelimit-reset")?.parse().ok()?;
+    let now = DateTimeParser::new().parse_timestamp(text(DATE.as_str())?);
+    let left = reset.checked_sub(now.ok()?.as_second())?;
+    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
+}
+
+fn is_spent(headers: &HeaderMap) -> bool {
+    let left = headers.get("x-ratelimit-remaining");
+    left.is_some_and(|left| left.as_bytes() == b"0")
 }
 
 /// As much of the answer as matters, however long it is.
@@ -110,6 +156,34 @@ fn shown(body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_forge_is_left_alone_until_it_asks_to_be_heard_again() {
+        let after = |given: &[(&'static str, &str)]| {
+            let given = given.iter();
+            asked(
+                &given
+                    .map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap()))
+                    .collect(),
+            )
+        };
+        let date = ("date", "Mon, 23 Nov 2026 00:00:00 GMT");
+        let spent = ("x-ratelimit-remaining", "0");
+        let reset = ("x-ratelimit-reset", "1795392090");
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(after(&[date, spent, reset]), seconds(90));
+        assert_eq!(
+            after(&[date, spent, reset, ("retry-after", "7")]),
+            seconds(7)
+        );
+        assert_eq!(
+            after(&[date, spent, ("x-ratelimit-reset", "1")]),
+            seconds(0)
+        );
+        assert_eq!(after(&[date, ("x-ratelimit-remaining", "9"), reset]), None);
+        assert_eq!(after(&[spent, reset]), None);
+        assert_eq!(after(&[("date", "now"), spent, reset]), None);
+    }
 
     #[test]
     fn what_forges_say_is_found_in_what_they_send() {

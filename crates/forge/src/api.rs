@@ -3,11 +3,14 @@
 //! Owns the differences between the forges; all of them take one `POST` for a status. Which words
 //! they have for a state is in [`Kind::word`].
 
+use std::iter;
+
 use distci_model::errand::CommitState;
-use reqwest::Url;
+use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::Said;
+use crate::answer::Denied;
 
 /// Whose API a host speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
@@ -38,31 +41,22 @@ impl Kind {
         }
     }
 
-    /// Where a status is posted. `None` if `base` can have nothing below it.
-    pub(crate) fn address(self, base: &Url, said: &Said) -> Option<Url> {
-        let mut url = base.clone();
-        {
-            let mut path = url.path_segments_mut().ok()?;
-            path.pop_if_empty();
-            let names = said.repository.split('/');
-            match self {
-                Self::Github | Self::Gitea => {
-                    path.push("repos")
-                        .extend(names)
-                        .push("statuses")
-                        .push(&said.sha);
-                }
-                // One segment, however deep the groups are.
-                Self::Gitlab => {
-                    path.extend(["projects", said.repository.as_str(), "statuses", &said.sha]);
-                }
-                Self::Bitbucket => {
-                    path.push("repositories").extend(names);
-                    path.extend(["commit", said.sha.as_str(), "statuses", "build"]);
-                }
+    /// Where a status is posted, step by step.
+    pub(crate) fn place(self, said: &Said) -> Vec<&str> {
+        let (repository, sha) = (said.repository.as_str(), said.sha.as_str());
+        let names = repository.split('/');
+        match self {
+            Self::Github | Self::Gitea => {
+                let place = iter::once("repos").chain(names);
+                place.chain(["statuses", sha]).collect()
             }
+            // One step, however deep the groups are.
+            Self::Gitlab => vec!["projects", repository, "statuses", sha],
+            Self::Bitbucket => iter::once("repositories")
+                .chain(names)
+                .chain(["commit", sha, "statuses", "build"])
+                .collect(),
         }
-        Some(url)
     }
 
     /// What is posted. Left out is what is not known: none of them takes an empty address.
@@ -117,8 +111,9 @@ impl Kind {
     }
 
     /// Whether a refusal says that the status is there already: GitLab takes no state twice.
-    pub(crate) fn is_repetition(self, status: u16, body: &str) -> bool {
-        self == Self::Gitlab && status == 400 && body.contains("Cannot transition status")
+    pub(crate) fn is_repetition(self, denied: &Denied) -> bool {
+        let of_state = denied.body.contains("Cannot transition status");
+        self == Self::Gitlab && denied.status == StatusCode::BAD_REQUEST && of_state
     }
 }
 
@@ -142,6 +137,7 @@ fn checksum(text: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::Connection;
 
     fn said(repository: &str, context: &str) -> Said {
         Said {
@@ -151,12 +147,15 @@ mod tests {
             state: CommitState::Pending,
             description: "build 1 is under way".to_owned(),
             url: None,
+            check: None,
         }
     }
 
     fn address(kind: Kind, base: &str, repository: &str) -> String {
-        let base = base.parse().unwrap();
-        let url = kind.address(&base, &said(repository, "c")).unwrap();
+        let connection = Connection::new(base.to_owned()).unwrap();
+        let url = connection
+            .below(kind.place(&said(repository, "c")))
+            .unwrap();
         url.to_string().replace(&"a".repeat(40), "SHA")
     }
 

@@ -1,28 +1,36 @@
 //! One forge, to be told of commits.
 
 use std::fmt;
-use std::time::Duration;
 
-use reqwest::header::{ACCEPT, HeaderName, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
+use reqwest::Method;
+use reqwest::header::{HeaderName, HeaderValue};
 
 use crate::answer::{Refusal, judge};
 use crate::api::Kind;
+use crate::app::App;
+use crate::checks;
+use crate::connection::{Ask, Connection, Secret};
 use crate::said::Said;
 
-/// Longest that a connection may take, and an answer with it.
-const CONNECT: Duration = Duration::from_secs(10);
-const ANSWER: Duration = Duration::from_secs(30);
-
-/// A token of a forge. Never shown.
+/// By what a forge knows us. Never shown.
 #[derive(Clone)]
-pub struct Credential(String);
+pub struct Credential(Shown);
+
+#[derive(Clone)]
+enum Shown {
+    Token(String),
+    App(App),
+}
 
 impl Credential {
-    /// The token as the forge gave it out.
+    /// A token as the forge gave it out.
     pub fn new(token: String) -> Self {
-        Self(token)
+        Self(Shown::Token(token))
+    }
+
+    /// An app of GitHub, which may set checks.
+    pub fn app(app: App) -> Self {
+        Self(Shown::App(app))
     }
 }
 
@@ -44,18 +52,32 @@ pub enum InvalidForge {
     /// Its token has bytes that no header can have.
     #[error("the token holds characters that no token has")]
     Token,
+    /// It has no apps.
+    #[error("{kind:?} has no apps of this kind: give a token")]
+    NoApps {
+        /// Whose API it speaks.
+        kind: Kind,
+    },
     /// Nothing can be connected to at all.
     #[error("no connections: {0}")]
     Connections(String),
 }
 
-/// A forge. Clones share their connections.
+/// How we come in.
+#[derive(Debug, Clone)]
+enum Access {
+    /// By one token for everything: commits get statuses.
+    Token(Secret),
+    /// By an app, which gets a token for each repository: commits get checks.
+    App(App),
+}
+
+/// A forge. Clones share their connections, and the tokens of an app.
 #[derive(Debug, Clone)]
 pub struct Forge {
     kind: Kind,
-    api: Url,
-    header: (HeaderName, HeaderValue),
-    http: Client,
+    connection: Connection,
+    access: Access,
 }
 
 impl Forge {
@@ -70,31 +92,23 @@ impl Forge {
         credential: &Credential,
     ) -> Result<Self, InvalidForge> {
         let address = api.map_or_else(|| kind.usual_api(host), str::to_owned);
-        let parsed = address.parse().ok().filter(|url: &Url| {
-            let plain = url.username().is_empty() && url.password().is_none();
-            plain && matches!(url.scheme(), "http" | "https")
-        });
-        let api = parsed.ok_or(InvalidForge::Address { address })?;
-        let (name, value) = kind.header(&credential.0);
-        let mut value = HeaderValue::from_str(&value).map_err(|_| InvalidForge::Token)?;
-        value.set_sensitive(true);
-        // Whoever is sent elsewhere would show the token there.
-        let http = Client::builder()
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER)
-            .user_agent(concat!("distci/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let connections = |error: reqwest::Error| InvalidForge::Connections(error.to_string());
+        let access = match &credential.0 {
+            Shown::Token(token) => {
+                let (name, value) = kind.header(token);
+                let value = secret(&value).ok_or(InvalidForge::Token)?;
+                Access::Token((HeaderName::from_static(name), value))
+            }
+            Shown::App(app) if kind == Kind::Github => Access::App(app.clone()),
+            Shown::App(_) => return Err(InvalidForge::NoApps { kind }),
+        };
         Ok(Self {
             kind,
-            api,
-            header: (HeaderName::from_static(name), value),
-            http: http.map_err(connections)?,
+            connection: Connection::new(address)?,
+            access,
         })
     }
 
-    /// Tells how a commit stands, once.
+    /// Tells how a commit stands, once: by a status, or with an app's credentials by a check run.
     ///
     /// # Errors
     /// [`Refusal`]. If it is a passing one, the forge may have heard it nevertheless.
@@ -102,22 +116,31 @@ impl Forge {
     /// # Idempotence
     /// The same said again changes nothing that people see.
     pub async fn tell(&self, said: &Said) -> Result<(), Refusal> {
-        let Some(address) = self.kind.address(&self.api, said) else {
-            let detail = format!("{} can have nothing below it", self.api);
-            return Err(Refusal::Lasting { detail });
-        };
-        let (name, value) = self.header.clone();
-        let sent = self
-            .http
-            .post(address)
-            .header(name, value)
-            .header(ACCEPT, "application/json")
-            .json(&self.kind.body(said))
-            .send()
-            .await;
-        match sent {
-            Ok(response) => judge(self.kind, response).await,
-            Err(error) => Err(Refusal::of_error(&error.without_url())),
+        match &self.access {
+            Access::Token(secret) => self.post_status(secret, said).await,
+            Access::App(app) => checks::tell(&self.connection, app, said).await,
         }
     }
+
+    async fn post_status(&self, secret: &Secret, said: &Said) -> Result<(), Refusal> {
+        let names = self.kind.place(said);
+        let ask = Ask {
+            method: Method::POST,
+            address: self.connection.below(names)?,
+            secret,
+            body: Some(&self.kind.body(said)),
+        };
+        let answer = self.connection.send(ask).await?;
+        match judge(answer).await {
+            Err(denied) if self.kind.is_repetition(&denied) => Ok(()),
+            judged => Ok(judged.map(drop)?),
+        }
+    }
+}
+
+/// A header's value that no log shows.
+pub(crate) fn secret(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }

@@ -1,6 +1,6 @@
 //! What a forge is told.
 
-use distci_model::errand::CommitState;
+use distci_model::errand::{Check, CommitState};
 
 /// How a commit stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,4 +17,6 @@ pub struct Said {
     pub description: String,
     /// The page that it leads to.
     pub url: Option<String>,
+    /// What a check run says beyond that; a status says nothing of it.
+    pub check: Option<Check>,
 }

@@ -23,6 +23,7 @@ fn said(state: CommitState) -> Said {
         state,
         description: "ä".repeat(140),
         url: Some("https://ci.example.org/jobs/app/builds/1".to_owned()),
+        check: None,
     }
 }
 

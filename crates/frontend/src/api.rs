@@ -10,6 +10,7 @@
 
 mod artifacts;
 mod builds;
+mod caches;
 mod claims;
 mod cluster;
 mod consoles;
@@ -99,6 +100,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(tickets::commit))
         .routes(routes!(consoles::append))
         .routes(routes!(artifacts::get_layer))
+        .routes(routes!(caches::get))
         .routes(routes!(artifacts::put_summary))
         .merge(uploads())
 }
@@ -109,6 +111,7 @@ fn uploads() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(artifacts::put_layer, artifacts::layer_place))
         .routes(routes!(artifacts::put, artifacts::artifact_place))
+        .routes(routes!(caches::find, caches::put, caches::place))
         .layer(DefaultBodyLimit::disable())
         .merge(
             OpenApiRouter::new()

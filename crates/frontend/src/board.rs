@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use distci_model::capability::Capabilities;
-use distci_model::id::{BuildKey, ClassId, LockKey, WorkerName};
-use distci_model::ticket::QueueName;
+use distci_model::id::{BuildKey, ClassId, LockKey, TicketKey, WorkerName};
+use distci_model::ticket::{QueueName, Stamp};
 use distci_store::Blocked;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -153,6 +153,14 @@ impl Board {
     /// Learns what a class requires.
     pub(crate) fn learn(&self, class: ClassId, requires: Capabilities) {
         self.lock().classes.insert(class, requires);
+    }
+
+    /// The errands that have been in the queue since then, or before.
+    pub(crate) fn errands_since(&self, then: Stamp) -> Vec<TicketKey> {
+        let state = self.lock();
+        let entries = state.queue.values().flatten();
+        let old = entries.filter(|entry| entry.stamp <= then && entry.key.ticket.is_errand());
+        old.map(|entry| entry.key.clone()).collect()
     }
 
     /// Adds a queued ticket, and offers it to a waiting worker that fits.

@@ -11,6 +11,7 @@ mod barrier;
 mod board;
 mod cluster_time;
 mod error;
+mod forsaken;
 mod frontend;
 mod hooks;
 mod leases;

@@ -55,6 +55,8 @@ pub(crate) struct Metrics {
     pub(crate) woken: Counter,
     /// Builds posted because a schedule's time had come.
     pub(crate) fired: Counter,
+    /// Reports given up because no worker took them for a week.
+    pub(crate) forsaken: Counter,
     /// Tickets claimed here.
     pub(crate) claims: Counter,
     /// Tickets that another frontend claimed first.
@@ -80,11 +82,13 @@ impl Default for Metrics {
             orphaned: Counter::default(),
             woken: Counter::default(),
             fired: Counter::default(),
+            forsaken: Counter::default(),
             claims: Counter::default(),
             races_lost: Counter::default(),
             blocked: Counter::default(),
         };
         metrics.register();
+        metrics.register_claims();
         metrics
     }
 }
@@ -132,6 +136,20 @@ impl Metrics {
             "Builds posted here because their time had come",
             self.fired.clone(),
         );
+        registry.register(
+            "reports_forsaken",
+            "Reports given up here because no worker took them for a week",
+            self.forsaken.clone(),
+        );
+        registry.register(
+            "clock_skew_seconds",
+            "How far this clock and the store's are apart",
+            self.skew.clone(),
+        );
+    }
+
+    fn register_claims(&mut self) {
+        let registry = &mut self.registry;
         registry.register("claims", "Tickets claimed here", self.claims.clone());
         registry.register(
             "claims_blocked",
@@ -142,11 +160,6 @@ impl Metrics {
             "claim_races_lost",
             "Tickets that another frontend claimed first",
             self.races_lost.clone(),
-        );
-        registry.register(
-            "clock_skew_seconds",
-            "How far this clock and the store's are apart",
-            self.skew.clone(),
         );
     }
 

@@ -26,6 +26,7 @@ use crate::probe;
 use crate::processes::KEY_VARIABLE;
 use crate::stage::Stage;
 use crate::supervisor::FIRST_FILE;
+use crate::view::View;
 
 /// What of `/proc` a user who is the machine's root could write to: shown, but not to be changed.
 const WATCHED: [&str; 8] = [
@@ -73,21 +74,15 @@ struct BubblewrapCell {
     shared: Vec<Shared>,
 }
 
-impl Bubblewrap {
-    /// Whether it works here: runs `true` in a cell over `image`, below `folder`, which exists.
-    ///
-    /// # Errors
-    /// What is missing, and how to mend it.
-    pub async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
-        probe::needs(&self.program, "bubblewrap")?;
-        probe::run_true(self, image, folder).await
-    }
-}
-
 #[async_trait]
 impl Isolation for Bubblewrap {
     fn driver(&self) -> Driver {
         Driver::Bubblewrap
+    }
+
+    async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
+        probe::needs(&self.program, "bubblewrap")?;
+        probe::run_true(self, image, folder).await
     }
 
     async fn open(&self, site: &Site, terms: &Terms) -> Result<Box<dyn Cell>, Error> {
@@ -158,6 +153,7 @@ impl Cell for BubblewrapCell {
             group: self.group.as_ref(),
             others: None,
             container: true,
+            view: View::default(),
             stage: Some(&self.stage),
             files: vec![options, status.clone()],
         };

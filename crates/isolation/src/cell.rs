@@ -5,7 +5,8 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -14,12 +15,21 @@ use distci_model::isolation::{Cpus, Driver, Network, Size, Usage};
 
 use crate::error::Error;
 use crate::image::Image;
+use crate::probe;
 
 /// A way of keeping tasks apart from the machine and from each other.
 #[async_trait]
 pub trait Isolation: fmt::Debug + Send + Sync {
     /// Which driver this is.
     fn driver(&self) -> Driver;
+
+    /// Whether it works here: runs `true` in a cell over `image`, below `folder`, which exists.
+    ///
+    /// # Errors
+    /// What is missing, and how to mend it.
+    async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
+        probe::run_true(self, image, folder).await
+    }
 
     /// A cell over the folders of `site`.
     ///
@@ -39,6 +49,11 @@ pub trait Cell: Send + Sync {
 
     /// As whom the commands run.
     fn account(&self) -> Account;
+
+    /// What its image wants in the environment of commands. Whoever runs them puts it there.
+    fn env(&self) -> &[(String, String)] {
+        &[]
+    }
 
     /// Runs a command to its end. Nothing that it started is left afterwards, and the folders of the
     /// site show what it did.
@@ -81,6 +96,27 @@ pub struct Site {
 }
 
 impl Site {
+    /// A site of its own in the folder `root`, which is made, with everything in it.
+    ///
+    /// # Errors
+    /// What the machine says.
+    pub fn make(root: &Path) -> io::Result<Self> {
+        let folder = |name: &str| {
+            let path = root.join(name);
+            std::fs::create_dir_all(&path)?;
+            io::Result::Ok(path)
+        };
+        let name = root.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Self {
+            folder: folder("cell")?,
+            workspace: folder("workspace")?,
+            temporary: folder("tmp")?,
+            files: folder("files")?,
+            key: root.into(),
+            name: name.into_owned(),
+        })
+    }
+
     /// Where a folder of it is on the machine.
     pub fn path(&self, place: Place) -> PathBuf {
         match place {

@@ -38,26 +38,6 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Whether it works here: runs `true` in a cell over `image`, below `folder`, which exists.
-    ///
-    /// # Errors
-    /// What is missing, and how to mend it.
-    pub async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
-        probe::needs(&self.program, "docker.io")?;
-        probe::needs(&self.busybox, "busybox-static")?;
-        let tool = self.tool();
-        let ask = move || tool.call("asking the docker daemon", &INFO);
-        let maker = blocking(ask).await?;
-        if maker != "cgroupfs" {
-            let why = format!(
-                "the docker daemon lets {maker} make control groups: start it with \
-                 --exec-opt native.cgroupdriver=cgroupfs"
-            );
-            return Err(Error::Unsupported(why));
-        }
-        probe::run_true(self, image, folder).await
-    }
-
     fn tool(&self) -> Tool {
         let options = [
             "--pull=never",
@@ -129,6 +109,22 @@ impl Docker {
 impl Isolation for Docker {
     fn driver(&self) -> Driver {
         Driver::Docker
+    }
+
+    async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
+        probe::needs(&self.program, "docker.io")?;
+        probe::needs(&self.busybox, "busybox-static")?;
+        let tool = self.tool();
+        let ask = move || tool.call("asking the docker daemon", &INFO);
+        let maker = blocking(ask).await?;
+        if maker != "cgroupfs" {
+            let why = format!(
+                "the docker daemon lets {maker} make control groups: start it with \
+                 --exec-opt native.cgroupdriver=cgroupfs"
+            );
+            return Err(Error::Unsupported(why));
+        }
+        probe::run_true(self, image, folder).await
     }
 
     async fn open(&self, site: &Site, terms: &Terms) -> Result<Box<dyn Cell>, Error> {

@@ -16,6 +16,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
+use crate::bridge::Lease;
 use crate::cell::Site;
 use crate::group::Group;
 
@@ -31,6 +32,9 @@ pub(crate) struct Journal {
     /// A container that a daemon or a tool knows by this name, and the tool's command line up to it.
     #[serde(default)]
     pub(crate) container: Option<Container>,
+    /// The right to an address of the machine's bridge, and an interface there.
+    #[serde(default)]
+    pub(crate) lease: Option<Lease>,
 }
 
 /// A container that is not ours alone.
@@ -72,6 +76,9 @@ impl Journal {
         if let Some(group) = &self.group {
             outcome = outcome.and(group.end());
         }
+        if let Some(lease) = &self.lease {
+            outcome = outcome.and(lease.end());
+        }
         for mount in self.mounts.iter().rev() {
             outcome = outcome.and(unmount(mount));
         }
@@ -100,6 +107,11 @@ pub(crate) async fn close(site: &Site) -> io::Result<()> {
     tokio::task::spawn_blocking(move || sweep(&folder))
         .await
         .map_err(io::Error::other)?
+}
+
+/// Whether there is something to undo for the cell in `folder`.
+pub(crate) fn is_in(folder: &Path) -> bool {
+    path(folder).exists()
 }
 
 fn path(folder: &Path) -> PathBuf {

@@ -23,6 +23,7 @@ use crate::group::Group;
 use crate::processes::{KEY_VARIABLE, kill_bearers, kill_descendants};
 use crate::stage::Stage;
 use crate::supervisor::{Charge, End, KILL, Report, TERMINATE};
+use crate::view::View;
 
 /// How long a supervisor may take to kill all that it guards. A script may have stopped it, and then
 /// it obeys nobody.
@@ -57,6 +58,8 @@ pub(crate) struct Launch<'a> {
     /// Whether the program makes a container around what matters: then those in it are asked to end,
     /// not the program.
     pub(crate) container: bool,
+    /// What it finds when it begins.
+    pub(crate) view: View,
     /// What the supervisor mounts before, for itself and the program.
     pub(crate) stage: Option<&'a Stage>,
     /// Files that the program finds open, see [`Charge::files`].
@@ -143,6 +146,7 @@ impl Launch<'_> {
             container: self.container,
             stage: self.stage.cloned(),
             files: self.files.clone(),
+            view: self.view.clone(),
         };
         tokio::process::Command::new(program)
             .args(arguments)

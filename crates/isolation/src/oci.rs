@@ -24,6 +24,7 @@ use crate::journal::{self, Container, Journal};
 use crate::launch::{Launch, tool_environment};
 use crate::processes::kill_bearers;
 use crate::stage::Stage;
+use crate::view::View;
 use start::Progress;
 
 /// The signal of the kernel when it wants memory.
@@ -98,6 +99,7 @@ impl Tool {
             group: Some(group.clone()),
             mounts: stage.iter().map(Stage::root).collect(),
             container: Some(self.container(&site.name)),
+            ..Journal::default()
         };
         journal.write(&site.folder)?;
         group.make_for_others(terms)?;
@@ -189,6 +191,7 @@ impl Cell for OciCell {
             group: None,
             others: Some(&self.group),
             container: true,
+            view: View::default(),
             stage: None,
             files: Vec::new(),
         };

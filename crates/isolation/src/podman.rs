@@ -38,21 +38,6 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// Whether it works here: runs `true` in a cell over `image`, below `folder`, which exists.
-    ///
-    /// # Errors
-    /// What is missing, and how to mend it.
-    pub async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
-        for (program, package) in [
-            (&self.program, "podman"),
-            (&PathBuf::from(&self.runtime), self.runtime.as_str()),
-            (&self.busybox, "busybox-static"),
-        ] {
-            probe::needs(program, package)?;
-        }
-        probe::run_true(self, image, folder).await
-    }
-
     fn tool(&self) -> Tool {
         let path = |name: &str| self.folder.join(name).into_os_string();
         let line = [
@@ -121,6 +106,17 @@ impl Podman {
 impl Isolation for Podman {
     fn driver(&self) -> Driver {
         Driver::Podman
+    }
+
+    async fn probe(&self, image: &Image, folder: &Path) -> Result<(), Error> {
+        for (program, package) in [
+            (&self.program, "podman"),
+            (&PathBuf::from(&self.runtime), self.runtime.as_str()),
+            (&self.busybox, "busybox-static"),
+        ] {
+            probe::needs(program, package)?;
+        }
+        probe::run_true(self, image, folder).await
     }
 
     async fn open(&self, site: &Site, terms: &Terms) -> Result<Box<dyn Cell>, Error> {

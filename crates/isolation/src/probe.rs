@@ -4,7 +4,6 @@
 //! at itself, because it knows what to say.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -36,19 +35,23 @@ pub(crate) fn needs(program: &Path, package: &str) -> Result<(), Error> {
 
 /// Runs `true` in a cell over `image`, below `folder`, and leaves nothing there.
 pub(crate) async fn run_true(
-    isolation: &dyn Isolation,
+    isolation: &(impl Isolation + ?Sized),
     image: &Image,
     folder: &Path,
 ) -> Result<(), Error> {
     let name = format!("probe-{}-{}", isolation.driver(), std::process::id());
-    let root = folder.join(&name);
-    let tried = try_one(isolation, image, site(&root, name)?).await;
+    let root = folder.join(name);
+    let tried = try_one(isolation, image, Site::make(&root)?).await;
     sweep(&root.join("cell"))?;
     fs::remove_dir_all(&root)?;
     tried
 }
 
-async fn try_one(isolation: &dyn Isolation, image: &Image, site: Site) -> Result<(), Error> {
+async fn try_one(
+    isolation: &(impl Isolation + ?Sized),
+    image: &Image,
+    site: Site,
+) -> Result<(), Error> {
     let terms = Terms {
         image: Some(image.clone()),
         ..Terms::default()
@@ -72,21 +75,6 @@ async fn try_one(isolation: &dyn Isolation, image: &Image, site: Site) -> Result
             Err(Error::driver("trying the driver", &detail))
         }
     }
-}
-
-fn site(root: &Path, name: String) -> io::Result<Site> {
-    let place = |name: &str| {
-        let path = root.join(name);
-        fs::create_dir_all(&path).map(|()| path)
-    };
-    Ok(Site {
-        folder: place("cell")?,
-        workspace: place("workspace")?,
-        temporary: place("tmp")?,
-        files: place("files")?,
-        key: root.into(),
-        name,
-    })
 }
 
 struct Nobody;

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::group::{Group, Groups};
 use crate::journal::{self, Journal};
 use crate::launch::Launch;
+use crate::view::View;
 
 /// Runs commands as processes of this machine.
 #[derive(Debug)]
@@ -103,6 +104,7 @@ impl Cell for ProcessCell {
             container: false,
             stage: None,
             files: Vec::new(),
+            view: View::default(),
         };
         launch.run(output, stop).await
     }

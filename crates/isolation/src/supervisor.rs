@@ -5,12 +5,12 @@
 //! the lifeline; the worker's death closes it, however the worker dies. Never touches the network
 //! or the workspace, and never outlives its last descendant.
 //!
-//! Its first argument is its [`Charge`], in JSON; what follows is the command. Standard input is the
+//! Its first argument is its charge, in JSON; what follows is the command. Standard input is the
 //! lifeline: `t` asks every descendant to end, `k` or its end kills them. Standard output is the
 //! console; the script gets it as its output and as its errors, so their order is kept. Standard
 //! error takes one line of JSON at the end: how it went.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -24,7 +24,7 @@ use distci_model::isolation::Usage;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -35,6 +35,7 @@ use crate::cell::Excess;
 use crate::group::Group;
 use crate::processes::{Round, Whom, is_contained, signal_descendants};
 use crate::stage::Stage;
+use crate::view::View;
 
 /// Asks every descendant to end.
 pub(crate) const TERMINATE: u8 = b't';
@@ -62,6 +63,9 @@ pub(crate) struct Charge {
     /// Files that the command finds open to read and write, from [`FIRST_FILE`] on.
     #[serde(default)]
     pub(crate) files: Vec<PathBuf>,
+    /// What the command finds when it begins.
+    #[serde(default)]
+    pub(crate) view: View,
 }
 
 impl Charge {
@@ -130,16 +134,19 @@ fn supervise(charge: &Charge, command: &[OsString]) -> Report {
         Ok(Err(error)) => End::NotStarted(format!("the supervisor: {error}")),
         Err(error) => End::NoStage(format!("memory cannot be watched: {error}")),
     };
-    // All are dead and reaped now, so all that they took is known.
-    let group = charge.counted();
-    let mut excess = group.map(Group::excess).unwrap_or_default();
+    let mut report = report(end, charge.counted());
     if let Ok(Some(Some(alarm))) = alarm {
-        excess.memory |= alarm.rang();
+        report.excess.memory |= alarm.rang();
     }
+    report
+}
+
+/// What there is to say when all are dead and reaped, so that all that they took is known.
+pub(crate) fn report(end: End, group: Option<&Group>) -> Report {
     Report {
         end,
         usage: usage(group),
-        excess,
+        excess: group.map(Group::excess).unwrap_or_default(),
     }
 }
 
@@ -159,17 +166,31 @@ fn run(charge: &Charge, command: &[OsString]) -> io::Result<End> {
     if let Err(error) = set_the_stage(charge) {
         return Ok(End::NoStage(error.to_string()));
     }
-    let mut script = match spawn(charge.group.as_ref(), program, arguments)? {
+    let output = || io::stdout().as_fd().try_clone_to_owned().map(Stdio::from);
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(output()?).stderr(output()?);
+    guard(charge, command, io::stdin())
+}
+
+/// Runs `command` and does what `lifeline` says until neither it nor any other descendant of this
+/// process is left.
+pub(crate) fn guard(
+    charge: &Charge,
+    mut command: Command,
+    lifeline: impl Read + Send + 'static,
+) -> io::Result<End> {
+    let mut script = match spawn(charge, &mut command)? {
         Ok(script) => script,
-        Err(error) => return Ok(not_started(program, &error)),
+        Err(error) => return Ok(not_started(command.get_program(), &error)),
     };
+    // It holds the other end of a pipe that somebody may read to its end.
+    drop(command);
     deafen();
-    let charge = charge.clone();
     let order = charge.clone();
     // Begun only now, so that a signal sent early waits in the pipe for somebody to receive it.
-    thread::spawn(move || obey(&order));
+    thread::spawn(move || obey(&order, lifeline));
     let status = wait_for(&mut script)?;
-    end_all(&charge);
+    end_all(charge);
     Ok(end_of(status))
 }
 
@@ -187,28 +208,17 @@ fn set_the_stage(charge: &Charge) -> io::Result<()> {
 
 /// Starts the command in its group. This process itself is in it for that moment only: the limits
 /// are not for us, and who is out of memory must not be killed instead of a script.
-fn spawn(
-    group: Option<&Group>,
-    program: &OsString,
-    arguments: &[OsString],
-) -> io::Result<io::Result<Child>> {
-    let output = || io::stdout().as_fd().try_clone_to_owned().map(Stdio::from);
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(output()?)
-        .stderr(output()?)
-        // A group of its own can be killed as a whole without killing the supervisor.
-        .process_group(0);
-    if let Some(group) = group {
+fn spawn(charge: &Charge, command: &mut Command) -> io::Result<io::Result<Child>> {
+    // A group of its own can be killed as a whole without killing the supervisor.
+    command.process_group(0);
+    if let Some(group) = &charge.group {
         group.enter()?;
     }
-    let started = command.spawn();
-    if let Some(group) = group {
+    let started = charge.view.spawn(command);
+    if let Some(group) = &charge.group {
         group.leave()?;
     }
-    Ok(started)
+    started
 }
 
 /// What all who lived below this process took: the kernel adds up the dead when they are reaped. A
@@ -271,7 +281,7 @@ fn deafen() {
     deaf.thread_block().ok();
 }
 
-fn not_started(program: &OsString, error: &io::Error) -> End {
+fn not_started(program: &OsStr, error: &io::Error) -> End {
     let program = program.display();
     End::NotStarted(match error.kind() {
         io::ErrorKind::NotFound => format!("{program}: no such program"),
@@ -280,8 +290,7 @@ fn not_started(program: &OsString, error: &io::Error) -> End {
 }
 
 /// Does what the lifeline says, until there is nothing left to do it to.
-fn obey(charge: &Charge) {
-    let mut lifeline = io::stdin().lock();
+fn obey(charge: &Charge, mut lifeline: impl Read) {
     let mut order = [0];
     loop {
         match lifeline.read(&mut order) {
@@ -319,6 +328,13 @@ fn kill_all(charge: &Charge) -> Round {
     if let Some(group) = &charge.others {
         group.kill();
         group.signal(|_| true, Signal::SIGKILL);
+    }
+    if Pid::this().as_raw() == 1 {
+        // A machine of our own, and all in it descend from us, whatever they made of `/proc`.
+        return match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+            Ok(()) => Round::Signalled,
+            Err(_) => Round::Nobody,
+        };
     }
     signal_descendants(Whom::All, Signal::SIGKILL)
 }
@@ -358,7 +374,6 @@ fn end_all(charge: &Charge) {
         // They need not be descendants, so their death is not waited for below.
         group.signal(|_| true, Signal::SIGKILL);
     }
-
     loop {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {

@@ -19,12 +19,16 @@ mod image;
 mod laws;
 #[path = "contract/limits.rs"]
 mod limits;
+#[path = "contract/lxc.rs"]
+mod lxc;
 #[path = "contract/podman.rs"]
 mod podman;
 #[path = "contract/powers.rs"]
 mod powers;
 #[path = "contract/process.rs"]
 mod process;
+#[path = "contract/qemu.rs"]
+mod qemu;
 #[path = "contract/scene.rs"]
 mod scene;
 #[path = "contract/worker.rs"]

@@ -21,6 +21,17 @@ pub struct ConfigRef {
     pub revision: u32,
     /// Hash of its canonical text, hex.
     pub hash: String,
+    /// The same of the configuration with what the job's file in a repository says, once a build
+    /// has read that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+impl ConfigRef {
+    /// The hash of the text that it refers to.
+    pub fn text(&self) -> &str {
+        self.file.as_deref().unwrap_or(&self.hash)
+    }
 }
 
 /// Why a build exists.

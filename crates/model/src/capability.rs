@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::id::ClassId;
+use crate::isolation::{Driver, ImageName};
 
 /// What a worker can do.
 #[derive(
@@ -44,11 +45,13 @@ pub enum Kind {
     Approve,
     /// Tells forges how commits stand.
     CommitStatus,
+    /// Reads the file of a repository that says what a job does.
+    JobFile,
 }
 
 impl Kind {
     /// Every kind, in the order of the glossary.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::BuildControl,
         Self::GitCheckout,
         Self::ExecuteShell,
@@ -56,14 +59,16 @@ impl Kind {
         Self::CopyArtifacts,
         Self::Approve,
         Self::CommitStatus,
+        Self::JobFile,
     ];
 
     /// The kinds of task that workers do.
-    pub const OF_TASKS: [Self; 4] = [
+    pub const OF_TASKS: [Self; 5] = [
         Self::GitCheckout,
         Self::ExecuteShell,
         Self::PublishArtifacts,
         Self::CopyArtifacts,
+        Self::JobFile,
     ];
 
     /// The kinds that workers do: all but what people do.
@@ -71,9 +76,11 @@ impl Kind {
         Self::ALL.into_iter().filter(|kind| *kind != Self::Approve)
     }
 
-    /// The types that tasks may have.
+    /// The types that tasks may have: all but what a job has by itself.
     pub fn of_tasks() -> impl Iterator<Item = Self> {
-        Self::OF_TASKS.into_iter().chain([Self::Approve])
+        let of_workers = Self::OF_TASKS.into_iter();
+        let written = of_workers.filter(|kind| *kind != Self::JobFile);
+        written.chain([Self::Approve])
     }
 
     /// The wire form.
@@ -86,6 +93,7 @@ impl Kind {
             Self::CopyArtifacts => "copy-artifacts",
             Self::Approve => "approve",
             Self::CommitStatus => "commit-status",
+            Self::JobFile => "job-file",
         }
     }
 }
@@ -108,11 +116,11 @@ impl FromStr for Kind {
 /// Text that names no capability.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a capability: a kind, label:NAME with letters, digits, '.', '_' and '-', or forge:HOST"
+    "{0:?} is not a capability: a kind, label:NAME with letters, digits, '.', '_' and '-', forge:HOST, image:NAME or driver:NAME"
 )]
 pub struct InvalidCapability(String);
 
-/// One thing that a worker offers: a kind, a label, or a forge.
+/// One thing that a worker offers.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -125,6 +133,10 @@ pub enum Capability {
     Label(Label),
     /// The worker may speak to the forge at this host.
     Forge(Host),
+    /// The worker has this image.
+    Image(ImageName),
+    /// The worker keeps tasks apart in this way.
+    Driver(Driver),
 }
 
 impl fmt::Display for Capability {
@@ -133,6 +145,8 @@ impl fmt::Display for Capability {
             Self::Kind(kind) => kind.fmt(f),
             Self::Label(label) => write!(f, "label:{label}"),
             Self::Forge(host) => write!(f, "forge:{host}"),
+            Self::Image(image) => write!(f, "image:{image}"),
+            Self::Driver(driver) => write!(f, "driver:{driver}"),
         }
     }
 }
@@ -145,6 +159,8 @@ impl FromStr for Capability {
         match text.split_once(':') {
             Some(("label", label)) => label.parse().map(Self::Label).map_err(|_| invalid()),
             Some(("forge", host)) => host.parse().map(Self::Forge).map_err(|_| invalid()),
+            Some(("image", image)) => image.parse().map(Self::Image).map_err(|_| invalid()),
+            Some(("driver", driver)) => driver.parse().map(Self::Driver).map_err(|_| invalid()),
             Some(_) | None => text.parse().map(Self::Kind),
         }
     }
@@ -373,7 +389,13 @@ mod tests {
 
     #[test]
     fn capabilities_read_what_they_write() {
-        for text in ["build-control", "label:arm64", "forge:git.example.org:3000"] {
+        for text in [
+            "build-control",
+            "label:arm64",
+            "forge:git.example.org:3000",
+            "image:debian-12",
+            "driver:lxc",
+        ] {
             assert_eq!(text.parse::<Capability>().unwrap().to_string(), text);
         }
         for bad in [

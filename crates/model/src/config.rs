@@ -5,8 +5,11 @@
 //! line; a `JobConfig` in hand is therefore valid.
 
 mod check;
+mod files;
 mod flat;
 mod graph;
+mod job_file;
+mod merge;
 mod parse;
 mod path;
 mod patterns;
@@ -19,10 +22,14 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use check::{InvalidParameters, MAX_DOWNSTREAM, is_free_variable, resolve_parameters};
+pub use files::{Files, MAX_FRAGMENTS};
 pub use flat::MAX_TASKS;
 pub use graph::Graph;
+pub use job_file::{JOB_FILE_ARTIFACT, JOB_FILE_TASK, JobFile};
+pub(crate) use parse::document;
 pub use parse::{ConfigProblem, MAX_BYTES};
 pub use path::WorkspacePath;
 pub use patterns::ref_fits;
@@ -39,6 +46,7 @@ pub use trigger::{
 use crate::capability::{Capabilities, Kind, Label};
 use crate::event::repository_name;
 use crate::id::{JobId, TaskName};
+use crate::isolation::Isolation;
 use crate::outcome::Failure;
 use crate::ticket::Priority;
 
@@ -72,7 +80,9 @@ pub struct JobConfig {
     /// Environment of every task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// What to do. Without `needs`, in this order.
+    /// What to do. Without `needs`, in this order. Of a job that reads a file in a repository, what
+    /// that says; none until it is read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskConfig>,
     /// What to do when all of `tasks` have ended, however they did. Without `needs`, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -92,6 +102,12 @@ pub struct JobConfig {
     /// Whether the forge that told of a commit is told how its build stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
+    /// In what world scripts run, where their tasks do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
+    /// The file of a repository that says what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_file: Option<JobFile>,
 }
 
 fn version() -> String {
@@ -164,9 +180,26 @@ pub struct TaskConfig {
     /// How urgent it is: 1 first, 9 last. Left out: the job's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
+    /// In what world a script runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
+    /// Folders that later builds of the job find again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cache: Vec<Cache>,
     /// What to do.
     #[serde(flatten)]
     pub action: Action,
+}
+
+/// A folder that later builds of the job find again, though perhaps not as they left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
+pub struct Cache {
+    /// Unique in the task; tasks of a job that name the same share it.
+    pub name: String,
+    /// The folder: in the workspace, below `~/`, or absolute; the last two only in an image.
+    pub path: String,
 }
 
 /// How many builds of a job may run at once.
@@ -276,6 +309,9 @@ pub enum Action {
     CopyArtifacts(CopyArtifacts),
     /// Wait until somebody agrees.
     Approve(Approve),
+    /// Read the file of a repository that says what to do. No file has such a task: the job has it.
+    #[schemars(skip)]
+    JobFile(JobFile),
 }
 
 /// Settings of `git-checkout`.
@@ -371,7 +407,7 @@ impl JobConfig {
     /// # Errors
     /// Everything that is wrong with it, in the order of the file; never empty.
     pub fn parse(text: &str) -> Result<Self, Vec<ConfigProblem>> {
-        parse::parse(text)
+        Files::of("", text).job().map(|(job, _)| job)
     }
 
     /// The JSON Schema of the file, for editors.
@@ -379,8 +415,9 @@ impl JobConfig {
         parse::json_schema()
     }
 
-    /// The same job with each cell a task of its own, and with `post` tasks behind all others: the
-    /// tasks of a build, in the order in which its checkpoint has them.
+    /// The same job with each cell a task of its own, with `post` tasks behind all others, and with the
+    /// one that reads the job's file before them: the tasks of a build, in the order in which its
+    /// checkpoint has them.
     #[must_use]
     pub fn flat(&self) -> Self {
         let (tasks, _) = flat::flatten(self);
@@ -405,11 +442,14 @@ impl TaskConfig {
             Action::GitCheckout(_)
             | Action::PublishArtifacts(_)
             | Action::CopyArtifacts(_)
-            | Action::Approve(_) => &[],
+            | Action::Approve(_)
+            | Action::JobFile(_) => &[],
         };
         // That they are labels is checked when the file is read.
         let labels: Vec<Label> = labels.iter().filter_map(|text| text.parse().ok()).collect();
-        Capabilities::task(self.action.kind(), &labels)
+        let isolation = self.isolation.iter().flat_map(Isolation::requires);
+        let task = Capabilities::task(self.action.kind(), &labels);
+        task.iter().cloned().chain(isolation).collect()
     }
 
     /// Seconds after which it is given up.
@@ -420,6 +460,7 @@ impl TaskConfig {
                 (None, DEFAULT_TIMEOUT)
             }
             Action::Approve(_) => (None, LONGEST_TIMEOUT),
+            Action::JobFile(_) => (None, DEFAULT_TIMEOUT),
         };
         self.timeout.or(classic).unwrap_or(default)
     }
@@ -434,6 +475,7 @@ impl Action {
             Self::PublishArtifacts(_) => Kind::PublishArtifacts,
             Self::CopyArtifacts(_) => Kind::CopyArtifacts,
             Self::Approve(_) => Kind::Approve,
+            Self::JobFile(_) => Kind::JobFile,
         }
     }
 
@@ -468,6 +510,7 @@ impl Action {
             Self::Approve(approve) => Self::Approve(Approve {
                 message: scope.fill(&approve.message)?,
             }),
+            Self::JobFile(file) => Self::JobFile(file.resolve(scope)?),
         })
     }
 }
@@ -478,21 +521,31 @@ impl GitCheckout {
 
     fn resolve(&self, scope: &Scope<'_>) -> Result<Self, Failure> {
         let repository = scope.fill(&self.repository)?;
-        let reference = if let Some(reference) = &self.reference {
-            scope.fill(reference)?
-        } else {
-            let name = repository_name(&repository);
-            let event = scope.event;
-            let event = event.filter(|event| event.fact("repository") == Some(name.as_str()));
-            let sha = event.and_then(|event| event.fact("sha"));
-            sha.unwrap_or(Self::DEFAULT_REF).to_owned()
-        };
+        let reference = reference_of(&repository, self.reference.as_deref(), &["sha"], scope)?;
         Ok(Self {
             repository,
             reference: Some(reference),
             ..self.clone()
         })
     }
+}
+
+/// The ref that is written, or the first of these facts of the event that started the build, if that
+/// is of this repository, or the default branch.
+fn reference_of(
+    repository: &str,
+    written: Option<&str>,
+    facts: &[&str],
+    scope: &Scope<'_>,
+) -> Result<String, Failure> {
+    if let Some(reference) = written {
+        return scope.fill(reference);
+    }
+    let name = repository_name(repository);
+    let event = scope.event;
+    let event = event.filter(|event| event.fact("repository") == Some(name.as_str()));
+    let told = event.and_then(|event| facts.iter().find_map(|fact| event.fact(fact)));
+    Ok(told.unwrap_or(GitCheckout::DEFAULT_REF).to_owned())
 }
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ pub fn decide(config: &JobConfig, build: &Build, events: &[Event]) -> Decision {
         now: now(checkpoint, events),
         checkpoint: checkpoint.clone(),
     };
+    state.lay_tasks();
     let (consume, late) = state.take_events(events);
     let mut cancel = state.take_cancel(events);
     cancel.extend(state.take_stops(events));
@@ -161,6 +162,14 @@ enum Before {
 }
 
 impl State<'_> {
+    /// Lays the tasks of the file that the build has read: they follow the one that read it.
+    fn lay_tasks(&mut self) {
+        let (laid, tasks) = (self.checkpoint.tasks.len(), self.config.tasks.len());
+        if laid < tasks {
+            self.checkpoint.tasks.resize(tasks, Progress::Waiting);
+        }
+    }
+
     /// Marks finished tasks. Gives the tickets to consume, and whether there were more than one
     /// commit may hold.
     fn take_events(&mut self, events: &[Event]) -> (Vec<TicketId>, bool) {

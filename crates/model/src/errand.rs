@@ -4,6 +4,8 @@
 //! stands), and the law of what follows when a try at one is over: [`after`]. An errand is never
 //! given up for being lost or refused a few times, and a report tells the final state last.
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -18,6 +20,8 @@ use crate::id::{Attempt, BuildNumber, JobId, JobKey};
 use crate::outcome::{Outcome, Verdict};
 use crate::ticket::{Duty, Priority, Stamp, Ticket, TicketState};
 
+pub use check::{Check, CheckEnd, Conclusion, MAX_SUMMARY, summarize};
+
 /// Most refs that one poll follows.
 pub const MAX_HEADS: usize = 256;
 /// Longest name of a ref that a poll follows.
@@ -30,7 +34,7 @@ pub const MAX_DESCRIPTION: usize = 140;
 pub const MAX_DETAIL: usize = 300;
 
 /// How long a report is tried before it is given up.
-const PATIENCE: Duration = Duration::from_hours(7 * 24);
+pub const PATIENCE: Duration = Duration::from_hours(7 * 24);
 /// The first wait of a report after a try that came to nothing, and the longest.
 const REPORT_WAITS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(10));
 /// The same after an answer that will hardly change by itself.
@@ -110,6 +114,9 @@ pub struct Report {
     /// What it has heard last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<CommitState>,
+    /// The same for a forge that has checks; none in what an older program wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
 }
 
 /// How a commit stands.
@@ -192,6 +199,9 @@ pub enum ErrandOrder {
         /// The build's page, if the frontend knows where people see it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         url: Option<String>,
+        /// The same for a forge that has checks; none of an older frontend.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        check: Option<Check>,
     },
 }
 
@@ -269,6 +279,18 @@ impl Errand {
             failures: 0,
             setback: None,
             what,
+        }
+    }
+
+    /// Whether it is given up though nobody has even tried it: the end of a build that no worker has
+    /// taken to its forge all that time. What is held or parked comes round by itself, and what is
+    /// not final is woken by its end.
+    pub fn is_forsaken(&self, at: Timestamp) -> bool {
+        match (&self.what, &self.ticket.state) {
+            (What::Report(report), TicketState::Queued) => {
+                report.wanted.is_final() && report.is_old(at)
+            }
+            (What::Report(_) | What::Poll(_), _) => false,
         }
     }
 }
@@ -363,10 +385,23 @@ impl Report {
         Host::of_repository(&self.repository)
     }
 
+    /// Whether it has been tried for as long as it is worth.
+    fn is_old(&self, at: Timestamp) -> bool {
+        let tried = Duration::try_from(at.duration_since(self.since));
+        tried.is_ok_and(|tried| tried >= PATIENCE)
+    }
+
     /// From now on the forge is to hear this. What was final stays.
-    pub fn want(&mut self, state: CommitState, description: &str, at: Timestamp) {
+    pub fn want(
+        &mut self,
+        state: CommitState,
+        description: &str,
+        check: Option<Check>,
+        at: Timestamp,
+    ) {
         if !self.wanted.is_final() {
             self.wanted = state;
+            self.check = check;
             self.description = shorten(description, MAX_DESCRIPTION);
             self.since = at;
         }
@@ -456,8 +491,7 @@ fn fail(errand: &mut Errand, detail: &str, result: &ErrandResult, at: Timestamp)
             (every.min(POLL_WAITS.0), longest.min(every * MOST_STRETCH))
         }
         What::Report(report) => {
-            let tried = at.duration_since(report.since);
-            if Duration::try_from(tried).is_ok_and(|tried| tried >= PATIENCE) {
+            if report.is_old(at) {
                 // The end of the build will wake what is not final.
                 return if report.wanted.is_final() {
                     AfterErrand::Remove

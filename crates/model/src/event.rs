@@ -174,6 +174,10 @@ pub const FACTS: &[(&str, &str)] = &[
         "of the pull request, or first line of the commit's message",
     ),
     ("message", "the commit's message"),
+    (
+        "check",
+        "of a request to check again, the check as its app calls it: JOB#N",
+    ),
     ("url", "page of the change"),
     ("forced", "`true` if the ref did not move forward"),
     ("created", "`true` if the ref is new"),

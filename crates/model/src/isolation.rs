@@ -13,6 +13,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
+use crate::capability::Capability;
+
 pub use size::Size;
 
 /// A way of keeping a task apart.
@@ -187,7 +189,9 @@ impl Cpus {
 
     /// So many thousandths of a processor; `None` if that is no sensible share.
     pub fn from_thousandths(thousandths: u32) -> Option<Self> {
-        Self::BOUNDS.contains(&thousandths).then_some(Self(thousandths))
+        Self::BOUNDS
+            .contains(&thousandths)
+            .then_some(Self(thousandths))
     }
 
     /// Thousandths of a processor.
@@ -281,6 +285,14 @@ pub struct Isolation {
 }
 
 impl Isolation {
+    /// What a worker must offer for it, in a flat job.
+    pub fn requires(&self) -> impl Iterator<Item = Capability> {
+        // That it is a name is checked when the file is read.
+        let image = self.image.iter().filter_map(|image| image.parse().ok());
+        let driver = self.driver.iter().copied().map(Capability::Driver);
+        image.map(Capability::Image).chain(driver)
+    }
+
     /// What is said here, and where nothing is, what `default` says.
     #[must_use]
     pub fn or(self, default: &Self) -> Self {

@@ -8,12 +8,14 @@
 #![warn(clippy::wildcard_enum_match_arm)] // a law names every case
 
 pub mod build;
+pub mod cache;
 pub mod capability;
 pub mod config;
 pub mod decide;
 pub mod errand;
 pub mod event;
 pub mod id;
+pub mod image;
 pub mod isolation;
 pub mod lock;
 pub mod order;

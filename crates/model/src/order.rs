@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::build::{Build, Finished, Progress};
-use crate::config::{Action, Graph, JobConfig, Scope, TaskConfig};
+use crate::config::{Action, Cache, Graph, JobConfig, Scope, TaskConfig};
 use crate::event::Event;
 use crate::id::{BuildRef, TaskName};
+use crate::isolation::Isolation;
 use crate::outcome::{Failure, LayerRef};
 
 /// What a worker is asked to do.
@@ -33,6 +34,16 @@ pub struct TaskOrder {
     pub upstream: Option<BuildRef>,
     /// The workspace to begin with, in the order of laying.
     pub layers: Vec<LayerInput>,
+    /// In what world to do it.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// Folders that earlier builds may have left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cache: Vec<Cache>,
+    /// The stored job, for the task that reads its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub job: Option<Box<JobConfig>>,
 }
 
 /// One layer of the workspace that a task begins with.
@@ -86,7 +97,18 @@ pub fn order(config: &JobConfig, build: &Build, index: usize) -> Result<TaskOrde
         timeout: task.timeout_seconds(),
         upstream: build.cause.upstream().cloned(),
         layers,
+        isolation: task.isolation.clone().unwrap_or_default(),
+        cache: task.cache.clone(),
+        job: matches!(task.action, Action::JobFile(_)).then(|| Box::new(stored(config))),
     })
+}
+
+/// The job as it is stored, of which only the task that reads its file is flat.
+fn stored(config: &JobConfig) -> JobConfig {
+    JobConfig {
+        tasks: Vec::new(),
+        ..config.clone()
+    }
 }
 
 /// What the task number `index` of `build` asks people, if it is one that asks.

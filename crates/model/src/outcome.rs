@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::id::{Attempt, BuildNumber, TicketId};
+use crate::isolation::{Size, Usage};
 
 /// The end of a task or a build in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, ToSchema)]
@@ -153,6 +154,23 @@ pub enum Failure {
         /// Which limit.
         detail: String,
     },
+    /// The task wanted more memory than it may have, and something of it was killed for that.
+    OutOfMemory {
+        /// What it may have, in bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u64>,
+    },
+    /// The task wanted more processes than it may have, and failed.
+    TooManyProcesses {
+        /// How many it may have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    },
+    /// The task filled its disk, and failed.
+    DiskFull {
+        /// The size of the disk, in bytes.
+        limit: u64,
+    },
     /// A parameter or expression of the configuration has no value at run time.
     Configuration {
         /// What was wrong.
@@ -186,6 +204,18 @@ impl fmt::Display for Failure {
             Self::WorkspaceConflict { path } => {
                 write!(f, "parallel tasks both changed {path:?}")
             }
+            Self::OutOfMemory { limit } => match limit.and_then(Size::from_bytes) {
+                Some(limit) => write!(f, "out of memory: more than {limit} was wanted"),
+                None => f.write_str("out of memory"),
+            },
+            Self::TooManyProcesses { limit: Some(limit) } => {
+                write!(f, "too many processes: more than {limit} were wanted")
+            }
+            Self::TooManyProcesses { limit: None } => f.write_str("too many processes"),
+            Self::DiskFull { limit } => match Size::from_bytes(*limit) {
+                Some(limit) => write!(f, "disk full: all of {limit} is used"),
+                None => f.write_str("disk full"),
+            },
             Self::Configuration { detail } => write!(f, "configuration: {detail}"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Rejected { detail } if detail.is_empty() => f.write_str("rejected"),
@@ -221,6 +251,11 @@ pub enum Fault {
         /// What it said.
         detail: String,
     },
+    /// The worker could not make the world that the task asks for.
+    Isolation {
+        /// Why not.
+        detail: String,
+    },
     /// At least one task of the build ended in a fault.
     Tasks {
         /// Their names.
@@ -235,7 +270,8 @@ impl Fault {
             Self::DiskFull { .. }
             | Self::StoreDown { .. }
             | Self::WorkerStopped
-            | Self::Worker { .. } => true,
+            | Self::Worker { .. }
+            | Self::Isolation { .. } => true,
             // The budget of attempts is already spent.
             Self::Lost { .. } | Self::Tasks { .. } => false,
         }
@@ -250,6 +286,7 @@ impl fmt::Display for Fault {
             Self::StoreDown { detail } => write!(f, "store unreachable: {detail}"),
             Self::WorkerStopped => f.write_str("the worker was stopped"),
             Self::Worker { detail } => write!(f, "worker: {detail}"),
+            Self::Isolation { detail } => write!(f, "isolation: {detail}"),
             Self::Tasks { faulted } => write!(f, "faulted: {}", faulted.join(", ")),
         }
     }
@@ -293,6 +330,9 @@ pub struct TaskResult {
     /// Length of the console in bytes.
     #[serde(default)]
     pub console_bytes: u64,
+    /// What it took of its machine, if a script ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 impl TaskResult {
@@ -309,6 +349,7 @@ impl TaskResult {
             artifacts: 0,
             artifact_bytes: 0,
             console_bytes: 0,
+            usage: None,
         }
     }
 

@@ -589,6 +589,17 @@ pub struct Uploaded {
     pub bytes: u64,
 }
 
+/// A state of a cache that a build may read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CacheFound {
+    /// Where it is: the scope and the attempt that wrote it.
+    pub scope: String,
+    /// Which it is there.
+    pub id: String,
+    /// Its size, packed.
+    pub bytes: u64,
+}
+
 /// Where to store something straight in the blob store.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Place {

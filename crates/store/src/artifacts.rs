@@ -29,7 +29,7 @@ const MAX_MANIFEST: u64 = 16 * 1024 * 1024;
 
 /// How long an address is good for. The transfer must begin within it; the clocks of a frontend and
 /// of the store may differ by nearly as much.
-const ADDRESS_TTL: Duration = Duration::from_mins(15);
+pub(crate) const ADDRESS_TTL: Duration = Duration::from_mins(15);
 
 /// Which layer: that of an attempt, in the active build of its ticket's key or in an earlier one of the
 /// same job.
@@ -156,7 +156,11 @@ impl Store {
         self.place(&blobs.artifact(index), bytes).await
     }
 
-    async fn place(&self, blob: &BlobKey, bytes: u64) -> Result<Option<SignedUrl>, StoreError> {
+    pub(crate) async fn place(
+        &self,
+        blob: &BlobKey,
+        bytes: u64,
+    ) -> Result<Option<SignedUrl>, StoreError> {
         if bytes > MAX_DIRECT {
             return Ok(None);
         }
@@ -289,7 +293,10 @@ impl Store {
         Err(StoreError::missing(format!("artifact {path:?} in {id}")))
     }
 
-    async fn manifest(&self, blobs: &AttemptBlobs) -> Result<ArtifactManifest, StoreError> {
+    pub(crate) async fn manifest(
+        &self,
+        blobs: &AttemptBlobs,
+    ) -> Result<ArtifactManifest, StoreError> {
         let key = blobs.artifact_manifest();
         let data = self.blobs.get(&key, MAX_MANIFEST).await?;
         let data = data.ok_or_else(|| StoreError::corrupt(&key, "it is gone"))?;

@@ -247,8 +247,19 @@ impl Store {
             Found::Active(build) => (build.record, None),
             Found::Archived(archived) => (archived.build, Some(archived.outcome)),
         };
-        let config = self.config(&job.key, &build.config).await?;
-        let key = BuildKey::derive(&job.key, id.number);
+        let viewed = self.view_of(&job.key, build, outcome).await?;
+        Ok(viewed.map_or(Tried::Again, Tried::Done))
+    }
+
+    /// What is seen of a build that was read; `None` if it went on meanwhile.
+    pub(crate) async fn view_of(
+        &self,
+        job: &JobKey,
+        build: Build,
+        outcome: Option<Outcome>,
+    ) -> Result<Option<BuildView>, StoreError> {
+        let config = self.config(job, &build.config).await?;
+        let key = BuildKey::derive(job, build.id.number);
         let mut tasks = Vec::with_capacity(config.tasks.len());
         for (index, task) in config.tasks.iter().enumerate() {
             let Some(progress) = build.checkpoint.tasks.get(index) else {
@@ -256,7 +267,7 @@ impl Store {
             };
             // Consumed between the two reads: the build says by now how the task ended.
             let Some(mut state) = self.task_state(&key, progress, task).await? else {
-                return Ok(Tried::Again);
+                return Ok(None);
             };
             if let TaskState::Asking { message, .. } = &mut state {
                 *message = question(&config, &build, index).unwrap_or_default();
@@ -273,8 +284,8 @@ impl Store {
             None if !noted => self.cancel_flag(&key).await?,
             None | Some(_) => None,
         };
-        Ok(Tried::Done(BuildView {
-            build: id.clone(),
+        Ok(Some(BuildView {
+            build: build.id,
             phase: phase(outcome.as_ref(), &tasks),
             finished: outcome.as_ref().map(|_| build.checkpoint.latest),
             outcome,

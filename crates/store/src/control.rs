@@ -48,8 +48,8 @@ impl Store {
         let Some(mailbox) = self.mailbox(&key.build).await? else {
             return Ok(None);
         };
-        let config = self.config(&build.ticket.job, &build.config).await?;
-        let (mut events, mut reported) = (vec![Event::Clock { at }], reported(build));
+        let mut build = build.clone();
+        let (mut events, mut reported) = (vec![Event::Clock { at }], reported(&build));
         if let Some(CancelFlag { at, by }) = self.cancel_flag(&key.build).await? {
             events.push(Event::Cancelled { at, by });
         }
@@ -57,7 +57,7 @@ impl Store {
         if let Some(wishes) = read::<Wishes>(&*self.coordination, &wishes).await? {
             events.extend(wishes.record.events());
         }
-        for progress in &build.checkpoint.tasks {
+        for progress in build.checkpoint.tasks.clone() {
             let Progress::Posted { ticket, .. } = progress else {
                 continue;
             };
@@ -72,7 +72,8 @@ impl Store {
                 ..
             }) = anchor.map(|anchor| anchor.record.ticket)
             {
-                let mut run = finished(ticket.clone(), attempt, *done);
+                let mut run = finished(ticket, attempt, *done);
+                self.lay_file(&mut build, &mut run).await?;
                 reported += bytes_of(&run.result);
                 if reported > MAX_REPORTED {
                     run.result = unreportable(&run.result);
@@ -80,10 +81,10 @@ impl Store {
                 events.push(Event::Finished(Box::new(run)));
             }
         }
-        let config = (*config).clone();
+        let config = self.config(&build.ticket.job, &build.config).await?;
         Ok(Some(ControlOrder {
-            config,
-            build: build.clone(),
+            config: (*config).clone(),
+            build,
             mailbox: mailbox.0,
             events,
         }))
@@ -175,19 +176,20 @@ impl Store {
             // There is news: whoever parks now would sleep over it.
             return self.again(key, &before.record, at).await;
         }
+        let Some(config) = self.config_after(key, &before.record, decision).await? else {
+            return self.again(key, &before.record, at).await;
+        };
         let mut transaction = Transaction::default();
         if parks && !is_last {
             transaction.check(keys::mailbox(&key.build), mailbox);
         }
         let mut after = Build {
             ticket: planned.ticket,
+            config,
             checkpoint: decision.checkpoint.clone(),
             ..before.record.clone()
         };
-        self.consume(&mut transaction, key, decision).await?;
-        self.post_children(&mut transaction, key, &after, decision)
-            .await?;
-        self.trigger(&mut transaction, &mut after, decision, at)
+        self.fill(&mut transaction, key, &mut after, (decision, at))
             .await?;
         match &decision.next {
             Next::Archive { outcome } => {
@@ -206,6 +208,19 @@ impl Store {
                 }
             }
         }
+    }
+
+    async fn fill(
+        &self,
+        transaction: &mut Transaction,
+        key: &TicketKey,
+        after: &mut Build,
+        (decision, at): (&Decision, Timestamp),
+    ) -> Result<(), StoreError> {
+        self.consume(transaction, key, decision).await?;
+        self.post_children(transaction, key, after, decision)
+            .await?;
+        self.trigger(transaction, after, decision, at).await
     }
 
     /// What the holder is told of a decision that is committed, by this try or an earlier one.

@@ -58,6 +58,7 @@ impl Store {
                 state: report.wanted,
                 description: report.description.clone(),
                 url: None,
+                check: report.check.clone(),
             })),
             What::Poll(poll) => {
                 if let Some((_, trigger)) = self.poll_trigger(&errand.ticket, poll).await? {

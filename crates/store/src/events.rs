@@ -10,7 +10,8 @@ use distci_model::Timestamp;
 use distci_model::build::Cause;
 use distci_model::config::{EventTrigger, JobConfig, Scope, Trigger, Unwanted};
 use distci_model::event::{Event, repository_name};
-use distci_model::id::{JobId, RequestId};
+use distci_model::id::{BuildRef, JobId, RequestId};
+use distci_model::rerun::Again;
 
 use crate::builds::{Post, Posted};
 use crate::error::StoreError;
@@ -114,21 +115,41 @@ impl Store {
         event: &Event,
         at: Timestamp,
     ) -> Result<Offered, StoreError> {
-        let delivery = event.delivery.as_deref().unwrap_or_default();
-        let request = RequestId::derive(&format!("{}\n{delivery}\n{job}", event.source));
         let post = EventPost {
-            request,
+            request: request_of(event, job),
             parameters: trigger.parameters.clone(),
             told: event.clone(),
             at,
         };
-        match self.post_event_build(job, post).await {
-            Ok(posted) => Ok(Offered::Posted(posted)),
-            Err(error @ (StoreError::Refused { .. } | StoreError::TooLarge { .. })) => {
-                Ok(Offered::Refused(error.to_string()))
-            }
-            Err(error) => Err(error),
+        offered(self.post_event_build(job, post).await)
+    }
+
+    /// Runs a build again, because an event asks for it by name; `None` if there is no such build, or
+    /// if it is not of the event's commit.
+    ///
+    /// # Idempotence
+    /// The same delivery of the same source finds the build that it made.
+    pub async fn offer_again(
+        &self,
+        build: &BuildRef,
+        event: &Event,
+        at: Timestamp,
+    ) -> Result<Option<Offered>, StoreError> {
+        let view = match self.build(build).await {
+            Ok(view) => view,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let same = |told: &Event| {
+            let fact = |name| told.fact(name).is_some() && told.fact(name) == event.fact(name);
+            fact("repository") && fact("sha")
+        };
+        if !view.cause.told().is_some_and(same) {
+            return Ok(None);
         }
+        let request = request_of(event, &build.job);
+        let rerun = self.rerun_build(build, &Again::All, &request, at).await;
+        offered(rerun).map(Some)
     }
 
     /// Posts a build for an event.
@@ -155,6 +176,22 @@ impl Store {
             at: post.at,
         };
         self.post_once(job, post).await
+    }
+}
+
+/// The same whenever an event is told again to a job.
+fn request_of(event: &Event, job: &JobId) -> RequestId {
+    let delivery = event.delivery.as_deref().unwrap_or_default();
+    RequestId::derive(&format!("{}\n{delivery}\n{job}", event.source))
+}
+
+fn offered(posted: Result<Posted, StoreError>) -> Result<Offered, StoreError> {
+    match posted {
+        Ok(posted) => Ok(Offered::Posted(posted)),
+        Err(error @ (StoreError::Refused { .. } | StoreError::TooLarge { .. })) => {
+            Ok(Offered::Refused(error.to_string()))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -282,7 +282,11 @@ impl Store {
         let before = live.map_or_else(Polls::new, |job| job.record.polls.clone());
         let node = JobNode {
             incarnation,
-            config: ConfigRef { revision, hash },
+            config: ConfigRef {
+                revision,
+                hash,
+                file: None,
+            },
             description: config.description.clone(),
             removed: false,
             watches: crate::events::watched(config),
@@ -454,22 +458,24 @@ impl Store {
         job: &JobKey,
         config: &ConfigRef,
     ) -> Result<Arc<JobConfig>, StoreError> {
-        if let Some(known) = self.configs.get(&config.hash) {
+        if let Some(known) = self.configs.get(config.text()) {
             return Ok(known);
         }
         let flat = Arc::new(self.written_config(job, config).await?.flat());
-        self.configs.put(config.hash.clone(), Arc::clone(&flat));
+        self.configs
+            .put(config.text().to_owned(), Arc::clone(&flat));
         Ok(flat)
     }
 
     /// One revision of a job's configuration, as its owner wrote it.
-    async fn written_config(
+    pub(crate) async fn written_config(
         &self,
         job: &JobKey,
         config: &ConfigRef,
     ) -> Result<JobConfig, StoreError> {
-        let key = keys::config(job, config.revision, &config.hash);
-        let limit = 4 * distci_model::config::MAX_BYTES as u64;
+        let key = keys::config(job, config.revision, config.text());
+        // With defaults filled in, and of two files: the job's and the one that it reads.
+        let limit = 8 * distci_model::config::MAX_BYTES as u64;
         let text = self.blobs.get(&key, limit).await?;
         let text = text.ok_or_else(|| StoreError::corrupt(&key, "it is gone"))?;
         decode(key.as_str(), &text)

@@ -4,6 +4,7 @@
 //! function; `docs/znodes.md` is its prose. Invariant: no name is ever used for two things (R1), so
 //! what is deleted never comes back. Slots of locks alone do: `docs/znodes.md` says why they may.
 
+use distci_model::cache::CacheScope;
 use distci_model::capability::Capabilities;
 use distci_model::id::{
     Attempt, BuildKey, BuildNumber, ClassId, DeliveryId, FrontendId, JobId, JobKey, LockKey,
@@ -358,13 +359,13 @@ pub fn config(job: &JobKey, revision: u32, hash: &str) -> BlobKey {
         .join(&format!("{revision}-{hash}"))
 }
 
-/// Where all blobs are: configurations, builds, history.
-pub fn blob_trees() -> [BlobKey; 3] {
-    ["cfg", "b", "h"].map(BlobKey::top)
+/// Where all blobs are: configurations, builds, history, caches.
+pub fn blob_trees() -> [BlobKey; 4] {
+    ["cfg", "b", "h", "cch"].map(BlobKey::top)
 }
 
-/// Where the blobs of a job are: its configurations, its builds, its history.
-pub fn job_blobs(job: &JobKey) -> [BlobKey; 3] {
+/// Where the blobs of a job are: its configurations, its builds, its history, its caches.
+pub fn job_blobs(job: &JobKey) -> [BlobKey; 4] {
     blob_trees().map(|tree| tree.join(job.as_str()))
 }
 
@@ -428,6 +429,76 @@ impl AttemptBlobs {
     pub fn summary(&self) -> BlobKey {
         self.key("sum")
     }
+}
+
+/// One state of a cache, as one attempt left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheEntry {
+    /// The scope, as [`CacheScope`] writes it.
+    pub scope: String,
+    /// The name of the cache.
+    pub name: String,
+    /// Who wrote it: `BUILD.TICKET.ATTEMPT`; later builds come later.
+    pub id: String,
+}
+
+impl CacheEntry {
+    /// What this attempt may write; `None` if that is no name of a cache.
+    pub fn new(scope: &CacheScope, name: &str, blobs: &AttemptBlobs) -> Option<Self> {
+        let AttemptBlobs {
+            number,
+            ticket,
+            attempt,
+            ..
+        } = blobs;
+        let id = format!("{:010}.{ticket}.{attempt}", number.get());
+        Self::of(&scope.to_string(), name, &id)
+    }
+
+    /// The parts of an entry, as somebody tells them.
+    pub fn of(scope: &str, name: &str, id: &str) -> Option<Self> {
+        let fits = |part: &str| {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+            (1..=128).contains(&part.len())
+                && part.bytes().all(plain)
+                && part.trim_matches('.') == part
+        };
+        [scope, name, id].into_iter().all(fits).then(|| Self {
+            scope: scope.to_owned(),
+            name: name.to_owned(),
+            id: id.to_owned(),
+        })
+    }
+
+    /// The entry of a blob, from its name below [`caches`].
+    pub fn parse(blob: &str) -> Option<Self> {
+        let mut parts = blob.split('/');
+        let (scope, name, id) = (parts.next()?, parts.next()?, parts.next()?);
+        Self::of(scope, name, id)
+    }
+
+    /// Whether every build of the job may read it.
+    pub fn is_trusted(&self) -> bool {
+        self.scope.starts_with("t-")
+    }
+}
+
+/// Where the caches of a job are.
+pub fn caches(job: &JobKey) -> BlobKey {
+    BlobKey::top("cch").join(job.as_str())
+}
+
+/// Where one entry of a cache is, alone.
+pub fn cache_folder(job: &JobKey, entry: &CacheEntry) -> BlobKey {
+    caches(job)
+        .join(&entry.scope)
+        .join(&entry.name)
+        .join(&entry.id)
+}
+
+/// One entry of a cache.
+pub fn cache(job: &JobKey, entry: &CacheEntry) -> BlobKey {
+    cache_folder(job, entry).join("layer")
 }
 
 /// The offset of the console chunk of this name.

@@ -3,17 +3,14 @@
 //! Owns the post of a build that begins with what an earlier one has done already. What may be kept is
 //! `model::rerun`'s to say.
 
-use std::sync::Arc;
-
 use distci_model::Timestamp;
-use distci_model::build::{Build, Cause};
-use distci_model::config::JobConfig;
+use distci_model::build::{Build, Cause, ConfigRef};
+use distci_model::config::JOB_FILE_TASK;
 use distci_model::id::{BuildRef, RequestId};
 use distci_model::rerun::{Again, resume};
 
 use crate::builds::{Found, Post, Posted};
 use crate::error::StoreError;
-use crate::jobs::Job;
 use crate::keys;
 use crate::store::Store;
 use crate::transaction::{Transaction, Tried, until_done};
@@ -72,11 +69,15 @@ impl Store {
             request,
             at,
         };
-        let config = self.configuration_again(&job, &earlier, again).await?;
+        let revision = match again {
+            Again::All => job.node.record.config.clone(),
+            Again::Failed | Again::From { .. } => of_parts(&earlier, again),
+        };
+        let config = self.config(&job.key, &revision).await?;
         if *again != Again::All {
             let begin = resume(&config, (id.number, &earlier.checkpoint), again, at);
             let begin = begin.map_err(|why| StoreError::refused(why.to_string()))?;
-            post.resumed = Some((earlier.config, begin));
+            post.resumed = Some((revision, begin));
         }
         let mut transaction = Transaction::default();
         let posted = self.post_in(&mut transaction, job, &config, post).await?;
@@ -86,18 +87,16 @@ impl Store {
         let committed = transaction.commit(&*self.coordination).await?;
         Ok(committed.map_or(Tried::Again, |_| Tried::Done(posted)))
     }
+}
 
-    /// The job's own for all of a build; the build's for parts of it, so that its tasks are the same.
-    async fn configuration_again(
-        &self,
-        job: &Job,
-        earlier: &Build,
-        again: &Again,
-    ) -> Result<Arc<JobConfig>, StoreError> {
-        match again {
-            Again::All => self.config(&job.key, &job.node.record.config).await,
-            Again::Failed | Again::From { .. } => self.config(&job.key, &earlier.config).await,
-        }
+/// The configuration of a build that runs parts of another again: the same, so that its tasks are. If
+/// the file is read again, that one has no tasks yet.
+fn of_parts(earlier: &Build, again: &Again) -> ConfigRef {
+    let reads_again = matches!(again, Again::From { task } if task.as_str() == JOB_FILE_TASK);
+    let file = earlier.config.file.clone().filter(|_| !reads_again);
+    ConfigRef {
+        file,
+        ..earlier.config.clone()
     }
 }
 

@@ -13,9 +13,10 @@ use distci_model::outcome::{Failure, Fault, Outcome, TaskResult};
 use distci_model::wire::Held;
 use tokio::time::Instant;
 
+use crate::caches::Caches;
+use crate::cell::{Cell, Limits};
 use crate::console::{Console, MOST_SPOOLED, Mask, Spool};
 use crate::interrupt::{Interrupt, Interrupts};
-use crate::isolation::{Cell, Limits};
 use crate::kinds::{self, Assignment};
 use crate::room::{Room, remove_tree};
 use crate::trouble::{Trouble, blocking, doing};
@@ -61,7 +62,8 @@ impl Attempt<'_> {
 
     async fn enter(&self) -> Result<Room, Trouble> {
         let (rooms, held) = (self.worker.rooms.clone(), self.held.clone());
-        blocking(move || rooms.enter(&held).map_err(doing("room"))).await
+        let disk = self.order.isolation.disk;
+        blocking(move || rooms.enter(&held, disk)).await
     }
 
     /// What came of it, and how long the console is.
@@ -90,26 +92,47 @@ impl Attempt<'_> {
 
     async fn secrets(&self) -> Result<Mask, Trouble> {
         match (&self.order.action, &self.worker.settings.git_credentials) {
-            (Action::GitCheckout(_), Some(credentials)) => kinds::git_secrets(credentials).await,
+            (Action::GitCheckout(_) | Action::JobFile(_), Some(credentials)) => {
+                kinds::git_secrets(credentials).await
+            }
             _ => Ok(Mask::default()),
         }
     }
 
     async fn work(&self, room: &Room, console: &Console) -> Result<TaskResult, Trouble> {
         let before = self.interrupts.unless(self.furnish(room, console)).await?;
-        let cell = self
-            .worker
-            .isolation
-            .open(room)
-            .await
-            .map_err(doing("cell"))?;
-        let done = self.perform(room, console, cell.as_ref()).await;
-        cell.close().await;
-        let result = match done {
+        let caches = Caches {
+            client: &self.worker.patient,
+            held: self.held,
+            task: &self.order.task,
+            room,
+            console,
+        };
+        let caches = self
+            .interrupts
+            .unless(caches.restore(&self.order.cache))
+            .await?;
+        let cell = match self.order.action {
+            Action::ExecuteShell(_) => {
+                let isolation = &self.order.isolation;
+                Cell::of_task(self.worker, room, isolation, caches.shared()).await?
+            }
+            Action::GitCheckout(_)
+            | Action::PublishArtifacts(_)
+            | Action::CopyArtifacts(_)
+            | Action::JobFile(_)
+            | Action::Approve(_) => Cell::of_worker(self.worker, room).await?,
+        };
+        let done = self.perform(room, console, &cell).await;
+        let usage = cell.close().await;
+        let succeeded = matches!(&done, Ok(result) if result.outcome.is_success());
+        self.interrupts.unless(caches.save(succeeded)).await?;
+        let mut result = match done {
             // The reason goes into the result here, so that what the task left is saved with it.
             Err(Trouble::Failure(reason)) => TaskResult::of(Outcome::Failure { reason }),
             done => done?,
         };
+        result.usage = usage;
         match before {
             Some(before) => {
                 self.interrupts
@@ -136,7 +159,7 @@ impl Attempt<'_> {
                 .await;
         }
         match self.order.action {
-            Action::PublishArtifacts(_) | Action::Approve(_) => Ok(None),
+            Action::PublishArtifacts(_) | Action::Approve(_) | Action::JobFile(_) => Ok(None),
             Action::GitCheckout(_) | Action::ExecuteShell(_) | Action::CopyArtifacts(_) => {
                 workspace::look(room).await.map(Some)
             }
@@ -147,7 +170,7 @@ impl Attempt<'_> {
         &self,
         room: &Room,
         console: &Console,
-        cell: &dyn Cell,
+        cell: &Cell,
     ) -> Result<TaskResult, Trouble> {
         let deadline = Instant::now() + Duration::from_secs(self.order.timeout);
         let assignment = Assignment {

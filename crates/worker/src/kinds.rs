@@ -7,6 +7,7 @@ mod approve;
 mod copy_artifacts;
 mod execute_shell;
 pub(crate) mod git_checkout;
+mod job_file;
 mod patterns;
 mod publish_artifacts;
 
@@ -19,8 +20,8 @@ use distci_model::outcome::{Failure, TaskResult};
 use distci_model::wire::Held;
 use tokio::time::timeout_at;
 
+use crate::cell::{Cell, Limits};
 use crate::console::Console;
-use crate::isolation::{Cell, Limits};
 use crate::room::Room;
 use crate::trouble::Trouble;
 use crate::worker::Worker;
@@ -41,7 +42,7 @@ pub(crate) struct Assignment<'a> {
     pub(crate) order: &'a TaskOrder,
     pub(crate) room: &'a Room,
     pub(crate) console: &'a Console,
-    pub(crate) cell: &'a dyn Cell,
+    pub(crate) cell: &'a Cell,
     pub(crate) limits: Limits,
 }
 
@@ -53,6 +54,7 @@ pub(crate) fn of(action: &Action) -> &dyn Perform {
         Action::PublishArtifacts(publish) => publish,
         Action::CopyArtifacts(copy) => copy,
         Action::Approve(approve) => approve,
+        Action::JobFile(file) => file,
     }
 }
 

@@ -6,17 +6,16 @@
 
 mod attempt;
 mod beats;
+mod caches;
+mod cell;
 mod console;
 mod control;
 mod disk;
 mod errands;
 mod interrupt;
-mod isolation;
 mod kinds;
-mod processes;
 mod room;
 mod signals;
-pub mod supervisor;
 mod trouble;
 mod worker;
 mod workspace;

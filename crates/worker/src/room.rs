@@ -10,11 +10,16 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use distci_isolation::{Error, Site, kill_bearers, make_disk};
+use distci_model::isolation::Size;
 use distci_model::wire::Held;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::processes::kill_bearers;
+/// The folder of what a driver makes.
+const CELL: &str = "cell";
+/// The folder of a disk of the room's own.
+const DISK: &str = "disk";
 
 /// The rooms of all attempts on this machine that share a directory.
 #[derive(Debug, Clone)]
@@ -26,6 +31,8 @@ pub(crate) struct Rooms {
 #[derive(Debug)]
 pub(crate) struct Room {
     path: PathBuf,
+    /// What the task may fill: the room itself, or a disk of its own.
+    inner: PathBuf,
     _lock: Flock<File>,
 }
 
@@ -39,8 +46,8 @@ impl Rooms {
         Ok(Self { attempts })
     }
 
-    /// A fresh room. Blocks.
-    pub(crate) fn enter(&self, held: &Held) -> io::Result<Room> {
+    /// A fresh room, with a disk of its own if its size is said. Blocks.
+    pub(crate) fn enter(&self, held: &Held, disk: Option<Size>) -> Result<Room, Error> {
         let path = self
             .attempts
             .join(format!("{}.{}", held.ticket, held.attempt));
@@ -50,10 +57,24 @@ impl Rooms {
             Self::clear(&path)?;
         }
         make_private(&path)?;
-        let lock = try_lock(&path)?.ok_or(io::ErrorKind::ResourceBusy)?;
+        let lock = try_lock(&path)?.ok_or_else(|| io::Error::from(io::ErrorKind::ResourceBusy))?;
         drop(door);
-        let room = Room { path, _lock: lock };
-        for folder in [room.workspace(), room.temporary(), room.file("")] {
+        let mut room = Room {
+            inner: path.clone(),
+            path,
+            _lock: lock,
+        };
+        if let Some(size) = disk {
+            let folder = room.path.join(DISK);
+            make_private(&folder)?;
+            room.inner = make_disk(&folder, size)?;
+        }
+        for folder in [
+            room.workspace(),
+            room.temporary(),
+            room.file(""),
+            room.cell(),
+        ] {
             make_private(&folder)?;
         }
         Ok(room)
@@ -85,7 +106,7 @@ impl Rooms {
     fn clear(path: &Path) -> io::Result<()> {
         let killed = kill_bearers(path.as_os_str());
         tracing::info!(room = %path.display(), killed, "sweeping what a dead worker left");
-        remove_tree(path)
+        empty(path)
     }
 
     /// Between making a room and locking it, nobody else may take it for abandoned.
@@ -93,6 +114,16 @@ impl Rooms {
         let file = File::create(self.attempts.join("door"))?;
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
     }
+}
+
+/// Undoes what was made on the machine for a room, and removes it.
+fn empty(room: &Path) -> io::Result<()> {
+    let disk = room.join(DISK);
+    // What lies on the disk goes before the disk.
+    for folder in [disk.join("mount").join(CELL), room.join(CELL), disk] {
+        distci_isolation::sweep(&folder)?;
+    }
+    remove_tree(room)
 }
 
 fn try_lock(room: &Path) -> io::Result<Option<Flock<File>>> {
@@ -116,17 +147,42 @@ impl Room {
 
     /// What the tasks of a build hand on.
     pub(crate) fn workspace(&self) -> PathBuf {
-        self.path.join("workspace")
+        self.inner.join("workspace")
     }
 
     /// For what the task needs only while it runs.
     pub(crate) fn temporary(&self) -> PathBuf {
-        self.path.join("tmp")
+        self.inner.join("tmp")
     }
 
     /// A file between the worker and the script, outside of the workspace.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.path.join("files").join(name)
+        self.inner.join("files").join(name)
+    }
+
+    /// Where the folders of caches are while the task runs.
+    pub(crate) fn cache(&self, name: &str) -> PathBuf {
+        self.inner.join("caches").join(name)
+    }
+
+    /// What a driver is given.
+    pub(crate) fn site(&self) -> Site {
+        let name = self.path.file_name().unwrap_or_default();
+        // Two stores may have tickets of one name at work on one machine; their rooms differ.
+        let place = blake3::hash(self.path.as_os_str().as_encoded_bytes()).to_hex();
+        let place = place.get(..8).unwrap_or_default();
+        Site {
+            name: format!("{place}.{}", name.to_string_lossy()),
+            folder: self.cell(),
+            workspace: self.workspace(),
+            temporary: self.temporary(),
+            files: self.file(""),
+            key: self.key().to_owned(),
+        }
+    }
+
+    fn cell(&self) -> PathBuf {
+        self.inner.join(CELL)
     }
 
     /// Where the console waits while the store is away.
@@ -139,7 +195,7 @@ impl Room {
         // A thread that was cut off in mid-work may still put a last file there.
         const TRIES: usize = 3;
         for _ in 0..TRIES {
-            match remove_tree(&self.path) {
+            match empty(&self.path) {
                 Ok(()) => return,
                 Err(error) => {
                     tracing::warn!(room = %self.path.display(), "cannot remove the room: {error}");
@@ -206,8 +262,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let rooms = Rooms::open(directory.path()).unwrap();
         let (kept, left) = (
-            rooms.enter(&held(1)).unwrap(),
-            rooms.enter(&held(2)).unwrap(),
+            rooms.enter(&held(1), None).unwrap(),
+            rooms.enter(&held(2), None).unwrap(),
         );
         for (name, mode) in [("read-only", 0o555), ("closed", 0o000)] {
             let directory = left.workspace().join(name);
@@ -228,8 +284,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let rooms = Rooms::open(directory.path()).unwrap();
         let (stuck, left) = (
-            rooms.enter(&held(1)).unwrap(),
-            rooms.enter(&held(2)).unwrap(),
+            rooms.enter(&held(1), None).unwrap(),
+            rooms.enter(&held(2), None).unwrap(),
         );
         let (lock, gone) = (stuck.path.join("lock"), left.path.clone());
         drop((stuck, left));
@@ -244,10 +300,10 @@ mod tests {
     fn a_sweep_ends_what_still_runs_in_an_abandoned_room() {
         let directory = tempfile::tempdir().unwrap();
         let rooms = Rooms::open(directory.path()).unwrap();
-        let room = rooms.enter(&held(1)).unwrap();
+        let room = rooms.enter(&held(1), None).unwrap();
         let mut left = std::process::Command::new("sleep")
             .arg("1000")
-            .env(crate::processes::KEY_VARIABLE, room.key())
+            .env(distci_isolation::KEY_VARIABLE, room.key())
             .spawn()
             .unwrap();
         drop(room);
@@ -263,10 +319,10 @@ mod tests {
     fn a_room_begins_empty() {
         let directory = tempfile::tempdir().unwrap();
         let rooms = Rooms::open(directory.path()).unwrap();
-        let room = rooms.enter(&held(1)).unwrap();
+        let room = rooms.enter(&held(1), None).unwrap();
         fs::write(room.workspace().join("old"), "").unwrap();
         drop(room);
-        let room = rooms.enter(&held(1)).unwrap();
+        let room = rooms.enter(&held(1), None).unwrap();
         assert_eq!(fs::read_dir(room.workspace()).unwrap().count(), 0);
     }
 }

@@ -4,7 +4,6 @@
 //! for a build; a worker that is killed at any point loses one attempt of each slot.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use std::time::Duration;
 
 use distci_client::{Client, ClientError};
 use distci_forge::Forge;
+use distci_isolation::machine::{self, Machine};
 use distci_model::capability::{Capabilities, Capability, Host, Kind, Label};
 use distci_model::id::{RequestId, WorkerId};
 use distci_model::wire::{Claim, ClaimRequest, Held, Standing, Work};
@@ -25,7 +25,6 @@ use crate::control::control;
 use crate::disk::Disk;
 use crate::errands::Errand;
 use crate::interrupt::Interrupts;
-use crate::isolation::{Isolation, Process};
 use crate::room::Rooms;
 use crate::signals::hear_ignored;
 
@@ -65,8 +64,8 @@ pub struct Settings {
     pub once: bool,
     /// Where it works: `attempts/` for what runs, `git/` for what is worth keeping.
     pub directory: PathBuf,
-    /// The command that runs [`crate::supervisor::main`].
-    pub supervisor: Vec<OsString>,
+    /// How tasks are kept apart.
+    pub machine: machine::Settings,
     /// A file of credentials in the form of `git credential-store`.
     pub git_credentials: Option<PathBuf>,
     /// The forges that it may tell of commits, by their hosts.
@@ -87,6 +86,9 @@ pub enum Error {
     /// No frontend will ever give it work: mend the token, the address or the settings.
     #[error("no work can be claimed: {0}")]
     Claim(#[source] ClientError),
+    /// A driver that it must have does not work here: mend the machine, or do not ask for it.
+    #[error(transparent)]
+    Machine(#[from] distci_isolation::Error),
     /// It is told to do nothing.
     #[error("a worker needs at least one kind and one slot")]
     NothingToDo,
@@ -110,7 +112,7 @@ pub(crate) struct Worker {
     client: Client,
     pub(crate) rooms: Rooms,
     pub(crate) disk: Disk,
-    pub(crate) isolation: Box<dyn Isolation>,
+    pub(crate) machine: Machine,
     beats: Beats,
     /// No new claims.
     stop: CancellationToken,
@@ -172,9 +174,7 @@ impl Worker {
             directory: settings.directory.clone(),
             source,
         })?;
-        let isolation = Box::new(Process {
-            supervisor: settings.supervisor.clone(),
-        });
+        let machine = Machine::prepare(settings.machine.clone()).await?;
         let beats = Beats::default();
         let hears = beats.clone();
         Ok(Self {
@@ -186,7 +186,7 @@ impl Worker {
                 .with_hope(move || !hears.are_heard()),
             client,
             rooms,
-            isolation,
+            machine,
             beats,
             stop,
             halt: CancellationToken::new(),
@@ -260,8 +260,8 @@ impl Worker {
         // One request until it brings a claim: an answer may have been lost after the claim was
         // made, and then the same question finds it.
         let pending = self.beats.expect(self.new_request().map_err(Error::Claim)?);
-        let wanted = self.wanted(&pending, capabilities.clone(), CLAIM_WAIT);
         loop {
+            let wanted = self.wanted(&pending, self.offered(capabilities), CLAIM_WAIT);
             let answer = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {
@@ -279,6 +279,15 @@ impl Worker {
                 Err(error) => return Err(Error::Claim(error)),
             }
         }
+    }
+
+    /// With what the machine offers at this moment, if it is for tasks: images come and go.
+    fn offered(&self, capabilities: &Capabilities) -> Capabilities {
+        if !is_for_tasks(capabilities) {
+            return capabilities.clone();
+        }
+        let own = capabilities.iter().cloned();
+        own.chain(self.machine.offers()).collect()
     }
 
     fn new_request(&self) -> Result<RequestId, ClientError> {

@@ -10,11 +10,11 @@ pub(crate) mod snapshot;
 pub(crate) mod tree;
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::{Buf, Bytes};
 use distci_client::{Client, ClientError, Download};
-use distci_model::id::BuildKey;
+use distci_model::id::{BuildKey, TaskName};
 use distci_model::order::LayerInput;
 use distci_model::outcome::{Failure, LayerRef};
 use distci_model::wire::{Held, MAX_BLOB};
@@ -44,22 +44,64 @@ pub(crate) async fn restore(
     let mut restoring = Restoring::begin(workspace).map_err(doing("workspace"))?;
     for input in layers {
         let download = client.get_layer(build, &input.layer).await?;
-        let (pieces, source) = mpsc::channel(PIECES);
-        let input = input.clone();
-        let laying = blocking(move || {
-            let source = Pieces {
-                source,
-                current: Bytes::new(),
-            };
-            let laid = restoring.lay(&input.task, &input.on, source);
-            laid.map(|()| restoring)
-        });
-        let (received, laid) = tokio::join!(receive(download, pieces), laying);
-        // If the stream broke off, the layer is called damaged only because of that.
-        received?;
-        restoring = laid?;
+        restoring = lay(restoring, input.task.clone(), input.on.clone(), download).await?;
     }
     blocking(move || restoring.finish()).await
+}
+
+/// Lays one layer, which the task `by` made, as it arrives.
+async fn lay(
+    mut restoring: Restoring,
+    by: TaskName,
+    on: Vec<TaskName>,
+    download: Download,
+) -> Result<Restoring, Trouble> {
+    let (pieces, source) = mpsc::channel(PIECES);
+    let laying = blocking(move || {
+        let source = Pieces {
+            source,
+            current: Bytes::new(),
+        };
+        let laid = restoring.lay(&by, &on, source);
+        laid.map(|()| restoring)
+    });
+    let (received, laid) = tokio::join!(receive(download, pieces), laying);
+    // If the stream broke off, the layer is called damaged only because of that.
+    received?;
+    laid
+}
+
+/// Lays the one layer `download`, made by the task `by`, into the empty directory `folder`.
+///
+/// # Cancel safety
+/// The folder is then incomplete and must be thrown away.
+pub(crate) async fn unpack(
+    download: Download,
+    by: &TaskName,
+    folder: &Path,
+) -> Result<(), Trouble> {
+    let restoring = Restoring::begin(folder).map_err(doing("workspace"))?;
+    let restoring = lay(restoring, by.clone(), Vec::new(), download).await?;
+    blocking(move || restoring.finish()).await
+}
+
+/// Packs all of `folder` into `file`, if it is not as it was when `before` was taken. Gives the
+/// size; `None` if it is.
+pub(crate) async fn pack_whole(
+    before: Snapshot,
+    folder: PathBuf,
+    file: PathBuf,
+) -> Result<Option<u64>, Trouble> {
+    blocking(move || -> Result<Option<u64>, Trouble> {
+        let now = Snapshot::take(&folder).map_err(doing("cache"))?;
+        if before.changes(&now).is_empty() {
+            return Ok(None);
+        }
+        layer::write(&folder, &Snapshot::default().changes(&now), &file)?;
+        let file = std::fs::metadata(&file).map_err(doing("cache"))?;
+        Ok(Some(file.len()))
+    })
+    .await
 }
 
 async fn receive(mut download: Download, pieces: mpsc::Sender<Bytes>) -> Result<(), ClientError> {
@@ -94,7 +136,11 @@ impl Read for Pieces {
 
 /// Looks at the workspace before the task begins.
 pub(crate) async fn look(room: &Room) -> Result<Snapshot, Trouble> {
-    let (workspace, probe) = (room.workspace(), room.file("probe"));
+    look_at(room.workspace(), room.file("probe")).await
+}
+
+/// The same of any folder; `probe` is a file to touch, on the same file system.
+pub(crate) async fn look_at(workspace: PathBuf, probe: PathBuf) -> Result<Snapshot, Trouble> {
     let look = move || {
         let mut snapshot = Snapshot::take(&workspace)?;
         snapshot.outwait(&probe)?;

@@ -17,6 +17,8 @@ mod door;
 mod errands;
 #[path = "worker/frontend.rs"]
 mod frontend;
+#[path = "worker/job_file.rs"]
+mod job_file;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -25,6 +27,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use distci_client::Client;
+use distci_isolation::Groups;
+use distci_isolation::machine;
 use distci_model::capability::Kind;
 use distci_model::config::Action;
 use distci_model::id::TicketKey;
@@ -73,7 +77,15 @@ impl Scene {
             slots: 1,
             once: false,
             directory: folder.path().join("worker"),
-            supervisor: vec![PROGRAM.into(), "supervise".into()],
+            machine: machine::Settings {
+                supervisor: vec![PROGRAM.into(), "supervise".into()],
+                agent: ("/nonexistent".into(), String::new()),
+                scratch: "/nonexistent".into(),
+                groups: Groups::find(),
+                images: "/nonexistent".into(),
+                drivers: Vec::new(),
+                default_image: None,
+            },
             git_credentials: None,
             forges: BTreeMap::new(),
         };

@@ -13,6 +13,7 @@
 mod builds;
 mod cluster;
 mod idle;
+mod isolation;
 mod raw;
 mod reads;
 mod report;
@@ -51,6 +52,7 @@ async fn measure() -> anyhow::Result<()> {
     builds::measure(&mut report, &limits).await?;
     reads::measure(&mut report, &limits).await?;
     idle::measure(&mut report).await?;
+    isolation::measure(&mut report).await?;
     cluster::measure(&mut report, &limits).await?;
     println!("{}", report.table());
     let file = report.write()?;

@@ -82,6 +82,7 @@ impl<'t> Document<'t> {
         let before = self.text.get(..at).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         self.problems.borrow_mut().push(ConfigProblem {
+            file: None,
             path,
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,

@@ -11,8 +11,11 @@ mod errands;
 mod examples;
 mod exec;
 mod failover;
+mod images;
+mod job_files;
 mod locks;
 #[path = "../common/program.rs"]
 mod program;
 mod rig;
 mod webhooks;
+mod worlds;

@@ -1,6 +1,7 @@
 //! Webhooks as forges send them, against the real program: one from the push to the build that it
 //! starts, and every payload that GitHub's own people have collected.
 
+mod checks;
 mod collection;
 
 use std::io::{Read, Write};
@@ -29,11 +30,17 @@ struct Hooked {
 
 impl Hooked {
     fn start() -> Result<Self> {
+        Self::with(&[])
+    }
+
+    /// The same with further arguments.
+    fn with(arguments: &[&str]) -> Result<Self> {
         let data = tempfile::tempdir()?;
         let file = data.path().join("secret");
         std::fs::write(&file, format!("{SECRET}\n"))?;
         let secret = format!("github={}", file.display());
-        let server = Server::start(data.path(), &["standalone", "--webhook-secret", &secret])?;
+        let ours = ["standalone", "--webhook-secret", &secret];
+        let server = Server::start(data.path(), &[&ours, arguments].concat())?;
         let url = std::fs::read_to_string(data.path().join("url"))?;
         let address = url.trim().trim_start_matches("http://").to_owned();
         Ok(Self {

@@ -37,11 +37,11 @@ pub(super) async fn list(
 pub(super) struct Directly {
     /// Lead to the blob store itself, if it has such addresses: for who can reach it.
     #[serde(default)]
-    direct: bool,
+    pub(super) direct: bool,
 }
 
 /// Leads to the blob store. What it leads to is a secret, and soon of no use.
-fn lead(address: &SignedUrl) -> Response {
+pub(super) fn lead(address: &SignedUrl) -> Response {
     let headers = [(LOCATION, address.reveal()), (CACHE_CONTROL, "no-store")];
     (StatusCode::TEMPORARY_REDIRECT, headers).into_response()
 }
@@ -135,7 +135,7 @@ pub(super) async fn summary(
     })
 }
 
-fn upload(body: Body) -> impl distci_store::Upload {
+pub(super) fn upload(body: Body) -> impl distci_store::Upload {
     body.into_data_stream()
         .map_err(std::io::Error::other)
         .boxed()
@@ -160,11 +160,11 @@ pub(super) async fn put_layer(
 #[derive(Deserialize, IntoParams)]
 pub(super) struct Size {
     /// How many bytes there are to store.
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 /// A place in the blob store, if it has any.
-fn place(address: Option<SignedUrl>) -> Response {
+pub(super) fn place(address: Option<SignedUrl>) -> Response {
     let Some(address) = address else {
         return StatusCode::NO_CONTENT.into_response();
     };

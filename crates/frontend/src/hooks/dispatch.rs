@@ -5,7 +5,7 @@
 
 use distci_model::config::Unwanted;
 use distci_model::event::{Event, EventKind};
-use distci_model::id::{DeliveryId, JobId};
+use distci_model::id::{BuildRef, DeliveryId, JobId};
 use distci_model::wire::{EventBuild, PassedOver, WebhookAnswer, WebhookDelivery};
 use distci_store::{Offered, Posted, Store, StoreError};
 use futures::{StreamExt, stream};
@@ -99,6 +99,9 @@ pub(crate) async fn dispatch(app: &App, events: &[Event], whom: &Whom) -> Outcom
         ..Outcome::default()
     };
     for event in events {
+        if run_again(app, event, whom, &mut outcome).await {
+            continue;
+        }
         let jobs = match jobs(&app.store, event, whom).await {
             Ok(jobs) => jobs,
             Err(error) => {
@@ -113,6 +116,32 @@ pub(crate) async fn dispatch(app: &App, events: &[Event], whom: &Whom) -> Outcom
         }
     }
     outcome
+}
+
+/// Runs the build again whose check an event asks for again. Gives whether that was all: not if it
+/// names no build of ours, which is then offered to the jobs as any other event.
+async fn run_again(app: &App, event: &Event, whom: &Whom, outcome: &mut Outcome) -> bool {
+    let Some(build) = checked_build(event, whom) else {
+        return false;
+    };
+    match app.store.offer_again(&build, event, app.now()).await {
+        Ok(None) => return false,
+        Ok(Some(offered)) => outcome.note(build.job, Ok(offered)),
+        Err(error) => outcome.error = Some(error),
+    }
+    true
+}
+
+/// The build that an event names by its check, if it is of a job that may be asked.
+fn checked_build(event: &Event, whom: &Whom) -> Option<BuildRef> {
+    let asked = event.kind == EventKind::Rerequest;
+    let build: BuildRef = event.fact("check").filter(|_| asked)?.parse().ok()?;
+    let may_be_asked = match whom {
+        Whom::All => true,
+        Whom::Job(job) => *job == build.job,
+        Whom::Webhook(..) => false,
+    };
+    may_be_asked.then_some(build)
 }
 
 async fn jobs(store: &Store, event: &Event, whom: &Whom) -> Result<Vec<JobId>, StoreError> {

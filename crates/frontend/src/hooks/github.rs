@@ -96,6 +96,7 @@ struct Check {
     head_sha: Option<String>,
     head_branch: Option<String>,
     html_url: Option<String>,
+    external_id: Option<String>,
     #[serde(rename = "check_suite")]
     suite: Option<Box<Check>>,
     pull_requests: Option<Vec<Pull>>,
@@ -241,6 +242,7 @@ fn rerequest(payload: &Payload) -> Option<Told> {
         .reference(full.as_deref())
         .commit("sha", check.head_sha.as_deref())
         .fact("pr", number.map(|number| number.to_string()).as_deref())
+        .fact("check", check.external_id.as_deref())
         .fact("url", check.html_url.as_deref())
         // Of commits that are on no branch of this repository, GitHub tells no branch.
         .flag("fork", branch.is_none());

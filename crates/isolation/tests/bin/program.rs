@@ -1,4 +1,5 @@
 //! What `distci` is to a driver, as a program of its own for tests: `supervise` is the supervisor,
+//! `agent` the first process of a virtual machine,
 //! `work DRIVER ROOT NAME SCRIPT [IMAGE]` a worker that opens a cell and runs a script there until it
 //! is killed.
 
@@ -8,8 +9,8 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use distci_isolation::{
-    Bubblewrap, Cell, Command, Docker, Groups, Image, Isolation, Output, Place, Podman, Process,
-    Site, Terms,
+    Accelerator, Bubblewrap, Cell, Command, Docker, Groups, Image, Isolation, Lxc, Output, Place,
+    Podman, Process, Qemu, Site, Terms,
 };
 use distci_model::isolation::Driver;
 
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let worked = match arguments.as_slice() {
         [_, "supervise", ..] => return distci_isolation::supervisor::main(),
+        [_, "agent"] => return distci_isolation::agent::main(),
         [_, "work", driver, root, name, script, image @ ..] => {
             work((driver, Path::new(root), name), script, image.first())
         }
@@ -41,8 +43,8 @@ fn work(
     script: &str,
     image: Option<&&str>,
 ) -> Result<()> {
-    let images = image.and_then(|image| Path::new(*image).parent());
-    let driver = isolation(driver.parse()?, images)?;
+    let image = image.copied();
+    let driver = isolation(driver.parse()?)?;
     let image = image
         .map(|folder| Image::in_folder(Path::new(folder)))
         .transpose()?;
@@ -73,13 +75,30 @@ fn work(
     })
 }
 
-fn isolation(driver: Driver, images: Option<&Path>) -> Result<Box<dyn Isolation>> {
-    let supervisor = vec![std::env::current_exe()?.into(), "supervise".into()];
+/// Where the tests keep what drivers need.
+fn folder() -> Result<PathBuf> {
+    let folder = std::env::var_os("TEST_FOLDER").ok_or("TEST_FOLDER is not set")?;
+    Ok(folder.into())
+}
+
+fn isolation(driver: Driver) -> Result<Box<dyn Isolation>> {
+    let own = std::env::current_exe()?;
+    let supervisor = vec![own.clone().into(), "supervise".into()];
     match driver {
         Driver::Process => Ok(Box::new(Process {
             supervisor,
             groups: Groups::find(),
         })),
+        Driver::Lxc => Ok(Box::new(Lxc {
+            supervisor,
+            groups: Groups::find(),
+        })),
+        Driver::Qemu => {
+            let kernel = folder()?.join("kernel");
+            let agent = (own, "agent".to_owned());
+            let qemu = Qemu::new(supervisor, agent, Groups::find(), kernel);
+            Ok(Box::new(qemu.with_accelerator(Accelerator::Tcg)))
+        }
         Driver::Bubblewrap => Ok(Box::new(Bubblewrap {
             supervisor,
             groups: Groups::find(),
@@ -90,13 +109,11 @@ fn isolation(driver: Driver, images: Option<&Path>) -> Result<Box<dyn Isolation>
             groups: Groups::at_the_top(),
             program: "podman".into(),
             runtime: "runc".to_owned(),
-            // The tests keep what drivers need beside their images.
-            folder: images.ok_or("an image is needed")?.with_file_name("podman"),
+            folder: folder()?.join("podman"),
             busybox: "/bin/busybox".into(),
         })),
         Driver::Docker => {
-            let images = images.ok_or("an image is needed")?;
-            let socket = images.with_file_name("docker").join("socket");
+            let socket = folder()?.join("docker/socket");
             Ok(Box::new(Docker {
                 supervisor,
                 groups: Groups::at_the_top(),
@@ -106,7 +123,6 @@ fn isolation(driver: Driver, images: Option<&Path>) -> Result<Box<dyn Isolation>
                 busybox: "/bin/busybox".into(),
             }))
         }
-        other => Err(format!("{other} is not known here").into()),
     }
 }
 

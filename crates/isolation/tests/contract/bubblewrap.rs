@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
-use distci_isolation::{Bubblewrap, Groups, Shared};
+use distci_isolation::{Bubblewrap, Groups, Isolation as _, Shared};
 use distci_model::isolation::Network;
 
 use crate::image::busybox;

@@ -37,7 +37,7 @@ impl Daemon {
         // Its own, so that the machine's are not read.
         fs::write(folder.join("settings.json"), "{}").unwrap();
         let bridge = format!(
-            "ip link add {BRIDGE} type bridge && ip addr add 10.213.7.1/24 dev {BRIDGE} && \
+            "ip link add {BRIDGE} type bridge && ip addr add 10.229.7.1/24 dev {BRIDGE} && \
              ip link set {BRIDGE} up"
         );
         sh(&bridge);

@@ -103,13 +103,21 @@ pub(crate) async fn environment(subject: &Subject) {
     let odd = "a b\"c'd$e\\f=g;ü\nline two";
     command.env.push(("ODD".into(), odd.into()));
     command.env.push(("EMPTY".into(), "".into()));
+    // More than a shell reads at once, and a pipe holds.
+    let long = "long ".repeat(20_000);
+    command.env.push(("LONG".into(), long.clone().into()));
     let mut printed = Printed::default();
     cell.run(&command, &mut printed, never()).await.unwrap();
     cell.close().await.unwrap();
     let text = printed.text();
     assert!(text.contains(&format!("ODD={odd}\n")), "{text}");
     assert!(text.contains("EMPTY=\n"), "{text}");
-    let given = ["PATH", "TMPDIR", "ODD", "EMPTY"];
+    assert!(
+        text.contains(&format!("LONG={long}\n")),
+        "{} bytes",
+        text.len()
+    );
+    let given = ["PATH", "TMPDIR", "ODD", "EMPTY", "LONG"];
     // The mark of the attempt, what a shell may say of itself, and `container`, the custom of all
     // who make them.
     let allowed = ["DISTCI_ATTEMPT_KEY", "PWD", "SHLVL", "_", "container"];
@@ -267,13 +275,13 @@ async fn stopped(subject: &Subject, script: &str, grace: Duration) -> (Ended, St
 }
 
 /// Output that tells when the script is ready.
-struct Watched {
+pub(crate) struct Watched {
     printed: Printed,
     ready: Option<oneshot::Sender<()>>,
 }
 
 impl Watched {
-    fn new(ready: oneshot::Sender<()>) -> Self {
+    pub(crate) fn new(ready: oneshot::Sender<()>) -> Self {
         Self {
             printed: Printed::default(),
             ready: Some(ready),
@@ -403,14 +411,15 @@ pub(crate) async fn networks(subject: &Subject) {
             scene.assert_clean();
             continue;
         }
-        let (finished, text) = Scene::run(subject, &terms, "cat /proc/net/dev").await;
-        assert_eq!(finished.ended, Ended::Exit(0), "{text}");
         let links = |text: &str| -> Vec<String> {
             let lines = text.lines().filter_map(|line| line.split_once(':'));
             let mut names: Vec<String> = lines.map(|(name, _)| name.trim().to_owned()).collect();
             names.sort();
             names
         };
+        let before = links(&fs::read_to_string("/proc/net/dev").unwrap());
+        let (finished, text) = Scene::run(subject, &terms, "cat /proc/net/dev").await;
+        assert_eq!(finished.ended, Ended::Exit(0), "{text}");
         let inside = links(&text);
         match network {
             // Kernels may add their own idle tunnels to every network, so only the real count.
@@ -431,10 +440,11 @@ pub(crate) async fn networks(subject: &Subject) {
                 );
             }
             Network::Host => {
-                // Not by what is in it: others may add and remove interfaces meanwhile.
-                let own = "/proc/self/ns/net";
-                let (_, text) = Scene::run(subject, &terms, &format!("readlink {own}")).await;
-                assert_eq!(text.trim(), fs::read_link(own).unwrap().to_str().unwrap());
+                // Others come and go meanwhile.
+                let after = links(&fs::read_to_string("/proc/net/dev").unwrap());
+                let lasting = after.iter().filter(|name| before.contains(name));
+                let unseen: Vec<&String> = lasting.filter(|name| !inside.contains(name)).collect();
+                assert!(unseen.is_empty(), "{unseen:?}");
             }
         }
     }

@@ -8,8 +8,10 @@ use crate::scene::{Scene, Subject};
 const MEMORY: u64 = 96 << 20;
 
 pub(crate) async fn memory(subject: &Subject) {
+    // Enough for a shell, and soon filled by a slow one.
+    let least = 24 << 20;
     let terms = Terms {
-        memory: Size::from_bytes(MEMORY),
+        memory: Size::from_bytes(least.max(MEMORY / subject.scale as u64)),
         ..subject.terms()
     };
     let (finished, text) = Scene::run(subject, &terms, "echo modest").await;
@@ -46,8 +48,9 @@ pub(crate) async fn cpus(subject: &Subject) {
         ..subject.terms()
     };
     let begun = std::time::Instant::now();
-    let script = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
-    let (finished, text) = Scene::run(subject, &terms, script).await;
+    let rounds = 300_000 / subject.scale;
+    let script = format!("i=0; while [ $i -lt {rounds} ]; do i=$((i+1)); done");
+    let (finished, text) = Scene::run(subject, &terms, &script).await;
     let (took, used) = (
         begun.elapsed().as_millis(),
         u128::from(finished.usage.cpu_ms),
@@ -71,9 +74,12 @@ pub(crate) async fn fork_bomb(subject: &Subject) {
 }
 
 pub(crate) async fn usage(subject: &Subject) {
-    let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; \
-        dd if=/dev/zero of=big bs=1M count=8 conv=fsync 2>/dev/null";
-    let (finished, _) = Scene::run(subject, &subject.terms(), script).await;
+    let rounds = 100_000 / subject.scale;
+    let script = format!(
+        "i=0; while [ $i -lt {rounds} ]; do i=$((i+1)); done; \
+         dd if=/dev/zero of=big bs=1M count=8 conv=fsync 2>/dev/null"
+    );
+    let (finished, _) = Scene::run(subject, &subject.terms(), &script).await;
     assert!(finished.usage.cpu_ms > 0, "{finished:?}");
     assert!(finished.usage.memory_peak > 100_000, "{finished:?}");
     assert!(finished.usage.written >= 8 << 20, "{finished:?}");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use distci_isolation::{Groups, Podman};
+use distci_isolation::{Groups, Isolation as _, Podman};
 use distci_model::isolation::Network;
 
 use crate::image::busybox;

@@ -82,7 +82,10 @@ impl Scene {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let folder = TempDir::new().unwrap();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test-{}-{count:03}", std::process::id());
+        // Numbers of processes come again; what an earlier test left must not be taken for ours.
+        let unique = folder.path().file_name().unwrap().to_string_lossy();
+        let unique = unique.trim_start_matches('.');
+        let name = format!("test-{unique}-{count:03}");
         let site = Self::site(folder.path(), name);
         Self {
             _folder: folder,

@@ -27,7 +27,8 @@ async fn killed(subject: &Subject, script: &str) {
         .arg(subject.isolation.driver().as_str())
         .arg(root)
         .arg(&scene.site.name)
-        .arg(script);
+        .arg(script)
+        .env("TEST_FOLDER", env!("CARGO_TARGET_TMPDIR"));
     if let Some(image) = &subject.image {
         worker.arg(image.folder());
     }

@@ -4,8 +4,10 @@
 //! every problem that it finds; gives a configuration only if there is none.
 
 mod limits;
+pub(super) mod policy;
 mod schedules;
 pub(super) mod triggers;
+mod worlds;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -31,6 +33,7 @@ const MAX_RETRIES: u8 = 10;
 pub(super) fn assemble(reader: &mut Reader<'_>, written: WrittenJob) -> Option<JobConfig> {
     check_head(reader, &written);
     limits::check(reader, &written);
+    worlds::check(reader, &written);
     triggers::check(reader, &written.triggers, &written.head.parameters);
     schedules::check(reader, &written);
     let mut count = HashMap::new();
@@ -64,8 +67,13 @@ pub(super) fn assemble(reader: &mut Reader<'_>, written: WrittenJob) -> Option<J
         concurrency: head.concurrency,
         priority: head.priority,
         status: head.status,
+        isolation: head.isolation,
+        job_file: head.job_file,
     };
     references::check(reader, &job);
+    if let Some(stored) = reader.stored() {
+        policy::check(reader, &job, stored);
+    }
     Some(job)
 }
 
@@ -144,6 +152,8 @@ impl<'a> List<'a> {
                 timeout: task.head.timeout,
                 locks: task.head.locks,
                 priority: task.head.priority,
+                isolation: task.head.isolation,
+                cache: task.head.cache,
                 action: task.action,
             })
         };
@@ -161,9 +171,7 @@ fn check_head(reader: &mut Reader<'_>, written: &WrittenJob) {
             Some(format!("use {VERSION:?}")),
         );
     }
-    if written.tasks.is_empty() {
-        reader.problem("tasks", "a job needs at least one task", None);
-    }
+    check_has_tasks(reader, written);
     at_most(reader, "tasks", written.tasks.len(), MAX_TASKS);
     at_most(reader, "post", written.post.len(), MAX_TASKS);
     at_most(
@@ -206,6 +214,20 @@ fn check_head(reader: &mut Reader<'_>, written: &WrittenJob) {
             let path = format!("{path}.default");
             reader.problem(&path, "the default is not a choice", None);
         }
+    }
+}
+
+/// A job says what to do, or where that is said.
+fn check_has_tasks(reader: &mut Reader<'_>, written: &WrittenJob) {
+    let file = written.head.job_file.as_ref();
+    if let Some(file) = file.filter(|_| reader.stored().is_none()) {
+        policy::check_job_file(reader, file);
+        if !written.tasks.is_empty() || !written.post.is_empty() {
+            let message = "the tasks are in the file that the job reads";
+            reader.problem("job_file", message, None);
+        }
+    } else if written.tasks.is_empty() {
+        reader.problem("tasks", "a job needs at least one task", None);
     }
 }
 
@@ -395,6 +417,8 @@ fn check_action(reader: &mut Reader<'_>, params: &str, task: &WrittenTask) {
                 reader.problem(&format!("{params}.message"), &message, None);
             }
         }
+        // That is the job's own, and checked with it.
+        Action::JobFile(_) => {}
     }
 }
 

@@ -1,8 +1,8 @@
 //! From the tasks as they are written to the tasks of a build.
 //!
 //! Owns the cells of a matrix: which there are, what they are called, which cells need which; and
-//! the place of `post` tasks, behind all others. A flat job has neither matrix nor `post`, and is
-//! what everything but its owner's eyes works on.
+//! the place of `post` tasks, behind all others, and of the task that reads the job's file, before them.
+//! A flat job has neither matrix nor `post`, and is what everything but its owner's eyes works on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,8 +39,24 @@ pub(super) fn flatten(job: &JobConfig) -> (Vec<FlatTask>, Vec<Misfit>) {
     for entry in &main {
         entry.flatten(&main, &[], &mut flat, &mut misfits);
     }
+    let reading = reading(job);
+    let first: Vec<Need> = reading
+        .iter()
+        .map(|it| Need::all(it.task.name.clone()))
+        .collect();
+    for root in flat.iter_mut().filter(|flat| flat.task.needs.is_empty()) {
+        root.task.needs.clone_from(&first);
+    }
     for entry in &post {
         entry.flatten(&post, &after_all, &mut flat, &mut misfits);
+    }
+    if let Some(default) = &job.isolation {
+        for FlatTask { task, .. } in &mut flat {
+            if matches!(task.action, Action::ExecuteShell(_)) {
+                let own = task.isolation.take().unwrap_or_default();
+                task.isolation = Some(own.or(default));
+            }
+        }
     }
     if flat.len() > MAX_TASKS {
         let message = format!(
@@ -52,8 +68,21 @@ pub(super) fn flatten(job: &JobConfig) -> (Vec<FlatTask>, Vec<Misfit>) {
             message,
         });
     }
+    let flat = reading.into_iter().chain(flat).collect::<Vec<_>>();
     check_names(&flat, &mut misfits);
     (flat, misfits)
+}
+
+/// The task that reads the rest of the job, which comes before all others. A flat job has it already.
+fn reading(job: &JobConfig) -> Option<FlatTask> {
+    let first = job.tasks.first().map(|task| &task.action);
+    if matches!(first, Some(Action::JobFile(_))) {
+        return None;
+    }
+    Some(FlatTask {
+        path: "job_file".to_owned(),
+        task: job.job_file.as_ref()?.task()?,
+    })
 }
 
 /// One written task with its cells.
@@ -239,12 +268,22 @@ fn in_cell(task: &TaskConfig, name: &TaskName, needs: Vec<Need>, cell: &Cell) ->
     for lock in &mut locks {
         lock.name = fill(&lock.name);
     }
+    let mut isolation = task.isolation.clone();
+    if let Some(image) = isolation.as_mut().and_then(|wanted| wanted.image.as_mut()) {
+        *image = fill(image);
+    }
+    let mut cache = task.cache.clone();
+    for cache in &mut cache {
+        cache.name = fill(&cache.name);
+    }
     TaskConfig {
         name: name.clone(),
         needs,
         env,
         matrix: None,
         locks,
+        isolation,
+        cache,
         action: action_in_cell(&task.action, fill),
         ..task.clone()
     }
@@ -276,6 +315,7 @@ fn action_in_cell(action: &Action, fill: impl Fn(&str) -> String) -> Action {
             approve.message = fill(&approve.message);
             Action::Approve(approve)
         }
+        reading @ Action::JobFile(_) => reading,
     }
 }
 

@@ -3,25 +3,31 @@
 //! Owns the reading of job files: JSON with comments, positions of everything, and the collection
 //! of all problems instead of the first. What the values mean together is `check`'s.
 
+mod document;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use jsonc_parser::ast::{ObjectProp, Value as Ast};
 use jsonc_parser::common::Ranged;
-use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+pub(super) use document::parse_text;
+
 use super::check;
+use super::files::{Files, MAX_FRAGMENTS, Source};
+use super::merge::Origins;
 use super::{
-    Action, Approve, Concurrency, CopyArtifacts, DownstreamJob, EventTrigger, ExecuteShell,
-    GitCheckout, JobConfig, Lock, Matrix, Need, Parameter, PollTrigger, PublishArtifacts, Retry,
-    ScheduleTrigger, Status, Trigger, When,
+    Action, Approve, Cache, Concurrency, CopyArtifacts, DownstreamJob, EventTrigger, ExecuteShell,
+    GitCheckout, JobConfig, JobFile, Lock, Matrix, Need, Parameter, PollTrigger, PublishArtifacts,
+    Retry, ScheduleTrigger, Status, Trigger, When,
 };
 use crate::capability::Kind;
 use crate::id::{JobId, TaskName};
+use crate::isolation::Isolation;
 use crate::ticket::Priority;
 
 /// Most bytes of a job file.
@@ -41,7 +47,27 @@ const JOB_KEYS: &[&str] = &[
     "concurrency",
     "priority",
     "status",
+    "isolation",
+    "job_file",
+    "include",
 ];
+/// Keys that only the job file itself may have, not what it includes.
+const ROOT_KEYS: &[&str] = &["configuration-version", "job_id"];
+/// Keys that a file in a repository may have; all others are its job's.
+const IN_REPOSITORY_KEYS: &[&str] = &[
+    "$schema",
+    "configuration-version",
+    "job_id",
+    "description",
+    "env",
+    "tasks",
+    "post",
+    "downstream_jobs",
+    "priority",
+    "isolation",
+    "include",
+];
+const JOB_FILE_KEYS: &[&str] = &["repository", "ref", "path", "labels", "locks", "downstream"];
 const PARAMETER_KEYS: &[&str] = &["type", "default", "description", "choices"];
 const TASK_KEYS: &[&str] = &[
     "type",
@@ -56,6 +82,18 @@ const TASK_KEYS: &[&str] = &[
     "timeout",
     "locks",
     "priority",
+    "isolation",
+    "cache",
+];
+/// Keys of an isolation, the job's or a task's.
+const ISOLATION_KEYS: &[&str] = &[
+    "image",
+    "driver",
+    "memory",
+    "cpus",
+    "processes",
+    "disk",
+    "network",
 ];
 /// Keys of a task whose values may be objects, and the keys of these.
 const TASK_OBJECTS: &[(&str, &[&str])] = &[
@@ -64,6 +102,7 @@ const TASK_OBJECTS: &[(&str, &[&str])] = &[
         &["outcome", "events", "refs", "paths", "parameters"],
     ),
     ("retry", &["max", "on", "backoff"]),
+    ("isolation", ISOLATION_KEYS),
 ];
 /// A trigger is of the kind whose key comes first here.
 const EVENT_KEYS: &[&str] = &[
@@ -93,13 +132,16 @@ fn param_keys(kind: Kind) -> &'static [&'static str] {
         Kind::PublishArtifacts => &["artifacts", "optional"],
         Kind::CopyArtifacts => &["job", "artifacts", "target_directory", "build"],
         Kind::Approve => &["message"],
-        Kind::BuildControl | Kind::CommitStatus => &[],
+        Kind::BuildControl | Kind::CommitStatus | Kind::JobFile => &[],
     }
 }
 
 /// One thing that is wrong with a job file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigProblem {
+    /// The file that was included and has it; none for the document itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Where in the document: `tasks[1].needs[0]`; empty for the document itself.
     pub path: String,
     /// Line, from 1.
@@ -115,6 +157,9 @@ pub struct ConfigProblem {
 
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{file}:")?;
+        }
         write!(f, "{}:{}: ", self.line, self.column)?;
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
@@ -149,6 +194,9 @@ pub(super) struct TaskHead {
     #[serde(default)]
     pub(super) locks: Vec<Lock>,
     pub(super) priority: Option<Priority>,
+    pub(super) isolation: Option<Isolation>,
+    #[serde(default)]
+    pub(super) cache: Vec<Cache>,
 }
 
 /// A job as it is written. Parts that could not be read are missing, and a problem says why.
@@ -177,132 +225,169 @@ pub(super) struct JobHead {
     pub(super) concurrency: Option<Concurrency>,
     pub(super) priority: Option<Priority>,
     pub(super) status: Option<Status>,
+    pub(super) isolation: Option<Isolation>,
+    pub(super) job_file: Option<JobFile>,
 }
 
-pub(super) fn parse(text: &str) -> Result<JobConfig, Vec<ConfigProblem>> {
-    if text.len() > MAX_BYTES {
-        let message = format!(
-            "the file has {} bytes; the limit is {MAX_BYTES}",
-            text.len()
-        );
-        return Err(vec![ConfigProblem {
-            path: String::new(),
-            line: 1,
-            column: 1,
-            message,
-            help: None,
-        }]);
-    }
-    // Some editors begin a file with a mark that is no part of JSON.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader {
-        text,
-        root: None,
-        problems: Vec::new(),
-    };
-    let config = reader.job();
-    match config {
-        Some(config) if reader.problems.is_empty() => Ok(config),
-        _ => {
-            reader
-                .problems
-                .sort_by_key(|problem| (problem.line, problem.column));
-            Err(reader.problems)
+impl JobHead {
+    /// The stored job's head with what its file in a repository says.
+    fn over(self, stored: &JobConfig) -> Self {
+        let mut env = stored.env.clone();
+        env.extend(self.env);
+        let mut downstream_jobs = self.downstream_jobs;
+        downstream_jobs.extend(stored.downstream_jobs.clone());
+        Self {
+            schema: None,
+            version: self.version,
+            job_id: stored.job_id.clone(),
+            description: self.description.or_else(|| stored.description.clone()),
+            parameters: stored.parameters.clone(),
+            env,
+            downstream_jobs,
+            concurrency: stored.concurrency.clone(),
+            priority: self.priority.or(stored.priority),
+            status: stored.status.clone(),
+            isolation: match (self.isolation, &stored.isolation) {
+                (Some(own), Some(stored)) => Some(stored.clone().or(&own)),
+                (own, stored) => stored.clone().or(own),
+            },
+            job_file: stored.job_file.clone(),
         }
     }
 }
 
-/// Reads one document and gathers what is wrong with it.
+/// Reads another document in the style of a job file. `keys` are the objects in it, by path, and the
+/// keys that these may have; what the values mean together is `check`'s, which tells of each problem
+/// by path.
+pub(crate) fn document<T: DeserializeOwned>(
+    text: &str,
+    keys: &[(&str, &[&str])],
+    check: impl FnOnce(&T) -> Vec<(String, String)>,
+) -> Result<T, Vec<ConfigProblem>> {
+    let files = Files::of("", text);
+    let mut reader = Reader::of(&files, None);
+    let document = reader.plain(keys);
+    for (path, message) in document.as_ref().map(check).unwrap_or_default() {
+        reader.problem(&path, &message, None);
+    }
+    match document {
+        Some(document) if reader.problems.is_empty() => Ok(document),
+        _ => Err(reader.into_problems()),
+    }
+}
+
+/// A job with all that it includes; one that is `stored`, with what its file in a repository says.
+pub(super) fn parse(
+    files: &Files,
+    stored: Option<&JobConfig>,
+) -> Result<(JobConfig, Value), Vec<ConfigProblem>> {
+    let mut reader = Reader::of(files, stored);
+    let whole = reader.document();
+    let config = whole.as_ref().and_then(|whole| reader.job(whole));
+    match (config, whole) {
+        (Some(config), Some(whole)) if reader.problems.is_empty() => {
+            Ok((config, Value::from(whole)))
+        }
+        _ => Err(reader.into_problems()),
+    }
+}
+
+/// Reads one document, of one file or several, and gathers what is wrong with it.
 pub(super) struct Reader<'a> {
-    text: &'a str,
+    files: &'a Files,
+    stored: Option<&'a JobConfig>,
     root: Option<Ast<'a>>,
-    problems: Vec<ConfigProblem>,
+    origins: Origins,
+    /// Each with the file that it is in.
+    problems: Vec<(usize, ConfigProblem)>,
 }
 
 impl<'a> Reader<'a> {
-    fn job(&mut self) -> Option<JobConfig> {
-        self.root = Some(self.syntax()?);
-        self.duplicate_keys();
-        let root = self.root.clone()?;
-        let Ast::Object(object) = &root else {
-            self.problem("", "a job file is a JSON object", None);
-            return None;
-        };
-        self.known_keys("", object.properties.as_slice(), JOB_KEYS);
-        if let Some(parameters) = object.get_object("parameters") {
-            for parameter in &parameters.properties {
-                let path = join("parameters", parameter.name.as_str());
-                self.known_keys(&path, properties(&parameter.value), PARAMETER_KEYS);
-            }
+    fn of(files: &'a Files, stored: Option<&'a JobConfig>) -> Self {
+        Self {
+            files,
+            stored,
+            root: None,
+            origins: Origins::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// The job whose file in a repository this is.
+    pub(super) fn stored(&self) -> Option<&'a JobConfig> {
+        self.stored
+    }
+
+    fn job(&mut self, root: &Ast<'a>) -> Option<JobConfig> {
+        let parameters = root.as_object()?.get_object("parameters");
+        for parameter in parameters.iter().flat_map(|object| &object.properties) {
+            let path = join("parameters", parameter.name.as_str());
+            self.known_keys(&path, properties(&parameter.value), PARAMETER_KEYS);
+        }
+        if let Some(file) = root.as_object()?.get("job_file") {
+            self.known_keys("job_file", properties(&file.value), JOB_FILE_KEYS);
+        }
+        if let Some(isolation) = root.as_object()?.get("isolation") {
+            self.known_keys("isolation", properties(&isolation.value), ISOLATION_KEYS);
         }
         let mut value = Value::from(root.clone());
-        let tasks = value.as_object_mut()?.remove("tasks");
-        let post = value.as_object_mut()?.remove("post");
-        let triggers = value.as_object_mut()?.remove("triggers");
+        let written = value.as_object_mut()?;
+        self.take_name(written);
+        let tasks = written.remove("tasks");
+        let post = written.remove("post");
+        let triggers = written.remove("triggers");
+        let reads_file = written.contains_key("job_file");
         let head = self.typed::<JobHead>("", value);
-        let tasks = self.tasks("tasks", tasks);
+        let tasks = match tasks {
+            None if reads_file => Some(Vec::new()),
+            tasks => self.tasks("tasks", tasks),
+        };
         let post = post.map_or_else(|| Some(Vec::new()), |post| self.tasks("post", Some(post)));
         let triggers = self.triggers(triggers);
-        check::assemble(
-            self,
-            WrittenJob {
-                head: head?,
-                tasks: tasks?,
-                post: post?,
-                triggers: triggers?,
+        let written = WrittenJob {
+            head: head?,
+            tasks: tasks?,
+            post: post?,
+            triggers: triggers?,
+        };
+        let written = match self.stored {
+            None => written,
+            Some(stored) => WrittenJob {
+                head: {
+                    check::policy::check_isolation(self, &written.head, stored);
+                    written.head.over(stored)
+                },
+                triggers: stored.triggers.clone(),
+                ..written
             },
-        )
+        };
+        check::assemble(self, written)
     }
 
-    fn syntax(&mut self) -> Option<Ast<'a>> {
-        // Comments and a last comma are kind to people; everything else is plain JSON.
-        let options = ParseOptions {
-            allow_comments: true,
-            allow_trailing_commas: true,
-            allow_loose_object_property_names: false,
-            allow_missing_commas: false,
-            allow_single_quoted_strings: false,
-            allow_hexadecimal_numbers: false,
-            allow_unary_plus_numbers: false,
-        };
-        let message = match parse_to_ast(self.text, &CollectOptions::default(), &options) {
-            Ok(result) => match result.value {
-                Some(value) => return Some(value),
-                None => ("the file is empty".to_owned(), 1, 1),
-            },
-            Err(error) => (
-                error.kind().to_string(),
-                error.line_display(),
-                error.column_display(),
-            ),
-        };
-        let (message, line, column) = message;
-        self.problems.push(ConfigProblem {
-            path: String::new(),
-            line,
-            column,
-            message,
-            help: None,
-        });
-        None
-    }
-
-    /// JSON readers differ on which of two equal keys counts, so none may be there twice.
-    fn duplicate_keys(&mut self) {
-        let mut found = Vec::new();
-        if let Some(root) = &self.root {
-            find_duplicates(root, "", &mut found);
+    /// The one file, as something else than a job.
+    fn plain<T: DeserializeOwned>(&mut self, keys: &[(&str, &[&str])]) -> Option<T> {
+        let root = self.syntax(0)?;
+        self.duplicate_keys(&root);
+        self.root = Some(root.clone());
+        for (path, known) in keys {
+            let object = self.at(path).map(|ast| properties(&ast).to_vec());
+            self.known_keys(path, &object.unwrap_or_default(), known);
         }
-        for (path, start) in found {
-            let (line, column) = position(self.text, start);
-            let message = "the key is there twice".to_owned();
-            self.problems.push(ConfigProblem {
-                path,
-                line,
-                column,
-                message,
-                help: None,
-            });
+        // A key that nobody knows would be told of a second time, and less well.
+        if !self.problems.is_empty() {
+            return None;
+        }
+        self.typed("", Value::from(root))
+    }
+
+    /// A file in a repository need not say of which job it is.
+    fn take_name(&mut self, written: &mut serde_json::Map<String, Value>) {
+        let Some(stored) = self.stored else { return };
+        let own = Value::from(stored.job_id.as_str());
+        let said = written.insert("job_id".to_owned(), own.clone());
+        if said.is_some_and(|said| said != own) {
+            let message = format!("the file is read for the job {:?}", stored.job_id.as_str());
+            self.problem("job_id", &message, None);
         }
     }
 
@@ -413,7 +498,7 @@ impl<'a> Reader<'a> {
                 Action::CopyArtifacts(self.typed::<CopyArtifacts>(&params_path, params)?)
             }
             Kind::Approve => Action::Approve(self.typed::<Approve>(&params_path, params)?),
-            Kind::BuildControl | Kind::CommitStatus => return None,
+            Kind::BuildControl | Kind::CommitStatus | Kind::JobFile => return None,
         };
         Some(WrittenTask {
             head: head?,
@@ -459,29 +544,72 @@ impl<'a> Reader<'a> {
             }
             let help = meant(key, known.iter().copied())
                 .unwrap_or_else(|| format!("known keys: {}", known.join(", ")));
-            let (line, column) = position(self.text, property.range.start);
-            self.problems.push(ConfigProblem {
-                path: join(path, key),
-                line,
-                column,
-                message: "unknown key".to_owned(),
-                help: Some(help),
-            });
+            let path = self.own_path(&join(path, key));
+            self.note(
+                property.range.start,
+                &path,
+                "unknown key".to_owned(),
+                Some(help),
+            );
         }
     }
 
     /// Notes a problem with the value at `path`.
     pub(super) fn problem(&mut self, path: &str, message: &str, help: Option<String>) {
         let start = self.find(path).map_or(0, |value| value.start());
-        let (line, column) = position(self.text, start);
-        let (path, message) = (path.to_owned(), message.to_owned());
-        self.problems.push(ConfigProblem {
-            path,
+        let path = self.own_path(path);
+        self.note(start, &path, message.to_owned(), help);
+    }
+
+    /// Notes a problem at a byte of all texts.
+    fn note(&mut self, at: usize, path: &str, message: String, help: Option<String>) {
+        let source = self.files.source_of(at);
+        let Some(Source { text, base, .. }) = self.files.sources().get(source) else {
+            return;
+        };
+        let (line, column) = position(text, at - base);
+        let problem = ConfigProblem {
+            file: self.name(source),
+            path: path.to_owned(),
             line,
             column,
             message,
             help,
-        });
+        };
+        self.problems.push((source, problem));
+    }
+
+    /// What a file is called in problems; the job file itself is known to whoever reads them.
+    fn name(&self, source: usize) -> Option<String> {
+        let named = self.files.sources().get(source).filter(|_| source > 0);
+        named.map(|source| source.path.clone())
+    }
+
+    /// A path as it is in the file that has it.
+    fn own_path(&self, path: &str) -> String {
+        let own = || {
+            let (list, rest) = path.split_once('[')?;
+            let (index, rest) = rest.split_once(']')?;
+            let places = self.origins.get(list)?;
+            let (_, own) = places.get(index.parse::<usize>().ok()?)?;
+            Some(format!("{list}[{own}]{rest}"))
+        };
+        own().unwrap_or_else(|| path.to_owned())
+    }
+
+    fn into_problems(self) -> Vec<ConfigProblem> {
+        let mut problems = self.problems;
+        problems.sort_by_key(|(source, problem)| (*source, problem.line, problem.column));
+        problems.into_iter().map(|(_, problem)| problem).collect()
+    }
+
+    /// The object at `path`, if there is one.
+    fn at(&self, path: &str) -> Option<Ast<'a>> {
+        let mut value = self.root.as_ref()?;
+        for step in path.split('.').filter(|step| !step.is_empty()) {
+            value = &value.as_object()?.get(step)?.value;
+        }
+        Some(value.clone())
     }
 
     /// The value at `path`, or the nearest one around it.
@@ -512,27 +640,6 @@ fn properties<'v, 'a>(value: &'v Ast<'a>) -> &'v [ObjectProp<'a>] {
     value
         .as_object()
         .map_or(&[], |object| object.properties.as_slice())
-}
-
-fn find_duplicates(value: &Ast<'_>, path: &str, found: &mut Vec<(String, usize)>) {
-    match value {
-        Ast::Object(object) => {
-            let mut seen = std::collections::HashSet::new();
-            for property in &object.properties {
-                let path = join(path, property.name.as_str());
-                if !seen.insert(property.name.as_str()) {
-                    found.push((path.clone(), property.range.start));
-                }
-                find_duplicates(&property.value, &path, found);
-            }
-        }
-        Ast::Array(array) => {
-            for (index, element) in array.elements.iter().enumerate() {
-                find_duplicates(element, &format!("{path}[{index}]"), found);
-            }
-        }
-        Ast::StringLit(_) | Ast::NumberLit(_) | Ast::BooleanLit(_) | Ast::NullKeyword(_) => {}
-    }
 }
 
 fn join(path: &str, key: &str) -> String {
@@ -575,6 +682,24 @@ pub(super) fn json_schema() -> Value {
     {
         required.retain(|key| key != "name" && key != "needs");
     }
+    // Whoever reads the file puts in its place what it names; no `JobConfig` has it.
+    if let Some(properties) = schema.pointer_mut("/properties") {
+        properties["include"] = json!({
+            "description": "Files of the same form whose parts are parts of this one, by their \
+                paths from this file.",
+            "type": "array",
+            "items": { "type": "string" },
+            "maxItems": MAX_FRAGMENTS,
+        });
+    }
+    if let Some(required) = schema
+        .pointer_mut("/required")
+        .and_then(Value::as_array_mut)
+    {
+        required.retain(|key| key != "tasks");
+    }
+    let one_of = ["tasks", "include", "job_file"].map(|key| json!({ "required": [key] }));
+    schema["anyOf"] = json!(one_of);
     schema
 }
 
@@ -600,6 +725,7 @@ mod tests {
         assert_eq!(keys("/properties"), sorted(JOB_KEYS));
         assert_eq!(keys("/$defs/Parameter/properties"), sorted(PARAMETER_KEYS));
         for (known, name) in [
+            (JOB_FILE_KEYS, "JobFile"),
             (EVENT_KEYS, "EventTrigger"),
             (SCHEDULE_KEYS, "ScheduleTrigger"),
             (POLL_KEYS, "PollTrigger"),

@@ -94,7 +94,7 @@ pub(super) fn fill_some(text: &str, values: &BTreeMap<String, String>) -> String
     filled
 }
 
-fn replace<'t, E>(
+pub(super) fn replace<'t, E>(
     text: &'t str,
     mut value: impl FnMut(Reference<'t>) -> Result<String, E>,
 ) -> Result<String, E> {

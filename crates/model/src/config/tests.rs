@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod include;
+mod job_file;
 mod pipeline;
 
 const CLASSIC: &str = r#"{

@@ -11,6 +11,7 @@ use crate::event::EventKind;
 use crate::id::{BuildNumber, BuildRef, JobKey, RequestId};
 use crate::ticket::{Duty, Priority, Stamp, Ticket, TicketState};
 
+mod job_files;
 mod pipelines;
 
 fn at(second: i64) -> Timestamp {
@@ -62,6 +63,7 @@ fn build(checkpoint: &Checkpoint) -> Build {
         config: ConfigRef {
             revision: 1,
             hash: String::new(),
+            file: None,
         },
         parameters: BTreeMap::new(),
         cause: Cause::Manual,

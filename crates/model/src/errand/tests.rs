@@ -37,6 +37,7 @@ fn report(wanted: CommitState) -> Errand {
         description: String::new(),
         since: at(0),
         told: None,
+        check: None,
     };
     Errand::new(&key(), What::Report(report), at(0))
 }
@@ -163,7 +164,7 @@ fn a_report_is_given_up_after_a_week_but_not_its_end() {
     let What::Report(mut report) = pending.what.clone() else {
         panic!("no report");
     };
-    report.want(CommitState::Success, "done", at(week));
+    report.want(CommitState::Success, "done", None, at(week));
     let ended = Errand {
         what: What::Report(report),
         ..pending
@@ -186,6 +187,20 @@ fn trouble_of_ours_is_never_the_codes_failure() {
     ] {
         assert_eq!(CommitState::of(&outcome), state);
     }
+}
+
+#[test]
+fn an_end_that_nobody_takes_for_a_week_is_forsaken() {
+    let week = 7 * 24 * 3600;
+    let forsaken = |errand: &Errand, second| errand.is_forsaken(at(second));
+    let ended = report(CommitState::Failure);
+    assert!(!forsaken(&ended, week - 1) && forsaken(&ended, week));
+    // Its build is not over, and a repository is looked at for ever.
+    assert!(!forsaken(&report(CommitState::Pending), 9 * week));
+    assert!(!forsaken(&poll("5m"), 9 * week));
+    let mut resting = ended;
+    resting.ticket.state = TicketState::Parked { until: None };
+    assert!(!forsaken(&resting, week));
 }
 
 #[test]
@@ -324,7 +339,7 @@ impl World {
             && let What::Report(report) = &mut errand.what
         {
             self.ended = Some(state);
-            report.want(state, "over", at(0));
+            report.want(state, "over", None, at(0));
             self.errand = Some(errand.clone());
             self.intend(&errand, |_| Intent::Wake);
         }

@@ -93,7 +93,10 @@ impl Serialize for Size {
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "expected a number of bytes: \"512 MiB\", \"2 GiB\"")]
+        #[serde(
+            untagged,
+            expecting = "expected a number of bytes: \"512 MiB\", \"2 GiB\""
+        )]
         enum Written {
             Bytes(u64),
             Text(String),
@@ -131,8 +134,21 @@ mod tests {
         for (text, bytes) in [("1.5G", 1_610_612_736), ("2 gb", 2_000_000_000), ("7", 7)] {
             assert_eq!(text.parse::<Size>().unwrap().bytes(), bytes);
         }
-        assert_eq!(serde_json::from_str::<Size>("1024").unwrap().to_string(), "1 KiB");
-        for wrong in ["", "0", "-1", "G", ".5G", "1.G", "1 PB", "99999999999999999999", "2000 TiB"] {
+        assert_eq!(
+            serde_json::from_str::<Size>("1024").unwrap().to_string(),
+            "1 KiB"
+        );
+        for wrong in [
+            "",
+            "0",
+            "-1",
+            "G",
+            ".5G",
+            "1.G",
+            "1 PB",
+            "99999999999999999999",
+            "2000 TiB",
+        ] {
             assert!(wrong.parse::<Size>().is_err(), "{wrong}");
         }
     }

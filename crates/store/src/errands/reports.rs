@@ -6,7 +6,7 @@
 use distci_model::Timestamp;
 use distci_model::build::{Archived, Build, Cause};
 use distci_model::config::{JobConfig, Span};
-use distci_model::errand::{CommitState, Errand, MAX_DESCRIPTION, Report, What, shorten};
+use distci_model::errand::{Check, CommitState, Errand, MAX_DESCRIPTION, Report, What, shorten};
 use distci_model::event::Event;
 use distci_model::id::{BuildKey, BuildNumber, BuildRef, JobId, TicketKey};
 use distci_model::outcome::Outcome;
@@ -33,11 +33,13 @@ impl Store {
         config: &JobConfig,
         build: &Build,
     ) -> Result<(), StoreError> {
-        let description = format!("build {} is under way", build.id.number);
-        let said = (CommitState::Pending, description.as_str());
-        let number = Some(build.id.number);
+        let number = build.id.number;
+        let description = format!("build {number} is under way");
+        let summary = format!("{} is under way", build.id);
+        let check = Check::begun(&build.id, build.created, summary);
+        let said = (CommitState::Pending, description.as_str(), check);
         let told = build.cause.told();
-        let report = told.and_then(|told| report(config, told, number, said, build.created));
+        let report = told.and_then(|told| report(config, told, Some(number), said));
         let Some(report) = report else {
             return Ok(());
         };
@@ -66,10 +68,13 @@ impl Store {
             return Ok(());
         };
         let mut errand = before.record.clone();
-        let at = archived.build.checkpoint.latest;
+        let Archived { build, outcome } = archived;
+        let (job, at) = (&build.ticket.job, build.checkpoint.latest);
+        let view = self.view_of(job, build.clone(), Some(outcome.clone()));
+        let check = view.await?.as_ref().map(Check::of);
         if let What::Report(report) = &mut errand.what {
-            let description = describe(&archived.build, &archived.outcome);
-            report.want(CommitState::of(&archived.outcome), &description, at);
+            let description = describe(build, outcome);
+            report.want(CommitState::of(outcome), &description, check, at);
         }
         errand.failures = 0;
         if let Ok(woken) = plan(&errand.ticket, Intent::Wake) {
@@ -101,8 +106,10 @@ impl Store {
             let job = self.read_job_as_seen(id).await?;
             let config = self.config(&job.key, &job.node.record.config).await?;
             let description = format!("skipped: {why}");
-            let said = (CommitState::Success, description.as_str());
-            let report = report(&config, told, None, said, at);
+            let summary = format!("{id} has no build of this commit: {why}");
+            let check = Check::skipped(id, at, summary);
+            let said = (CommitState::Success, description.as_str(), check);
+            let report = report(&config, told, None, said);
             let Some(report) = report.filter(|_| !job.numbers.record.has_built(told)) else {
                 return Ok(Tried::Done(false));
             };
@@ -119,6 +126,29 @@ impl Store {
             transaction.check(crate::keys::numbers(id), job.numbers.version);
             transaction.post(&key, &errand)?;
             let committed = transaction.commit(&*self.coordination).await?;
+            Ok(committed.map_or(Tried::Again, |_| Tried::Done(true)))
+        })
+    }
+
+    /// Gives up an end that no worker has taken to its forge for a week. Gives whether it did.
+    pub async fn forsake_report(
+        &self,
+        key: &TicketKey,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        until_done!(self.coordination, async {
+            let before = self.errand(key).await?;
+            let Some(before) = before.filter(|errand| errand.record.is_forsaken(now)) else {
+                return Ok(Tried::Done(false));
+            };
+            let mut transaction = Transaction::default();
+            transaction.remove(key, &before);
+            let committed = transaction.commit(&*self.coordination).await?;
+            if let (Some(_), What::Report(report)) = (&committed, &before.record.what) {
+                let (job, context, sha) = (&report.job, &report.context, &report.sha);
+                let requires = before.record.what.requires();
+                tracing::warn!(%job, %context, %sha, "a forge was never told: for a week no worker that offers {requires} took it");
+            }
             Ok(committed.map_or(Tried::Again, |_| Tried::Done(true)))
         })
     }
@@ -159,8 +189,7 @@ fn report(
     config: &JobConfig,
     told: &Event,
     build: Option<BuildNumber>,
-    (wanted, description): (CommitState, &str),
-    since: Timestamp,
+    (wanted, description, check): (CommitState, &str, Check),
 ) -> Option<Report> {
     let status = config.status.as_ref()?;
     let (repository, sha) = (told.fact("repository")?, told.fact("sha")?);
@@ -176,8 +205,9 @@ fn report(
         context: status.context.clone().unwrap_or_else(by_name),
         wanted,
         description: shorten(description, MAX_DESCRIPTION),
-        since,
+        since: check.began,
         told: None,
+        check: Some(check),
     })
 }
 

@@ -164,6 +164,49 @@ async fn a_commit_that_is_found_is_built_once() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_end_that_no_worker_takes_is_given_up_after_a_week() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let job = job_id("j");
+    scene.set_job(&polled("5m")).await?;
+    let told = Event {
+        source: Source::Github,
+        kind: EventKind::Push,
+        delivery: None,
+        facts: BTreeMap::from([
+            (
+                "repository".to_owned(),
+                "forge.example.org/acme/app".to_owned(),
+            ),
+            ("sha".to_owned(), sha('1')),
+        ]),
+        paths: None,
+        labels: Vec::new(),
+    };
+    let (store, now) = (scene.store(), scene.now());
+    ensure!(store.report_skipped(&job, &told, "no file", now).await?);
+    let before = scene.errands().await?;
+    let entries = scene.names(&keys::queue()).await?;
+    let queued = entries.iter().filter_map(|name| keys::parse_queue(name));
+    let reports: Vec<_> = queued
+        .filter(|entry| entry.key.ticket.is_errand())
+        .collect();
+    let hour = Duration::from_hours(1);
+    let (week, less) = (
+        now.saturating_add(168 * hour)?,
+        now.saturating_add(167 * hour)?,
+    );
+    let mut forsaken = 0;
+    for entry in &reports {
+        ensure!(!store.forsake_report(&entry.key, less).await?);
+        forsaken += usize::from(store.forsake_report(&entry.key, week).await?);
+        ensure!(!store.forsake_report(&entry.key, week).await?);
+    }
+    // The poll beside it stays.
+    assert_eq!((forsaken, scene.errands().await?), (1, before - 1));
+    scene.check().await
+}
+
+#[tokio::test]
 async fn a_look_that_fails_is_shown_and_comes_again() -> Result<()> {
     let scene = Scene::embedded()?;
     scene.set_job(&polled("5m")).await?;

@@ -9,6 +9,7 @@ mod errands;
 mod events;
 mod fsck;
 mod history;
+mod job_files;
 mod jobs;
 mod laws;
 mod limits;

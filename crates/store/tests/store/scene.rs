@@ -349,6 +349,7 @@ fn first_build(config: &JobConfig, at: Timestamp) -> Build {
             number: BuildNumber::FIRST,
         },
         config: ConfigRef {
+            file: None,
             revision: 1,
             hash: String::new(),
         },

@@ -13,11 +13,11 @@ use distci_model::errand::{ErrandResult, MAX_HEADS, MAX_REF};
 use tokio::time::Instant;
 
 use super::Errand;
-use crate::isolation::{Cell, Limits};
+use crate::cell::{Cell, Limits};
 use crate::kinds::git_checkout::{Git, Place, Repository, is_commit_id, reason, refused};
 use crate::kinds::git_secrets;
 use crate::room::Room;
-use crate::trouble::{Trouble, blocking, doing};
+use crate::trouble::{Trouble, blocking};
 
 /// Longest that a look may take.
 const LONGEST: Duration = Duration::from_mins(1);
@@ -33,15 +33,14 @@ impl Errand<'_> {
     ) -> Result<ErrandResult, Trouble> {
         let repository = Repository::new(repository)?;
         let (rooms, held) = (self.worker.rooms.clone(), self.held.clone());
-        let room = blocking(move || rooms.enter(&held).map_err(doing("room"))).await?;
-        let cell = self.worker.isolation.open(&room).await;
-        let looked = match cell {
+        let room = blocking(move || rooms.enter(&held, None)).await?;
+        let looked = match Cell::of_worker(self.worker, &room).await {
             Ok(cell) => {
-                let listing = self.list(&room, cell.as_ref(), &repository, refs).await;
+                let listing = self.list(&room, &cell, &repository, refs).await;
                 cell.close().await;
                 listing.map(|listing| heads(&listing, refs))
             }
-            Err(error) => Err(Trouble::local("cell", &error)),
+            Err(trouble) => Err(trouble),
         };
         let left = tokio::task::spawn_blocking(|| room.leave()).await;
         if let Err(error) = left {
@@ -54,7 +53,7 @@ impl Errand<'_> {
     async fn list(
         &self,
         room: &Room,
-        cell: &dyn Cell,
+        cell: &Cell,
         repository: &Repository,
         refs: &[String],
     ) -> Result<String, Trouble> {

@@ -18,6 +18,7 @@ impl Errand<'_> {
             state,
             description,
             url,
+            check,
         } = self.order
         else {
             return Ok(nothing("this is no report"));
@@ -35,6 +36,7 @@ impl Errand<'_> {
             state: *state,
             description: description.clone(),
             url: url.clone(),
+            check: check.clone(),
         };
         Ok(match forge.tell(&said).await {
             Ok(()) => {

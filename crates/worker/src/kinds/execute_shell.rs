@@ -13,13 +13,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use distci_isolation::{Command, Place};
 use distci_model::config::{ExecuteShell, is_free_variable};
 use distci_model::outcome::{Failure, Outcome, TaskResult};
 use distci_model::wire::MAX_SUMMARY;
 use nix::fcntl::OFlag;
 
 use super::{Assignment, Perform};
-use crate::isolation::{Command, Ended, Output};
+use crate::cell::{Ended, Output, Ran};
 use crate::trouble::{Trouble, doing};
 use values::Values;
 
@@ -48,6 +49,7 @@ impl Perform for ExecuteShell {
                 .await
                 .map_err(doing("script"))?;
         }
+        let script = assignment.cell.path(Place::Files).join("script");
         let argv = command_line(&self.shell, &script)?;
         let command = Command {
             argv,
@@ -55,11 +57,11 @@ impl Perform for ExecuteShell {
             env: environment(assignment),
         };
         let mut output = Output::shown(assignment.console, 0);
-        let ended = assignment
+        let ran = assignment
             .cell
             .run(&command, &mut output, &assignment.limits)
-            .await;
-        let outcome = outcome(ended.map_err(doing("script"))?, assignment)?;
+            .await?;
+        let outcome = outcome(ran, assignment).await?;
         let mut result = TaskResult::of(outcome);
         take_values(assignment, &mut result).await;
         take_summary(assignment).await?;
@@ -72,9 +74,8 @@ fn working_directory(
     assignment: &Assignment<'_>,
 ) -> Result<PathBuf, Failure> {
     let name = shell.working_directory.as_str();
-    let directory = assignment.room.workspace().join(name);
-    if directory.is_dir() {
-        Ok(directory)
+    if assignment.room.workspace().join(name).is_dir() {
+        Ok(assignment.cell.path(Place::Workspace).join(name))
     } else {
         Err(Failure::NotStarted {
             detail: format!("the workspace has no directory {name:?}"),
@@ -99,6 +100,8 @@ fn command_line(shell: &str, script: &Path) -> Result<Vec<OsString>, Failure> {
 
 fn environment(assignment: &Assignment<'_>) -> Vec<(OsString, OsString)> {
     let mut env: BTreeMap<OsString, OsString> = defaults(assignment);
+    let image = assignment.cell.env().iter();
+    env.extend(image.map(|(name, value)| (name.into(), value.into())));
     let ordered = assignment.order.env.iter();
     env.extend(ordered.map(|(name, value)| (name.into(), value.into())));
     env.extend(facts(assignment));
@@ -109,15 +112,16 @@ fn environment(assignment: &Assignment<'_>) -> Vec<(OsString, OsString)> {
 fn defaults(assignment: &Assignment<'_>) -> BTreeMap<OsString, OsString> {
     let mut env = BTreeMap::from([
         ("PATH".into(), PATH.into()),
-        ("TMPDIR".into(), assignment.room.temporary().into()),
+        (
+            "TMPDIR".into(),
+            assignment.cell.path(Place::Temporary).into(),
+        ),
     ]);
-    // The account's own data, not the worker's environment, which may be somebody else's.
-    if let Ok(Some(user)) = nix::unistd::User::from_uid(nix::unistd::getuid()) {
-        env.insert("HOME".into(), user.dir.into());
-        env.insert("SHELL".into(), user.shell.into());
-        env.insert("USER".into(), user.name.clone().into());
-        env.insert("LOGNAME".into(), user.name.into());
-    }
+    let account = assignment.cell.account();
+    env.insert("HOME".into(), account.home.into());
+    env.insert("SHELL".into(), account.shell.into());
+    env.insert("USER".into(), account.name.clone().into());
+    env.insert("LOGNAME".into(), account.name.into());
     env
 }
 
@@ -131,15 +135,19 @@ fn facts(assignment: &Assignment<'_>) -> BTreeMap<OsString, OsString> {
         .map(ToString::to_string)
         .collect();
     let mut env = BTreeMap::from([
-        ("WORKSPACE".into(), assignment.room.workspace().into()),
+        (
+            "WORKSPACE".into(),
+            assignment.cell.path(Place::Workspace).into(),
+        ),
         (
             "DISTCI_ATTEMPT".into(),
             assignment.held.attempt.to_string().into(),
         ),
         ("DISTCI_LABELS".into(), labels.join(",").into()),
     ]);
+    let files = assignment.cell.path(Place::Files);
     for (variable, file) in FILES {
-        env.insert(variable.into(), assignment.room.file(file).into());
+        env.insert(variable.into(), files.join(file).into());
     }
     if let Some(frontend) = assignment.worker.patient.frontends().first() {
         let build = &assignment.order.build;
@@ -153,15 +161,27 @@ fn facts(assignment: &Assignment<'_>) -> BTreeMap<OsString, OsString> {
     env
 }
 
-fn outcome(ended: Ended, assignment: &Assignment<'_>) -> Result<Outcome, Trouble> {
-    let reason = match ended {
-        Ended::Exit(0) => return Ok(Outcome::Success),
+async fn outcome(ran: Ran, assignment: &Assignment<'_>) -> Result<Outcome, Trouble> {
+    let excess = ran.excess(&assignment.order.isolation);
+    let reason = match ran.ended {
+        Ended::Exit(0) => {
+            if ran.excess.memory {
+                let what = "something of it was killed for want of memory";
+                assignment.console.say(what).await;
+            }
+            return Ok(Outcome::Success);
+        }
         Ended::Interrupted(interrupt) => return Err(interrupt.into()),
         Ended::Exit(exit) => Failure::Exit { exit },
         Ended::Signal(signal) => Failure::Signal { signal },
         Ended::NotStarted(detail) => Failure::NotStarted { detail },
         Ended::TimedOut => assignment.timed_out(),
     };
+    if let Some(excess) = excess {
+        // How it ended is told too: it may say more of where.
+        assignment.console.say(&reason.to_string()).await;
+        return Ok(Outcome::Failure { reason: excess });
+    }
     Ok(Outcome::Failure { reason })
 }
 

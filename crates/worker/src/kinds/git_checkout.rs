@@ -21,8 +21,9 @@ use crate::trouble::{Trouble, blocking, doing};
 use crate::workspace::path::EntryPath;
 use crate::workspace::tree::Tree;
 pub(crate) use git::{Git, refused};
-use mirror::Mirror;
-use reference::{Wanted, find};
+pub(super) use mirror::Mirror;
+use reference::Wanted;
+pub(super) use reference::find;
 pub(crate) use url::Repository;
 
 pub(crate) use git::{Place, is_commit_id, reason};
@@ -173,15 +174,8 @@ impl Checkout<'_> {
     ) -> Result<Revision, Trouble> {
         let mirror = Mirror::open(assignment, &self.git, &self.repository).await?;
         let commit = match self.supply(&mirror, wanted).await {
-            // The repository has just shown it to us, so it is the mirror that is no good.
-            Err(Trouble::Failure(Failure::Checkout { .. }))
-                if matches!(wanted, Wanted::Reference { .. }) =>
-            {
-                assignment
-                    .console
-                    .say("fetching anew, without what this worker had")
-                    .await;
-                mirror.renew().await?;
+            Err(trouble) if is_of_mirror(&trouble, wanted) => {
+                renew(&mirror, assignment).await?;
                 self.supply(&mirror, wanted).await?
             }
             commit => commit?,
@@ -250,6 +244,20 @@ impl Checkout<'_> {
         update.extend(depth.as_deref());
         self.git.run(&self.directory, &update).await
     }
+}
+
+/// Whether it is the mirror that is no good: the repository has just shown to us what is wanted.
+pub(super) fn is_of_mirror(trouble: &Trouble, wanted: &Wanted) -> bool {
+    let refused = matches!(trouble, Trouble::Failure(Failure::Checkout { .. }));
+    refused && matches!(wanted, Wanted::Reference { .. })
+}
+
+pub(super) async fn renew(mirror: &Mirror<'_>, assignment: &Assignment<'_>) -> Result<(), Trouble> {
+    assignment
+        .console
+        .say("fetching anew, without what this worker had")
+        .await;
+    mirror.renew().await
 }
 
 /// The file names the mirror, which no other machine has.

@@ -135,7 +135,8 @@ fn content(root: &Path, name: &Path) -> Result<Option<PathBuf>, Trouble> {
     Ok(target.is_file().then_some(target))
 }
 
-async fn upload(
+/// Uploads a file as artifact number `index`.
+pub(super) async fn upload(
     assignment: &Assignment<'_>,
     index: usize,
     name: String,

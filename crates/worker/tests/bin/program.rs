@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use distci_client::Client;
+use distci_isolation::Groups;
+use distci_isolation::machine;
 use distci_model::capability::Kind;
 use distci_worker::Settings;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +15,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        [_, "supervise", ..] => distci_worker::supervisor::main(),
+        [_, "supervise", ..] => distci_isolation::supervisor::main(),
         [program, "work", frontend, directory] => match work(program, frontend, directory) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
@@ -30,7 +32,15 @@ fn work(program: &str, frontend: &str, directory: &str) -> Result<(), Box<dyn st
         slots: 4,
         once: false,
         directory: directory.into(),
-        supervisor: vec![program.into(), "supervise".into()],
+        machine: machine::Settings {
+            supervisor: vec![program.into(), "supervise".into()],
+            agent: ("/nonexistent".into(), String::new()),
+            scratch: "/nonexistent".into(),
+            groups: Groups::find(),
+            images: "/nonexistent".into(),
+            drivers: Vec::new(),
+            default_image: None,
+        },
         git_credentials: None,
         forges: BTreeMap::new(),
     };

@@ -126,6 +126,7 @@ fn report(fake: &FakeForge, state: CommitState) -> ErrandOrder {
         state,
         description: "build 1 is under way".to_owned(),
         url: Some("https://ci.example.org/jobs/app/builds/1".to_owned()),
+        check: None,
     }
 }
 

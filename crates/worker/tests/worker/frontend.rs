@@ -9,9 +9,10 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{Method, Request, Response, StatusCode};
 use axum::response::IntoResponse;
-use distci_model::config::Action;
+use distci_model::config::{Action, JobConfig};
 use distci_model::errand::{ErrandOrder, ErrandResult};
 use distci_model::id::{Attempt, BuildKey, JobId, RequestId, TaskName, TicketId, TicketKey};
+use distci_model::isolation::Isolation;
 use distci_model::order::{LayerInput, TaskOrder};
 use distci_model::outcome::{LayerRef, TaskResult};
 use distci_model::wire::{
@@ -25,7 +26,7 @@ use tokio::task::JoinSet;
 /// What came of a task.
 #[derive(Debug, Clone)]
 pub(crate) enum Report {
-    Complete(TaskResult),
+    Complete(Box<TaskResult>),
     Released,
 }
 
@@ -74,6 +75,21 @@ pub(crate) fn build_key() -> BuildKey {
     "b".repeat(16).parse().unwrap()
 }
 
+fn order(action: Action) -> TaskOrder {
+    TaskOrder {
+        build: "job#1".parse().unwrap(),
+        task: "task".parse().unwrap(),
+        action,
+        env: BTreeMap::from([("CI".to_owned(), "true".to_owned())]),
+        timeout: 60,
+        upstream: None,
+        layers: Vec::new(),
+        isolation: Isolation::default(),
+        cache: Vec::new(),
+        job: None,
+    }
+}
+
 impl Frontend {
     pub(crate) async fn start() -> Self {
         let shared = Arc::new(Shared::default());
@@ -97,16 +113,22 @@ impl Frontend {
 
     /// Posts a task that begins with `layers`.
     pub(crate) fn post(&self, action: Action, timeout: u64, layers: Vec<LayerInput>) -> TicketKey {
-        let task: TaskName = "task".parse().unwrap();
-        let order = TaskOrder {
-            build: "job#1".parse().unwrap(),
-            task,
-            action,
-            env: BTreeMap::from([("CI".to_owned(), "true".to_owned())]),
+        self.post_order(TaskOrder {
             timeout,
-            upstream: None,
             layers,
-        };
+            ..order(action)
+        })
+    }
+
+    /// Posts the task of a job that reads its file.
+    pub(crate) fn post_reading(&self, job: &JobConfig) -> TicketKey {
+        self.post_order(TaskOrder {
+            job: Some(Box::new(job.clone())),
+            ..order(job.flat().tasks[0].action.clone())
+        })
+    }
+
+    fn post_order(&self, order: TaskOrder) -> TicketKey {
         self.post_work(Work::Task {
             order: Box::new(order),
         })
@@ -169,7 +191,7 @@ impl Frontend {
 
     pub(crate) async fn result(&self, ticket: &TicketKey) -> TaskResult {
         match self.report(ticket).await {
-            Report::Complete(result) => result,
+            Report::Complete(result) => *result,
             Report::Released => panic!("it was released"),
         }
     }
@@ -366,7 +388,9 @@ fn act(
         (Method::POST, ["complete"]) => {
             let result = serde_json::from_slice(&body).unwrap();
             stored.end(&ticket);
-            stored.reports.insert(ticket, Report::Complete(result));
+            stored
+                .reports
+                .insert(ticket, Report::Complete(Box::new(result)));
         }
         (Method::POST, ["errand"]) => {
             let result = serde_json::from_slice(&body).unwrap();

@@ -391,6 +391,67 @@ async fn a_forge_hears_of_what_is_filtered_out_and_of_nothing_else() -> Result<(
     Ok(())
 }
 
+/// Somebody asks for a check of a commit again.
+fn rerequested(check: &str, sha: &str) -> Value {
+    json!({
+        "action": "rerequested",
+        "check_run": { "head_sha": sha, "external_id": check, "name": "distci/a",
+            "check_suite": { "head_branch": "main" } },
+        "repository": { "id": 1, "html_url": "https://github.com/acme/app" },
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_is_asked_for_again_runs_its_build_again() -> Result<()> {
+    let scene = scene();
+    for name in ["a", "b"] {
+        set(&scene, &job(name, &on_push(&[]))).await?;
+    }
+    let sha = "b".repeat(40);
+    github(&scene, "push", "1", &push("main")).await?;
+    let again = rerequested("a#1", &sha);
+    let answer = github(&scene, "check_run", "2", &again).await?;
+    assert_eq!(builds(&answer)?, [("a#2".to_owned(), true)]);
+    let answer = github(&scene, "check_run", "2", &again).await?;
+    assert_eq!(builds(&answer)?, [("a#2".to_owned(), false)]);
+    let build: BuildView = scene.get("/jobs/a/builds/2").await?.json()?;
+    let told = build.cause.told().context("no event")?;
+    assert_eq!(told.fact("sha"), Some(sha.as_str()));
+    assert_eq!(build.parameters.get("COMMIT"), Some(&sha));
+    // That of the second build, too.
+    let answer = github(&scene, "check_run", "3", &rerequested("a#2", &sha)).await?;
+    assert_eq!(builds(&answer)?, [("a#3".to_owned(), true)]);
+    // What is no build of that commit is offered as ever, and these jobs want pushes only.
+    let elsewhere = "c".repeat(40);
+    for (delivery, check, sha) in [
+        ("4", "a#1", elsewhere.as_str()),
+        ("5", "a#99", &sha),
+        ("6", "none#1", &sha),
+        ("7", "a skipped", &sha),
+        ("8", "", &sha),
+    ] {
+        let body = rerequested(check, sha);
+        let answer = github(&scene, "check_run", delivery, &body).await?;
+        assert_eq!(answer.status, 202, "{check}");
+    }
+    let suite = json!({ "action": "rerequested",
+        "check_suite": { "head_sha": sha, "head_branch": "main" },
+        "repository": { "html_url": "https://github.com/acme/app" } });
+    assert_eq!(
+        github(&scene, "check_suite", "9", &suite).await?.status,
+        202
+    );
+    // An endpoint of one job starts nothing of another.
+    let (body, path) = (rerequested("a#1", &sha).to_string(), "/hooks/github/b");
+    let signature = sign(SECRET, body.as_bytes());
+    let headers = [
+        ("x-github-event", "check_run"),
+        ("x-hub-signature-256", signature.as_str()),
+    ];
+    assert_eq!(post(&scene, path, &headers, body).await?.status, 202);
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_trigger_that_does_not_fit_its_job_says_so() -> Result<()> {
     let scene = scene();

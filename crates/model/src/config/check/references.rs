@@ -72,6 +72,9 @@ impl Check<'_, '_> {
                 self.tell(&path, &format!("the job has no parameter {name:?}"), help);
             }
         }
+        for (path, why) in super::worlds::misfits(path, task) {
+            self.tell(&path, &why, None);
+        }
         let params = format!("{path}.params");
         match &task.action {
             Action::GitCheckout(git) => {
@@ -99,6 +102,12 @@ impl Check<'_, '_> {
             }
             Action::Approve(approve) => {
                 self.text(&format!("{params}.message"), &approve.message, before);
+            }
+            Action::JobFile(file) => {
+                self.text("job_file.repository", &file.repository, before);
+                if let Some(reference) = &file.reference {
+                    self.text("job_file.ref", reference, before);
+                }
             }
         }
     }

@@ -6,10 +6,11 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use distci_isolation::Command;
 use distci_model::outcome::Failure;
 
+use crate::cell::{Cell, Ended, Limits, Output};
 use crate::console::Console;
-use crate::isolation::{Cell, Command, Ended, Limits, Output};
 use crate::kinds::Assignment;
 use crate::room::Room;
 use crate::trouble::{Trouble, doing};
@@ -44,7 +45,7 @@ pub(crate) struct Git<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) room: &'a Room,
-    pub(crate) cell: &'a dyn Cell,
+    pub(crate) cell: &'a Cell,
     pub(crate) limits: &'a Limits,
     /// The seconds that the limits allow, for people.
     pub(crate) timeout: u64,
@@ -60,7 +61,7 @@ pub(crate) struct Answer {
 
 impl<'a> Git<'a> {
     /// Git for a task, whose console shows what it says.
-    pub(super) async fn new(assignment: &'a Assignment<'a>) -> Result<Self, Trouble> {
+    pub(in crate::kinds) async fn new(assignment: &'a Assignment<'a>) -> Result<Self, Trouble> {
         let place = Place {
             room: assignment.room,
             cell: assignment.cell,
@@ -90,7 +91,11 @@ impl<'a> Git<'a> {
     }
 
     /// Runs git with its output on the console.
-    pub(super) async fn run(&self, directory: &Path, args: &[&str]) -> Result<(), Trouble> {
+    pub(in crate::kinds) async fn run(
+        &self,
+        directory: &Path,
+        args: &[&str],
+    ) -> Result<(), Trouble> {
         let mut output = match self.console {
             Some(console) => Output::shown(console, TAIL),
             None => Output::kept(TAIL),
@@ -102,7 +107,11 @@ impl<'a> Git<'a> {
     }
 
     /// Runs git and gives what it says.
-    pub(super) async fn ask(&self, directory: &Path, args: &[&str]) -> Result<Answer, Trouble> {
+    pub(in crate::kinds) async fn ask(
+        &self,
+        directory: &Path,
+        args: &[&str],
+    ) -> Result<Answer, Trouble> {
         self.ask_much(directory, args, ANSWER).await
     }
 
@@ -122,7 +131,7 @@ impl<'a> Git<'a> {
     }
 
     /// The commit that `name` means in the repository in `directory`, if that has it.
-    pub(super) async fn commit(
+    pub(in crate::kinds) async fn commit(
         &self,
         directory: &Path,
         name: &str,
@@ -156,12 +165,12 @@ impl<'a> Git<'a> {
             directory: directory.to_owned(),
             env: self.env.clone(),
         };
-        let ended = self
+        let ran = self
             .place
             .cell
             .run(&command, output, self.place.limits)
-            .await;
-        match ended.map_err(doing("git"))? {
+            .await?;
+        match ran.ended {
             Ended::Exit(code) => Ok(code == 0),
             Ended::Interrupted(interrupt) => Err(interrupt.into()),
             Ended::TimedOut => Err(Failure::TimedOut {

@@ -21,7 +21,7 @@ use crate::trouble::{Trouble, blocking, doing};
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The mirror of one repository, locked.
-pub(super) struct Mirror<'a> {
+pub(in crate::kinds) struct Mirror<'a> {
     git: &'a Git<'a>,
     repository: &'a Repository,
     path: PathBuf,
@@ -30,7 +30,7 @@ pub(super) struct Mirror<'a> {
 
 impl<'a> Mirror<'a> {
     /// The mirror of `repository`; empty if there was none. Waits for whoever uses it.
-    pub(super) async fn open(
+    pub(in crate::kinds) async fn open(
         assignment: &Assignment<'_>,
         git: &'a Git<'a>,
         repository: &'a Repository,
@@ -55,12 +55,12 @@ impl<'a> Mirror<'a> {
         Ok(mirror)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::kinds) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The id of the commit that is wanted, which the mirror has afterwards.
-    pub(super) async fn obtain(&self, wanted: &Wanted) -> Result<String, Trouble> {
+    pub(in crate::kinds) async fn obtain(&self, wanted: &Wanted) -> Result<String, Trouble> {
         let known = match wanted {
             Wanted::Reference { object, .. } => self.commit(object).await?,
             Wanted::Commit(id) => self.commit(id).await?,
@@ -106,7 +106,7 @@ impl<'a> Mirror<'a> {
     }
 
     /// Begins again with an empty mirror.
-    pub(super) async fn renew(&self) -> Result<(), Trouble> {
+    pub(in crate::kinds) async fn renew(&self) -> Result<(), Trouble> {
         let removed = tokio::fs::remove_dir_all(&self.path).await;
         removed.map_err(doing("git mirror"))?;
         self.prepare().await

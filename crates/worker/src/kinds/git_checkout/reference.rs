@@ -11,7 +11,7 @@ const SHORTEST: usize = 4;
 
 /// What to check out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(in crate::kinds) enum Wanted {
     /// What the repository has under a full name, now at this object.
     Reference {
         /// `refs/…`, or `HEAD` if that is no branch.
@@ -26,7 +26,7 @@ pub(super) enum Wanted {
 }
 
 /// What `reference` means in `repository`. A branch comes before a tag of the same name.
-pub(super) async fn find(
+pub(in crate::kinds) async fn find(
     git: &Git<'_>,
     repository: &Repository,
     reference: &str,
