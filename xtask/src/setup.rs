@@ -11,7 +11,7 @@ use crate::step::{run_quietly, step};
 use crate::tool::TOOLS;
 
 /// A command that the gate or the tests call, and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 22] = [
+const COMMANDS: [(&str, &str); 24] = [
     ("git", "git"),
     ("cc", "gcc"),
     ("bash", "bash"),
@@ -26,6 +26,8 @@ const COMMANDS: [(&str, &str); 22] = [
     ("busybox", "busybox-static"),
     ("podman", "podman"),
     ("runc", "runc"),
+    ("docker", "docker.io"),
+    ("dockerd", "docker.io"),
     // Fetches the collections of webhooks' payloads that vendors publish.
     ("npm", "npm"),
     // Make the images of tests.

@@ -7,10 +7,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use distci_model::isolation::Driver;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::bridge::Lease;
@@ -63,6 +66,11 @@ impl Journal {
     fn undo(&self) -> io::Result<()> {
         let mut outcome = Ok(());
         if let Some(container) = &self.container {
+            // Who still runs in it dies even if the tool that made it is of no use any more.
+            if let Some(group) = &self.group {
+                group.kill();
+                group.signal(|_| true, Signal::SIGKILL);
+            }
             outcome = outcome.and(container.remove());
         }
         if let Some(group) = &self.group {
@@ -121,6 +129,23 @@ fn unmount(mount: &Path) -> io::Result<()> {
 impl Container {
     /// Removes it. One that is not there is as good as removed. Blocks.
     pub(crate) fn remove(&self) -> io::Result<()> {
+        const ROUNDS: usize = 10;
+        const PAUSE: Duration = Duration::from_millis(100);
+        let mut outcome = Ok(());
+        for round in 0..ROUNDS {
+            // Podman cannot stop one that ends just then, and sees the next time that it has ended.
+            if round > 0 {
+                thread::sleep(PAUSE);
+            }
+            outcome = self.try_to_remove();
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn try_to_remove(&self) -> io::Result<()> {
         let Some((program, arguments)) = self.remove.split_first() else {
             return Ok(());
         };

@@ -12,6 +12,7 @@ mod bridge;
 mod bubblewrap;
 mod cell;
 mod disk;
+mod docker;
 mod error;
 mod group;
 mod heard;
@@ -37,6 +38,7 @@ pub use cell::{
     Terms,
 };
 pub use disk::{is_full, make_disk};
+pub use docker::Docker;
 pub use error::Error;
 pub use group::Groups;
 pub use image::{BuildError, Builder, Image, Images, Listed, Progress, Removed};

@@ -10,6 +10,7 @@ use distci_model::isolation::{Driver, ImageName, Isolation as Wanted};
 
 use crate::bubblewrap::Bubblewrap;
 use crate::cell::{Cell, Isolation, Shared, Site, Terms};
+use crate::docker::Docker;
 use crate::error::Error;
 use crate::group::Groups;
 use crate::image::{Held, Images};
@@ -20,6 +21,8 @@ use crate::qemu::Qemu;
 
 /// Where podman keeps its records of our containers: it wants a short path.
 const PODMAN: &str = "/run/distci/podman";
+/// Where the machine's docker daemon listens.
+const DOCKER: &str = "unix:///run/docker.sock";
 
 /// What a machine is to be used for.
 #[derive(Debug, Clone)]
@@ -50,9 +53,9 @@ impl Settings {
         }
     }
 
-    fn driver(&self, driver: Driver) -> Result<Box<dyn Isolation>, Error> {
+    fn driver(&self, driver: Driver) -> Box<dyn Isolation> {
         let (supervisor, groups) = (self.supervisor.clone(), self.groups.clone());
-        Ok(match driver {
+        match driver {
             Driver::Process => Box::new(self.process()),
             Driver::Bubblewrap => Box::new(Bubblewrap {
                 supervisor,
@@ -74,11 +77,15 @@ impl Settings {
                 folder: PODMAN.into(),
                 busybox: "/bin/busybox".into(),
             }),
-            Driver::Docker => {
-                let why = format!("this program has no driver {driver} yet");
-                return Err(Error::Unsupported(why));
-            }
-        })
+            Driver::Docker => Box::new(Docker {
+                supervisor,
+                groups: Groups::at_the_top(),
+                program: "docker".into(),
+                host: DOCKER.to_owned(),
+                private: Some("bridge".to_owned()),
+                busybox: "/bin/busybox".into(),
+            }),
+        }
     }
 }
 
@@ -113,11 +120,7 @@ impl Machine {
             if !(named || settings.drivers.is_empty() && unasked) {
                 continue;
             }
-            let isolation = match settings.driver(driver) {
-                Ok(isolation) => isolation,
-                Err(error) if named => return Err(error),
-                Err(_) => continue,
-            };
+            let isolation = settings.driver(driver);
             if !driver.has_images() {
                 drivers.push(isolation);
                 continue;

@@ -41,10 +41,18 @@ pub(crate) struct Tool {
     pub(crate) env: Vec<(OsString, OsString)>,
     /// What every `run` is told.
     pub(crate) options: Vec<String>,
-    /// How the network of its own is called that a container can be put in.
-    pub(crate) private: &'static str,
+    /// The network for cells with a private one, if there may be such.
+    pub(crate) private: Option<String>,
     /// A static busybox of the machine, by which a container begins, whatever its image has.
     pub(crate) busybox: PathBuf,
+}
+
+/// What a container's root file system is made from.
+pub(crate) enum Root {
+    /// An overlay that is mounted for the cell.
+    Mounted,
+    /// An image that the tool has by this name.
+    Imported(String),
 }
 
 /// A cell of one of them.
@@ -71,13 +79,13 @@ pub(crate) fn image_of(driver: Driver, terms: &Terms) -> Result<&Image, Error> {
 }
 
 impl Tool {
-    /// A cell over the image that `terms` name.
+    /// A cell over `root`.
     pub(crate) fn open(
         self,
         supervisor: &[OsString],
         groups: &Groups,
         site: &Site,
-        terms: &Terms,
+        (terms, root): (&Terms, Root),
     ) -> Result<Box<dyn Cell>, Error> {
         let image = image_of(self.driver, terms)?;
         let Some(group) = groups.plan(&site.name, terms)? else {
@@ -85,17 +93,23 @@ impl Tool {
             let why = format!("the driver {driver} needs control groups: {why}");
             return Err(Error::Unsupported(why));
         };
-        let stage = Stage::make(image, &site.folder)?;
+        let stage = matches!(root, Root::Mounted).then(|| Stage::make(image, &site.folder));
+        let stage = stage.transpose()?;
         let journal = Journal {
             group: Some(group.clone()),
-            mounts: vec![stage.root()],
+            mounts: stage.iter().map(Stage::root).collect(),
             container: Some(self.container(&site.name)),
             ..Journal::default()
         };
         journal.write(&site.folder)?;
         group.make_for_others(terms)?;
-        stage.mount_root()?;
-        let root = stage.root().into();
+        if let Some(stage) = &stage {
+            stage.mount_root()?;
+        }
+        let root = match (root, stage) {
+            (Root::Imported(name), _) => name.into(),
+            (Root::Mounted, stage) => stage.map(|stage| stage.root().into()).unwrap_or_default(),
+        };
         Ok(Box::new(OciCell {
             supervisor: supervisor.to_vec(),
             tool: self,
@@ -207,7 +221,7 @@ impl OciCell {
         let network = match self.network {
             Network::Host => "host",
             Network::None => "none",
-            Network::Private => self.tool.private,
+            Network::Private => self.tool.private.as_deref().unwrap_or("none"),
         };
         add(&["--network", network]);
         if let Some(parent) = self.group.name_for_others() {

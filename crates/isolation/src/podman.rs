@@ -16,7 +16,7 @@ use crate::cell::{Cell, Isolation, Site, Terms};
 use crate::error::Error;
 use crate::group::Groups;
 use crate::image::Image;
-use crate::oci::{Tool, blocking, image_of};
+use crate::oci::{Root, Tool, blocking, image_of};
 use crate::probe;
 
 /// Runs commands in containers of podman.
@@ -69,7 +69,7 @@ impl Podman {
             line: line.to_vec(),
             env: vec![("CONTAINERS_CONF".into(), path("containers.conf"))],
             options,
-            private: "bridge",
+            private: Some("bridge".to_owned()),
             busybox: self.busybox.clone(),
         }
     }
@@ -123,6 +123,7 @@ impl Isolation for Podman {
         image_of(Driver::Podman, terms)?;
         let podman = self.clone();
         blocking(move || podman.prepare()).await?;
+        let terms = (terms, Root::Mounted);
         self.tool()
             .open(&self.supervisor, &self.groups, site, terms)
     }

@@ -11,6 +11,8 @@
 
 #[path = "contract/bubblewrap.rs"]
 mod bubblewrap;
+#[path = "contract/docker.rs"]
+mod docker;
 #[path = "contract/image.rs"]
 mod image;
 #[path = "contract/laws.rs"]

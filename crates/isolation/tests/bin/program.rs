@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use distci_isolation::{
-    Accelerator, Bubblewrap, Cell, Command, Groups, Image, Isolation, Lxc, Output, Place, Podman,
-    Process, Qemu, Site, Terms,
+    Accelerator, Bubblewrap, Cell, Command, Docker, Groups, Image, Isolation, Lxc, Output, Place,
+    Podman, Process, Qemu, Site, Terms,
 };
 use distci_model::isolation::Driver;
 
@@ -112,7 +112,17 @@ fn isolation(driver: Driver) -> Result<Box<dyn Isolation>> {
             folder: folder()?.join("podman"),
             busybox: "/bin/busybox".into(),
         })),
-        other @ Driver::Docker => Err(format!("{other} is not known here").into()),
+        Driver::Docker => {
+            let socket = folder()?.join("docker/socket");
+            Ok(Box::new(Docker {
+                supervisor,
+                groups: Groups::at_the_top(),
+                program: "docker".into(),
+                host: format!("unix://{}", socket.display()),
+                private: None,
+                busybox: "/bin/busybox".into(),
+            }))
+        }
     }
 }
 

@@ -10,10 +10,17 @@ use tokio::sync::oneshot;
 
 use crate::scene::{Printed, Scene, Subject, command, is_signal, never, run};
 
-/// Runs every law on the driver that `$subject` gives, each as a test of its own.
+/// Runs every law on the driver that `$subject` gives, each as a test of its own. With `in order`
+/// before it, it is a list of statements instead, for a subject that is made once.
 macro_rules! contract {
+    (in order $subject:expr) => {
+        crate::laws::contract!(all in_order $subject);
+    };
     ($subject:expr) => {
-        crate::laws::contract!(@ $subject;
+        crate::laws::contract!(all apart $subject);
+    };
+    (all $how:ident $subject:expr) => {
+        crate::laws::contract!(@ $how $subject;
             laws: exit_codes, signals, missing_programs, order_of_output, large_output,
                 environment, workspace, places, shared_folders, silent_input, no_strange_files, stop_asks,
                 stop_kills, drop_kills, daemons, closing_twice, sweeping_what_was_left,
@@ -22,12 +29,19 @@ macro_rules! contract {
             worker: killed_while_it_runs, killed_between
         );
     };
-    (@ $subject:expr; $($module:ident: $($law:ident),*);*) => {
+    (@ apart $subject:expr; $($module:ident: $($law:ident),*);*) => {
         $($(
             #[tokio::test(flavor = "multi_thread")]
             async fn $law() {
                 crate::$module::$law(&$subject).await;
             }
+        )*)*
+    };
+    (@ in_order $subject:expr; $($module:ident: $($law:ident),*);*) => {
+        $($(
+            // A law that is broken is the last one named.
+            eprintln!("{}", stringify!($law));
+            crate::$module::$law($subject).await;
         )*)*
     };
 }
