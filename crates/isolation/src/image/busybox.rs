@@ -22,7 +22,13 @@ pub(super) fn make(root: &Path) -> Result<(), BuildError> {
         fs::create_dir_all(root.join(folder))?;
     }
     let own = root.join("bin/busybox");
-    fs::copy(&busybox, &own)?;
+    // Copied by another process: a child that some thread of ours just forks would hold the file open
+    // for writing for a moment, and such a file cannot be run.
+    let copied = Command::new("cp").arg(&busybox).arg(&own).output()?;
+    if !copied.status.success() {
+        let said = String::from_utf8_lossy(&copied.stderr).trim().to_owned();
+        return Err(io::Error::other(said).into());
+    }
     // What needs libraries does not start where there are none.
     let runs = Command::new("chroot")
         .arg(root)
