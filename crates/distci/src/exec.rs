@@ -15,7 +15,7 @@ use distci_isolation::Images;
 use distci_model::build::Downstream;
 use distci_model::config::JobConfig;
 use distci_model::id::BuildRef;
-use distci_model::isolation::ImageName;
+use distci_model::isolation::{Driver, ImageName};
 use distci_model::wire::{BuildView, TriggerRequest, Triggered};
 use distci_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -37,13 +37,17 @@ mod room;
 
 use room::Room;
 
-pub(crate) async fn run(connection: &Connection, arguments: Exec, out: &mut Out) -> Result<Exit> {
+pub(crate) async fn run(
+    connection: &Connection,
+    mut arguments: Exec,
+    out: &mut Out,
+) -> Result<Exit> {
     let files = arguments
         .files
         .iter()
         .map(|path| JobFile::read(path))
         .collect::<Result<Vec<_>>>()?;
-    let plan = plan(&files, &arguments, out)?;
+    let plan = plan(&files, &mut arguments, out)?;
     let mut signals = Signals::listen()?;
     let room = Room::make(connection.data.as_deref())?;
     let mut local = start(&room, &arguments, &plan).await?;
@@ -92,13 +96,31 @@ async fn attend(
     }
 }
 
-fn plan(files: &[JobFile], arguments: &Exec, out: &mut Out) -> Result<Plan> {
+fn plan(files: &[JobFile], arguments: &mut Exec, out: &mut Out) -> Result<Plan> {
     let mut jobs: Vec<&JobConfig> = Vec::new();
     for file in files {
         jobs.push(file.config(out)?);
     }
     find_images(&jobs, arguments)?;
+    let drivers = &mut arguments.machine.drivers;
+    if drivers.is_empty() && !jobs.iter().any(|job| may_want_images(job)) {
+        // Trying the others out takes longer than many a build.
+        drivers.push(Driver::Process);
+    }
     Plan::of(&jobs, &arguments.parameters).map_err(Ended::failed)
+}
+
+/// What a job's file in a repository asks for is not known yet.
+fn may_want_images(job: &JobConfig) -> bool {
+    let isolations = job
+        .flat()
+        .tasks
+        .into_iter()
+        .filter_map(|task| task.isolation);
+    job.job_file.is_some()
+        || isolations
+            .into_iter()
+            .any(|isolation| isolation.image.is_some())
 }
 
 /// Nobody else will ever offer an image that this machine does not have.
