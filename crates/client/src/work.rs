@@ -10,6 +10,7 @@ use bytes::Bytes;
 use distci_model::errand::ErrandResult;
 use distci_model::id::BuildKey;
 use distci_model::outcome::{LayerRef, TaskResult};
+use distci_model::pool::{DemandReply, DemandRequest};
 use distci_model::wire::{
     ArtifactManifest, BeatReply, BeatRequest, CONSOLE_LENGTH_HEADER, CacheFound, Claim,
     ClaimRequest, CommitReply, CommitRequest, Held, MAX_WAIT, Uploaded,
@@ -53,6 +54,13 @@ impl Client {
             Ok((request, reply))
         })
         .await
+    }
+
+    /// What is wanted, for a pool; before the request's wait is over, if it is not what is known.
+    pub async fn demand(&self, request: &DemandRequest) -> Result<DemandReply, ClientError> {
+        let mut call = Call::post(Path::api(&["demand"])).json(request)?;
+        call.held = seconds(request.wait);
+        self.answer(&call).await?.json()
     }
 
     /// Adds to the console of a claim, at `offset`. Gives the console's new length.

@@ -14,6 +14,7 @@ mod caches;
 mod claims;
 mod cluster;
 mod consoles;
+mod demand;
 mod description;
 mod extract;
 mod hooks;
@@ -86,7 +87,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(cluster::queue))
         .routes(routes!(locks::list))
         .routes(routes!(cluster::workers))
-        .routes(routes!(cluster::demand))
+        .routes(routes!(demand::get, demand::ask))
         .routes(routes!(cluster::frontends))
         .routes(routes!(cluster::metrics))
         .routes(routes!(hooks::list))

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use distci_model::capability::Capabilities;
 use distci_model::id::{BuildKey, ClassId, LockKey, TicketKey, WorkerName};
+use distci_model::pool::Demand;
 use distci_model::ticket::{QueueName, Stamp};
 use distci_store::Blocked;
 use tokio::sync::{Notify, oneshot};
@@ -406,12 +407,17 @@ impl Board {
     }
 
     /// How many tickets of each set of requirements are queued.
-    pub(crate) fn demand(&self) -> Vec<(Capabilities, usize, usize)> {
+    pub(crate) fn demand(&self) -> Vec<Demand> {
         let state = self.lock();
         let row = |(class, entries): (&ClassId, &BTreeSet<QueueName>)| {
             let requires = state.classes.get(class).cloned().unwrap_or_default();
-            let workers = state.waiting_for(&requires);
-            (requires, entries.len(), workers)
+            let blocked = entries.iter().filter(|entry| !state.full.admit(entry));
+            Demand {
+                queued: entries.len(),
+                blocked: blocked.count(),
+                workers: state.waiting_for(&requires),
+                requires,
+            }
         };
         state.queue.iter().map(row).collect()
     }

@@ -21,6 +21,7 @@ pub mod lock;
 pub mod order;
 pub mod outcome;
 pub mod plan;
+pub mod pool;
 pub mod rerun;
 pub mod schedule;
 pub mod ticket;

@@ -13,8 +13,6 @@ use distci_model::wire::{
     FrontendView, Page, Problem, QueueView, Version, WorkerClaim, WorkerView,
 };
 use distci_store::{Card, StoreError};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::jobs::Paging;
 use super::locks::Blocks;
@@ -57,7 +55,7 @@ pub(super) async fn version() -> Json<Version> {
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, content_type = "application/openmetrics-text", body = String)))]
 pub(super) async fn metrics(State(app): State<App>) -> Response {
-    let depth = app.board.demand().iter().map(|(_, queued, _)| queued).sum();
+    let depth = app.board.demand().iter().map(|row| row.queued).sum();
     let text = app.metrics.encode(Depth {
         queued: depth,
         claimed: app.leases.all().len(),
@@ -168,27 +166,4 @@ fn idle(worker: distci_model::id::WorkerName) -> WorkerView {
         waiting: 0,
         claims: Vec::new(),
     }
-}
-
-/// How much is wanted of one set of capabilities.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Demand {
-    /// What a worker must offer.
-    requires: Capabilities,
-    /// Tickets that wait for it.
-    queued: usize,
-    /// Claim requests at this frontend that could take one.
-    workers: usize,
-}
-
-/// What waits, by the capabilities that it requires: for whoever starts workers.
-#[utoipa::path(get, path = "/demand", tag = "cluster",
-    responses((status = 200, body = Vec<Demand>)))]
-pub(super) async fn demand(State(app): State<App>) -> Json<Vec<Demand>> {
-    let row = |(requires, queued, workers)| Demand {
-        requires,
-        queued,
-        workers,
-    };
-    Json(app.board.demand().into_iter().map(row).collect())
 }

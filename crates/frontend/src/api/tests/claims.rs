@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use distci_model::id::TaskName;
+use distci_model::pool::DemandReply;
 use distci_model::wire::{BeatReply, Claim, Page, QueueView, Standing, WorkerView};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
@@ -90,6 +91,46 @@ async fn a_ticket_waits_for_a_worker_with_its_labels() -> Result<()> {
     let workers: Vec<WorkerView> = scene.get("/workers").await?.json()?;
     assert_eq!(workers.len(), 1);
     assert_eq!(workers[0].claims[0].about.words().0, "j#1");
+    Ok(())
+}
+
+/// What a pool is told that asks for workers of these sessions, and knows an answer already.
+async fn wanted(scene: &Scene, sessions: &[&str], known: Option<&str>) -> Result<DemandReply> {
+    let workers = sessions
+        .iter()
+        .map(|session| json!({ "worker": "w", "session": session }));
+    let workers: Vec<Value> = workers.collect();
+    let request = json!({ "workers": workers, "known": known, "wait": 20 });
+    scene.post("/demand", &request).await?.json()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_is_told_what_is_wanted_and_who_of_its_own_is_busy() -> Result<()> {
+    let scene = Scene::new();
+    let begun = Instant::now();
+    let nothing = wanted(&scene, &[], None).await?;
+    assert_eq!((nothing.demand.len(), nothing.busy.len()), (0, 0));
+    let still = wanted(&scene, &[], Some(&nothing.tag)).await?;
+    assert_eq!(still, nothing);
+    assert_eq!(begun.elapsed().as_secs(), 20);
+
+    scene.put_job(&one_task("j", &["linux"])).await?;
+    scene.trigger("j").await?;
+    scene.control().await?;
+    let asked = Instant::now();
+    let one = wanted(&scene, &[], Some(&nothing.tag)).await?;
+    assert_eq!((one.demand.len(), one.demand[0].queued), (1, 1));
+    assert_eq!(asked.elapsed().as_secs(), 0, "news are not waited for");
+
+    let request = claim_request("w", &shell(&["linux"]), 1);
+    let session = request["request"].as_str().unwrap_or_default()[..8].to_owned();
+    let answer = scene.post("/claims", &request).await?;
+    assert_eq!(answer.status, StatusCode::OK);
+    let busy = wanted(&scene, &["00000000", &session], Some(&one.tag)).await?;
+    assert_eq!(busy.busy, ["w".parse()?]);
+    assert_eq!(busy.demand, []);
+    let others = wanted(&scene, &["00000000"], None).await?;
+    assert_eq!(others.busy, [], "another run of that name");
     Ok(())
 }
 

@@ -252,6 +252,7 @@ const ROUTES: &[&str] = &[
     "get /version",
     "post /api/v1/beats",
     "post /api/v1/claims",
+    "post /api/v1/demand",
     "post /api/v1/jobs/{job}/builds",
     "post /api/v1/jobs/{job}/builds/{build}/cancel",
     "post /api/v1/jobs/{job}/builds/{build}/rerun",
