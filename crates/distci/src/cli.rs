@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Frontend(Frontend),
     /// Run a worker
     Worker(Worker),
+    /// Start workers for what is wanted, each for one ticket
+    Pool(Pool),
     /// Check what a store holds, and mend its indexes
     Fsck(Fsck),
     /// Copy the store of a data folder into a cluster
@@ -246,6 +248,23 @@ pub(crate) struct Worker {
     /// File that says which forges may be told how commits stand, and by which tokens
     #[arg(long, value_name = "FILE")]
     pub(crate) forges: Option<PathBuf>,
+}
+
+/// `pool`
+#[derive(Debug, Args)]
+pub(crate) struct Pool {
+    /// What to start: groups of workers, what they offer, how many there may be
+    #[arg(value_name = "FILE", required_unless_present = "config_sample")]
+    pub(crate) file: Option<PathBuf>,
+    /// Folder of the pool's own [default: distci/pool/NAME in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Look whether every group can be started here, say so, and leave
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Print a file with everything that can be said, and leave
+    #[arg(long, exclusive = true)]
+    pub(crate) config_sample: bool,
 }
 
 /// How a machine keeps tasks apart
@@ -606,7 +625,7 @@ fn attempt(text: &str) -> Result<Attempt, String> {
     Ok(Attempt::new(number))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.as_bytes().last() {
         Some(b's') => (&text[..text.len() - 1], 1),
         Some(b'm') => (&text[..text.len() - 1], 60),

@@ -4,8 +4,6 @@
 //! that is wrong is told at once, with its place. Never holds a secret from the file itself, and
 //! never shows one.
 
-mod document;
-
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +16,7 @@ use distci_frontend::HookSecrets;
 use distci_model::config::ConfigProblem;
 use distci_model::event::Source;
 
-use self::document::{Document, Section, Wrong};
+use crate::document::{Document, Section, Wrong};
 use crate::exit::Ended;
 
 /// The commented sample: the file with everything that can be said.
@@ -148,16 +146,7 @@ impl Config {
         let text = std::fs::read_to_string(path).with_context(place)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Self::parse(&text, folder, &environment).map_err(|problems| {
-            let lines = problems.iter().map(|problem| {
-                let file = path.display();
-                format!("\n  {file}:{problem}")
-            });
-            Ended::unusable(format!(
-                "the configuration is wrong:{}",
-                lines.collect::<String>()
-            ))
-        })
+        Self::parse(&text, folder, &environment).map_err(|problems| wrong_file(path, &problems))
     }
 
     fn parse(
@@ -175,6 +164,16 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+/// One line for each thing that is wrong in a file of settings.
+pub(crate) fn wrong_file(path: &Path, problems: &[ConfigProblem]) -> anyhow::Error {
+    let file = path.display();
+    let lines = problems
+        .iter()
+        .map(|problem| format!("\n  {file}:{problem}"));
+    let lines = lines.collect::<String>();
+    Ended::unusable(format!("the configuration is wrong:{lines}"))
 }
 
 /// What a configuration refers to beside its own text.
@@ -428,7 +427,7 @@ fn public_url(text: &str) -> Result<String, Wrong> {
     }
 }
 
-fn filled(text: &str) -> Result<String, Wrong> {
+pub(crate) fn filled(text: &str) -> Result<String, Wrong> {
     let text = text.trim();
     if text.is_empty() {
         return Err(Wrong::new("is empty"));
@@ -466,7 +465,7 @@ fn chroot(text: &str) -> Result<String, Wrong> {
     Ok(text.to_owned())
 }
 
-fn endpoint(text: &str) -> Result<String, Wrong> {
+pub(crate) fn endpoint(text: &str) -> Result<String, Wrong> {
     let text = text.trim_end_matches('/');
     let wrong = || Wrong::new("expected an address, such as \"https://rgw1.example.org:7480\"");
     let rest = text

@@ -56,6 +56,12 @@ impl Connection {
 
     /// A client with the usual patience.
     pub(crate) fn patient_client(&self) -> Result<Client> {
+        let (urls, token) = self.found()?;
+        Ok(Client::new(urls, token)?)
+    }
+
+    /// The addresses of frontends, and what lets in there.
+    pub(crate) fn found(&self) -> Result<(Vec<String>, Option<Token>)> {
         let home = self.data_directory().map(Home::at);
         let home = home.as_ref();
         let (urls, local) = if self.url.is_empty() {
@@ -79,7 +85,7 @@ impl Connection {
             None if local => home.map(Home::token).transpose()?.flatten(),
             None => None,
         };
-        Ok(Client::new(urls, token)?)
+        Ok((urls, token))
     }
 
     /// What may be wrong, beside what an error says itself: who was killed took nothing back.

@@ -75,7 +75,7 @@ fn start_logs(command: &Command, colours: bool) {
 fn is_daemon(command: &Command) -> bool {
     matches!(
         command,
-        Command::Standalone(_) | Command::Frontend(_) | Command::Worker(_)
+        Command::Standalone(_) | Command::Frontend(_) | Command::Worker(_) | Command::Pool(_)
     )
 }
 
@@ -85,7 +85,7 @@ fn runtime(command: &Command) -> Result<Runtime> {
         Command::Exec(_) | Command::Standalone(_) | Command::Frontend(_) => {
             Builder::new_multi_thread()
         }
-        Command::Worker(_) => {
+        Command::Worker(_) | Command::Pool(_) => {
             let mut builder = Builder::new_multi_thread();
             // Beats must go out while one thread packs a workspace; more would cost memory.
             builder.worker_threads(2);
@@ -103,6 +103,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
         Command::Standalone(arguments) => crate::standalone::run(connection, arguments).await,
         Command::Frontend(arguments) => crate::frontend::run(connection, arguments, out).await,
         Command::Worker(arguments) => crate::worker::run(connection, arguments).await,
+        Command::Pool(arguments) => crate::pool::run(connection, arguments, out).await,
         Command::Fsck(arguments) => crate::fsck::run(connection, &arguments, out).await,
         Command::Migrate(arguments) => crate::migrate::run(&arguments, out).await,
         Command::Image(deed) => crate::image::run(deed, out).await,

@@ -91,7 +91,7 @@ pub(crate) fn settings(
 }
 
 /// This program as it lies on the disk, for virtual machines to begin with.
-fn agent() -> Result<(PathBuf, String)> {
+pub(crate) fn agent() -> Result<(PathBuf, String)> {
     let program = std::env::current_exe().context("this program has no file")?;
     Ok((program, "agent".to_owned()))
 }
@@ -136,9 +136,16 @@ pub(crate) fn identity(name: WorkerName) -> Result<WorkerId> {
 pub(crate) fn new_name() -> Result<WorkerName> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).context("no randomness")?;
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    let host = clean(&host.to_string_lossy());
-    Ok(format!("{host}-{}", HEXLOWER.encode(&bytes)).parse()?)
+    Ok(format!("{}-{}", host(), HEXLOWER.encode(&bytes)).parse()?)
+}
+
+/// The machine's name, as much of it as fits into a worker's.
+pub(crate) fn host() -> String {
+    clean(
+        &nix::unistd::gethostname()
+            .unwrap_or_default()
+            .to_string_lossy(),
+    )
 }
 
 /// As much of a host's name as fits into a worker's.

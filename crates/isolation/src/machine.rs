@@ -13,7 +13,7 @@ use crate::cell::{Cell, Isolation, Shared, Site, Terms};
 use crate::docker::Docker;
 use crate::error::Error;
 use crate::group::Groups;
-use crate::image::{Held, Images};
+use crate::image::{Held, Image, Images};
 use crate::lxc::Lxc;
 use crate::podman::Podman;
 use crate::process::Process;
@@ -179,16 +179,16 @@ impl Machine {
         self.own.open(site, &Terms::default()).await
     }
 
-    /// A cell for a task.
+    /// Whether a cell of this kind could be opened: its image is here, and a driver for it.
     ///
     /// # Errors
-    /// See [`Isolation::open`]; and [`Error::Unsupported`], if no driver fits.
-    pub async fn open(
-        &self,
-        site: &Site,
-        wanted: &Wanted,
-        shared: Vec<Shared>,
-    ) -> Result<Box<dyn Cell>, Error> {
+    /// What is missing.
+    pub fn check(&self, wanted: &Wanted) -> Result<(), Error> {
+        self.choose(wanted).map(drop)
+    }
+
+    /// The driver for what is wanted, and the image.
+    fn choose(&self, wanted: &Wanted) -> Result<(&dyn Isolation, Option<Image>), Error> {
         let allowed = |driver: Driver| self.drivers().any(|known| known == driver);
         let mut image = match &wanted.image {
             Some(image) => Some(image.parse::<ImageName>().map_err(|error| {
@@ -217,6 +217,20 @@ impl Machine {
             let why = format!("no driver of this worker runs tasks in {what}");
             return Err(Error::Unsupported(why));
         };
+        Ok((isolation.as_ref(), image))
+    }
+
+    /// A cell for a task.
+    ///
+    /// # Errors
+    /// See [`Isolation::open`]; and [`Error::Unsupported`], if no driver fits.
+    pub async fn open(
+        &self,
+        site: &Site,
+        wanted: &Wanted,
+        shared: Vec<Shared>,
+    ) -> Result<Box<dyn Cell>, Error> {
+        let (isolation, image) = self.choose(wanted)?;
         let terms = Terms {
             image: image.clone(),
             memory: wanted.memory,

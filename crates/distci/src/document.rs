@@ -7,19 +7,19 @@
 use std::cell::RefCell;
 
 use distci_model::config::ConfigProblem;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeInteger, DeTable, DeValue};
 
 /// How like a known key an unknown one is, at least, to be taken for a slip.
 const LIKENESS: f64 = 0.8;
 
 /// What is wrong with a value, and what to do about it.
-pub(super) struct Wrong {
+pub(crate) struct Wrong {
     message: String,
     help: Option<String>,
 }
 
 impl Wrong {
-    pub(super) fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
             message,
@@ -27,7 +27,7 @@ impl Wrong {
         }
     }
 
-    pub(super) fn with_help(self, help: impl Into<String>) -> Self {
+    pub(crate) fn with_help(self, help: impl Into<String>) -> Self {
         Self {
             help: Some(help.into()),
             ..self
@@ -36,7 +36,7 @@ impl Wrong {
 }
 
 /// A document in which everything that is wrong is collected.
-pub(super) struct Document<'t> {
+pub(crate) struct Document<'t> {
     text: &'t str,
     problems: RefCell<Vec<ConfigProblem>>,
 }
@@ -44,7 +44,7 @@ pub(super) struct Document<'t> {
 impl<'t> Document<'t> {
     /// Reads `text` with `read`, which takes the document's top section. Nothing is given as long
     /// as anything is wrong.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         text: &'t str,
         read: impl FnOnce(&Section<'_, 't>) -> Option<T>,
     ) -> Result<T, Vec<ConfigProblem>> {
@@ -93,7 +93,7 @@ impl<'t> Document<'t> {
 }
 
 /// A table of the document.
-pub(super) struct Section<'d, 't> {
+pub(crate) struct Section<'d, 't> {
     document: &'d Document<'t>,
     path: String,
     at: usize,
@@ -103,7 +103,7 @@ pub(super) struct Section<'d, 't> {
 
 impl<'d, 't> Section<'d, 't> {
     /// Reads the section below, if it is there, and refuses what it does not ask for.
-    pub(super) fn section<T>(
+    pub(crate) fn section<T>(
         &self,
         key: &'static str,
         read: impl FnOnce(&Section<'d, 't>) -> Option<T>,
@@ -126,13 +126,55 @@ impl<'d, 't> Section<'d, 't> {
         read
     }
 
+    /// Reads each section of a list of them, and refuses what it does not ask for. Those that are
+    /// wrong are left out, and told of.
+    pub(crate) fn sections<T>(
+        &self,
+        key: &'static str,
+        mut read: impl FnMut(&Section<'d, 't>) -> Option<T>,
+    ) -> Vec<T> {
+        let Some((at, value)) = self.find(key) else {
+            return Vec::new();
+        };
+        let tables = value.as_array().map(|list| {
+            let tables = list.iter();
+            tables.filter_map(|element| Some((element.span().start, element.get_ref().as_table()?)))
+        });
+        let tables: Vec<(usize, &DeTable<'t>)> = tables.into_iter().flatten().collect();
+        if tables.is_empty()
+            || value
+                .as_array()
+                .is_some_and(|list| list.len() > tables.len())
+        {
+            let wrong = Wrong::new(format!(
+                "expected sections, each begun by `[[{}]]`",
+                self.name(key)
+            ));
+            self.complain(at, key, wrong);
+            return Vec::new();
+        }
+        let read = tables.into_iter().filter_map(|(at, table)| {
+            let section = Section {
+                document: self.document,
+                path: self.name(key),
+                at,
+                table,
+                known: RefCell::default(),
+            };
+            let read = read(&section);
+            section.refuse_unknown();
+            read
+        });
+        read.collect()
+    }
+
     /// Whether the key is there.
-    pub(super) fn has(&self, key: &'static str) -> bool {
+    pub(crate) fn has(&self, key: &'static str) -> bool {
         self.find(key).is_some()
     }
 
     /// A text, as `parse` understands it, if it is there.
-    pub(super) fn text<T>(
+    pub(crate) fn text<T>(
         &self,
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Wrong>,
@@ -144,7 +186,7 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// The same, and it is wrong to leave it out.
-    pub(super) fn needed<T>(
+    pub(crate) fn needed<T>(
         &self,
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Wrong>,
@@ -154,7 +196,7 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// A list of texts that is not empty, each as `parse` understands it, if it is there.
-    pub(super) fn texts<T>(
+    pub(crate) fn texts<T>(
         &self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, Wrong>,
@@ -180,7 +222,7 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// The same, and it is wrong to leave it out.
-    pub(super) fn needed_texts<T>(
+    pub(crate) fn needed_texts<T>(
         &self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, Wrong>,
@@ -190,7 +232,7 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// A number of `range`, if it is there.
-    pub(super) fn number(
+    pub(crate) fn number(
         &self,
         key: &'static str,
         range: std::ops::RangeInclusive<u64>,
@@ -208,8 +250,24 @@ impl<'d, 't> Section<'d, 't> {
         })
     }
 
+    /// A number that may have a fraction, as `parse` understands it, if it is there.
+    pub(crate) fn decimal<T>(
+        &self,
+        key: &'static str,
+        parse: impl FnOnce(f64) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        self.value(key, |value| {
+            let whole = value.as_integer().map(DeInteger::as_str);
+            let text = whole.or_else(|| Some(value.as_float()?.as_str()));
+            match text.and_then(|text| text.parse().ok()) {
+                Some(number) => parse(number),
+                None => Err(expected("a number", value)),
+            }
+        })
+    }
+
     /// `true` or `false`, if it is there.
-    pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
+    pub(crate) fn flag(&self, key: &'static str) -> Option<bool> {
         self.value(key, |value| {
             value
                 .as_bool()
@@ -218,7 +276,7 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// Refuses a secret that is written into the document.
-    pub(super) fn refuse_secret(&self, key: &'static str, advice: &str) {
+    pub(crate) fn refuse_secret(&self, key: &'static str, advice: &str) {
         if let Some((at, _)) = self.present(key) {
             let wrong = Wrong::new("a secret does not belong into the configuration");
             self.known.borrow_mut().push(key);
@@ -227,7 +285,7 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// Complains of the section, or of one of its keys if that is there.
-    pub(super) fn complain_of(&self, key: &'static str, wrong: Wrong) {
+    pub(crate) fn complain_of(&self, key: &'static str, wrong: Wrong) {
         let at = self.present(key).map_or(self.at, |(at, _)| at);
         self.complain(at, key, wrong);
     }
