@@ -14,6 +14,7 @@ mod failover;
 mod images;
 mod job_files;
 mod locks;
+mod pools;
 #[path = "../common/program.rs"]
 mod program;
 mod rig;
