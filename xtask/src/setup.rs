@@ -11,7 +11,7 @@ use crate::step::{run_quietly, step};
 use crate::tool::TOOLS;
 
 /// A command that the gate or the tests call, and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 24] = [
+const COMMANDS: [(&str, &str); 26] = [
     ("git", "git"),
     ("cc", "gcc"),
     ("bash", "bash"),
@@ -40,6 +40,9 @@ const COMMANDS: [(&str, &str); 24] = [
     ("mkfs.ext4", "e2fsprogs"),
     ("lz4", "lz4"),
     ("strip", "binutils"),
+    // Shows the pages.
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
 ];
 
 /// Who may have which ids, and the line by which root may give some to containers: behind those that

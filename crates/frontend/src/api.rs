@@ -41,6 +41,7 @@ use crate::app::App;
 use crate::auth::{self, Gate};
 use crate::error::{self, ApiError, REQUEST_ID};
 use crate::metrics;
+use crate::pages;
 
 /// Most bytes of a request body, but for uploads, which have limits of their own.
 const MAX_BODY: usize = 1024 * 1024;
@@ -132,7 +133,9 @@ pub fn openapi() -> serde_json::Value {
 
 /// All routes, over `app`, opened by `token`.
 pub(crate) fn router(app: App, token: &str) -> Router {
-    let guarded = guarded().layer(from_fn_with_state(Gate::new(token), auth::require));
+    let gate = Gate::new(token);
+    let site = (gate.clone(), app.clone());
+    let guarded = guarded().layer(from_fn_with_state(site.clone(), auth::require));
     let (router, api) = OpenApiRouter::<App>::with_openapi(Doc::openapi())
         .merge(public())
         .nest("/api/v1", guarded)
@@ -142,7 +145,8 @@ pub(crate) fn router(app: App, token: &str) -> Router {
         .layer(SetRequestIdLayer::new(REQUEST_ID, DrawId))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(from_fn_with_state(app.clone(), metrics::count))
-        .layer(from_fn(error::as_problem))
+        .layer(from_fn(pages::protect))
+        .layer(from_fn_with_state(site, error::in_words))
         .layer(CatchPanicLayer::new())
         .layer(DefaultBodyLimit::max(MAX_BODY));
     router
@@ -155,6 +159,7 @@ pub(crate) fn router(app: App, token: &str) -> Router {
                 )
             }),
         )
+        .merge(pages::router(&app, &gate))
         .fallback(async || ApiError::not_found("there is no such path; see /api/openapi.json"))
         .layer(layers)
         .with_state(app)

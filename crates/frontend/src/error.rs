@@ -1,18 +1,23 @@
 //! The one map from what went wrong to what the client is told.
 //!
 //! Owns status codes and the stable codes of problems: malformed 400, unknown 404, lost race 409 or
-//! 412, past 410, too large 413, lost store 503, our bug 500. Every error leaves as problem+json with the
-//! request's id.
+//! 412, past 410, too large 413, lost store 503, our bug 500. Every error leaves with the request's id: as
+//! problem+json, or as a page to who looks with a browser.
 
 use axum::body::{Body, to_bytes};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use distci_model::config::ConfigProblem;
 use distci_model::wire::{CONSOLE_LENGTH_HEADER, Problem};
+use distci_pages::Unrendered;
 use distci_store::StoreError;
+
+use crate::app::App;
+use crate::auth::Gate;
+use crate::pages::Asker;
 
 /// Most bytes of a plain-text rejection that are quoted.
 const MAX_DETAIL: usize = 4 * 1024;
@@ -67,6 +72,22 @@ impl ApiError {
     pub(crate) fn unauthorized() -> Self {
         let detail = "the API needs `Authorization: Bearer TOKEN`";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// A browser asked, but no page of ours made it.
+    pub(crate) fn not_meant() -> Self {
+        let detail = "the request does not show that a page of this site made it";
+        Self::new(StatusCode::FORBIDDEN, "not-meant", detail)
+    }
+
+    /// A page cannot be written out.
+    pub(crate) fn unrendered(error: Unrendered) -> Self {
+        tracing::error!(%error, source = ?std::error::Error::source(&error), "a page was not shown");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            error.to_string(),
+        )
     }
 
     /// The sender of a webhook does not show that it knows the secret.
@@ -145,15 +166,22 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Gives every error the form of a problem and the id of its request.
-pub(crate) async fn as_problem(request: Request, next: Next) -> Response {
+/// Gives every error its form and the id of its request.
+pub(crate) async fn in_words(
+    State(site): State<(Gate, App)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let id = request
         .headers()
         .get(REQUEST_ID)
         .and_then(|id| Some(id.to_str().ok()?.to_owned()));
+    let asked = (request.method(), request.headers());
+    let asker = Asker::of(&site, asked, request.uri());
     let response = next.run(request).await;
     let status = response.status();
-    if !status.is_client_error() && !status.is_server_error() {
+    let is_page = response.extensions().get::<Problem>().is_none() && is_html(&response);
+    if is_page || !status.is_client_error() && !status.is_server_error() {
         return response;
     }
     let (mut parts, body) = response.into_parts();
@@ -162,19 +190,31 @@ pub(crate) async fn as_problem(request: Request, next: Next) -> Response {
         None => foreign(status, body).await,
     };
     problem.request = id;
-    let text = serde_json::to_vec(&problem).unwrap_or_default();
+    if let Some(Ok(page)) = asker.map(|asker| asker.told(&site.1, problem.clone())) {
+        return page;
+    }
+    as_problem(parts, &problem)
+}
+
+fn is_html(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
+}
+
+fn as_problem(mut parts: http::response::Parts, problem: &Problem) -> Response {
+    let text = serde_json::to_vec(problem).unwrap_or_default();
     parts.headers.remove(http::header::CONTENT_LENGTH);
     parts.headers.insert(
         CONTENT_TYPE,
         HeaderValue::from_static("application/problem+json"),
     );
-    if status == StatusCode::UNAUTHORIZED {
+    if parts.status == StatusCode::UNAUTHORIZED {
         parts
             .headers
             .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if matches!(
-        status,
+        parts.status,
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
     ) {
         parts

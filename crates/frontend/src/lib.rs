@@ -1,6 +1,6 @@
 //! The stateless HTTP frontend over the store.
 //!
-//! Owns the API, the matching of waiting workers with queued tickets, and the leases of claims.
+//! Owns the API, the pages, the matching of waiting workers with queued tickets, and the leases of claims.
 //! Never remembers what another frontend would have to know: what it keeps in memory is a mirror of
 //! the store's index and the connections that wait here.
 
@@ -17,6 +17,7 @@ mod hooks;
 mod leases;
 mod metrics;
 mod mirror;
+mod pages;
 mod peers;
 mod pulse;
 mod schedules;

@@ -27,7 +27,33 @@ const PARALLEL: usize = 16;
 /// Largest page, compressed.
 const MAX_PAGE: u64 = 1024 * 1024;
 
+/// A job in a list, with its last builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobHead {
+    /// What it is for.
+    pub description: Option<String>,
+    /// Counts the changes of its configuration.
+    pub revision: u32,
+    /// Its last builds, latest first.
+    pub builds: Vec<BuildSummary>,
+}
+
 impl Store {
+    /// A job as a list shows it, with at most `limit` of its last builds. Two reads, and one for each
+    /// of them that is active, as long as the limit is not over 16.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] without such a job.
+    pub async fn job_with_builds(&self, id: &JobId, limit: usize) -> Result<JobHead, StoreError> {
+        let job = self.read_job(id).await?;
+        let (builds, _) = self.list_builds_of(&job, None, limit).await?;
+        Ok(JobHead {
+            description: job.node.record.description,
+            revision: job.node.record.config.revision,
+            builds,
+        })
+    }
+
     /// The builds of a job, latest first: at most `limit` of those before number `before`.
     ///
     /// # Errors

@@ -42,6 +42,7 @@ pub use consoles::{ConsoleHome, ConsolePart};
 pub use error::StoreError;
 pub use events::{EventPost, Offered};
 pub use fsck::{Checked, Checkup, Finding, Flaw, Mending};
+pub use history::JobHead;
 pub use index::{IndexNews, IndexWatch};
 pub use jobs::{Expected, Put};
 pub use locks::{Blocked, HeldSlot, LockNews, LockWatch};

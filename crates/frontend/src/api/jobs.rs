@@ -67,13 +67,12 @@ pub(super) async fn list(
 }
 
 async fn summary(app: &App, job: JobId) -> Result<JobSummary, StoreError> {
-    let (description, revision) = app.store.job_head(&job).await?;
-    let builds = app.store.list_builds(&job, None, 1).await?;
+    let head = app.store.job_with_builds(&job, 1).await?;
     Ok(JobSummary {
         job,
-        description,
-        revision,
-        latest: builds.items.into_iter().next(),
+        description: head.description,
+        revision: head.revision,
+        latest: head.builds.into_iter().next(),
     })
 }
 

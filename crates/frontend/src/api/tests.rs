@@ -9,6 +9,7 @@ mod frontends;
 mod hooks;
 mod jobs;
 mod locks;
+mod pages;
 mod scene;
 mod schedules;
 mod timers;

@@ -95,6 +95,18 @@ impl Scene {
         Self::of(app, stop, tasks)
     }
 
+    /// The same that people reach at this address.
+    pub(super) fn public(url: &str) -> Self {
+        let scene = Self::new();
+        let mut app = scene.app.clone();
+        app.public_url = Some(url.into());
+        Self {
+            router: api::router(app.clone(), TOKEN),
+            app,
+            ..scene
+        }
+    }
+
     /// A whole frontend over a session of its own with a store that it shares.
     pub(super) fn beside(session: Session, blobs: Blobs) -> Self {
         let (clock, stop) = (clock(), CancellationToken::new());

@@ -1,0 +1,24 @@
+//! The pages that people look at.
+//!
+//! Owns how everything looks: templates, style, small scripts, pictures drawn as SVG. Each page is one
+//! struct beside one template, made from the types of the wire and rendered by [`Page::html`]. Pure:
+//! no I/O, no clock, no store; whoever serves a page reads what it shows. Invariant: text that comes
+//! from people, builds or repositories is escaped, and nothing on a page runs that is not in `assets/`.
+
+pub mod assets;
+mod frame;
+mod home;
+mod page;
+mod sign_in;
+mod spark;
+mod state;
+mod time;
+mod trouble;
+mod words;
+
+pub use frame::{Frame, Place};
+pub use home::{Home, Row, Running};
+pub use page::{Page, Unrendered};
+pub use sign_in::SignIn;
+pub use state::State;
+pub use trouble::Trouble;

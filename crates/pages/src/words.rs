@@ -1,0 +1,68 @@
+//! Small things in words: addresses, sizes, causes.
+
+use std::fmt::{self, Write};
+
+use distci_model::build::Cause;
+use distci_model::event::{Event, EventKind};
+
+/// A text as one segment of an address, or the value of a query: everything but the plainest
+/// characters is spelled out.
+pub(crate) struct Segment<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Segment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.0.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                    f.write_char(char::from(byte))?;
+                }
+                _ => write!(f, "%{byte:02X}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a build exists, in a few words.
+pub(crate) fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::Manual => "by hand".to_owned(),
+        Cause::Upstream { build } => format!("after {build}"),
+        Cause::Rerun { of, .. } => format!("again, of #{}", of.number),
+        Cause::Event { told } => event(told),
+    }
+}
+
+fn event(told: &Event) -> String {
+    let fact = |name| told.fact(name);
+    match told.kind {
+        EventKind::PullRequest => match fact("pr") {
+            Some(number) => format!("pull request {number}"),
+            None => "pull request".to_owned(),
+        },
+        EventKind::Tag => fact("tag").map_or_else(|| "tag".to_owned(), |tag| format!("tag {tag}")),
+        kind @ (EventKind::Push | EventKind::Poll | EventKind::Delete) => {
+            let word = kind.as_str();
+            let branch = fact("branch");
+            branch.map_or_else(|| word.to_owned(), |branch| format!("{word} to {branch}"))
+        }
+        kind @ (EventKind::Release
+        | EventKind::MergeGroup
+        | EventKind::Rerequest
+        | EventKind::Webhook
+        | EventKind::Schedule) => kind.as_str().replace('_', " "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_cannot_leave_its_place() {
+        let spelled = |text| Segment(text).to_string();
+        assert_eq!(spelled("a-b_c.d~1"), "a-b_c.d~1");
+        assert_eq!(spelled("a/../?x=#&\"<"), "a%2F..%2F%3Fx%3D%23%26%22%3C");
+        assert_eq!(spelled("ü"), "%C3%BC");
+    }
+}
