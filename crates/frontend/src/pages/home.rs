@@ -69,7 +69,7 @@ pub(super) async fn show(seat: Seat, Query(wanted): Query<Wanted>) -> Result<Res
             Vec::new()
         },
         claimed: app.leases.all().len(),
-        queued: app.board.demand().iter().map(|(_, queued, _)| queued).sum(),
+        queued: app.board.demand().iter().map(|row| row.queued).sum(),
     };
     page(StatusCode::OK, &home)
 }

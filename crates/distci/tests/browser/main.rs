@@ -1,0 +1,9 @@
+//! The pages, as people see them: a real browser over the real program. Every step waits for what it
+//! needs to see, never for a time; and every test fails if the browser complains of a page.
+
+mod browser;
+mod home;
+#[path = "../common/program.rs"]
+mod program;
+#[path = "../system/rig.rs"]
+mod rig;
