@@ -8,6 +8,7 @@ mod assets;
 mod form;
 mod headers;
 mod home;
+mod live;
 mod sign_in;
 
 use axum::Router;
@@ -30,8 +31,9 @@ use crate::error::ApiError;
 /// The routes of all pages.
 pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
     let state = (gate.clone(), app.clone());
-    Router::new()
-        .route("/", get(home::show))
+    let live = live::Live::new(app, shown());
+    shown()
+        .route("/live", get(live::follow).with_state(live))
         .route("/sign-out", post(sign_in::leave))
         .layer(from_fn_with_state(state, auth::recognise))
         .merge(
@@ -40,6 +42,11 @@ pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
                 .with_state((gate.clone(), app.clone())),
         )
         .route("/assets/{name}", get(assets::get))
+}
+
+/// What can be looked at, and is kept true while somebody does.
+fn shown() -> Router<App> {
+    Router::new().route("/", get(home::show))
 }
 
 /// Who looks, and what of this frontend every page shows.

@@ -16,6 +16,8 @@ pub enum Asset {
     Times,
     /// Filters a list while one types.
     Filter,
+    /// Keeps an open page true.
+    Live,
     /// The picture in the tab of what has no state.
     Plain,
     /// The same of success,
@@ -33,10 +35,11 @@ static PATHS: LazyLock<Vec<String>> = LazyLock::new(|| Asset::ALL.map(Asset::add
 
 impl Asset {
     /// All of them, each at the place of its number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Style,
         Self::Times,
         Self::Filter,
+        Self::Live,
         Self::Plain,
         Self::Success,
         Self::Failure,
@@ -60,6 +63,7 @@ impl Asset {
             Self::Style => include_bytes!("../assets/style.css"),
             Self::Times => include_bytes!("../assets/times.js"),
             Self::Filter => include_bytes!("../assets/filter.js"),
+            Self::Live => include_bytes!("../assets/live.js"),
             Self::Plain => include_bytes!("../assets/plain.svg"),
             Self::Success => include_bytes!("../assets/success.svg"),
             Self::Failure => include_bytes!("../assets/failure.svg"),
@@ -93,6 +97,7 @@ impl Asset {
             Self::Style => "style",
             Self::Times => "times",
             Self::Filter => "filter",
+            Self::Live => "live",
             Self::Plain => "plain",
             Self::Success => "success",
             Self::Failure => "failure",
@@ -104,7 +109,7 @@ impl Asset {
     fn extension(self) -> &'static str {
         match self {
             Self::Style => "css",
-            Self::Times | Self::Filter => "js",
+            Self::Times | Self::Filter | Self::Live => "js",
             Self::Plain | Self::Success | Self::Failure | Self::Running | Self::Waiting => "svg",
         }
     }
