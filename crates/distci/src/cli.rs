@@ -10,7 +10,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use distci_model::capability::{Kind, Label};
 use distci_model::event::Source;
-use distci_model::id::{Attempt, DeliveryId, JobId, TaskName, WorkerName};
+use distci_model::id::{Attempt, DeliveryId, JobId, SessionId, TaskName, WorkerName};
 use distci_model::isolation::{Driver, ImageName};
 
 use crate::connection::Connection;
@@ -236,9 +236,15 @@ pub(crate) struct Worker {
     /// Do one ticket, then leave
     #[arg(long)]
     pub(crate) once: bool,
+    /// Leave when it has held nothing for so long: 90, 90s, 15m or 2h
+    #[arg(long, value_name = "TIME", value_parser = idle)]
+    pub(crate) idle: Option<Duration>,
     /// Its name; left out, the machine's with a random end
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "DISTCI_WORKER_NAME")]
     pub(crate) name: Option<WorkerName>,
+    /// Which run of that name this is, if whoever starts it has to know; no two may be the same
+    #[arg(long, value_name = "HEX8", env = "DISTCI_WORKER_SESSION", hide = true)]
+    pub(crate) session: Option<SessionId>,
     /// Folder for workspaces and caches [default: distci/worker in the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -638,6 +644,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
+/// A worker that may never be idle would leave before it has claimed anything.
+fn idle(text: &str) -> Result<Duration, String> {
+    let time = duration(text).ok().filter(|time| !time.is_zero());
+    time.ok_or_else(|| "expected a time from 1s, such as 90s, 15m or 2h".to_owned())
+}
+
 /// One for each processor that this process may use.
 fn default_slots() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -669,6 +681,7 @@ mod tests {
             "distci webhook replay 20261122T101530123-0123456789abcdef",
             "distci webhook token",
             "distci worker --url http://a --kind execute-shell --kind git-checkout --once",
+            "distci worker --idle 15m --name a --session 0123abcd",
             "distci trigger hello k=v a=b=c --follow --timeout 15m",
             "distci logs hello#3 -f --task t",
             "distci logs hello --attempt 2",
@@ -714,6 +727,9 @@ mod tests {
             "distci standalone --slots 99999999",
             "distci worker --slots 99999999",
             "distci worker --kind cooking",
+            "distci worker --idle 0",
+            "distci worker --idle soon",
+            "distci worker --session 123",
             "distci trigger hello --timeout 5m",
             "distci trigger a/b",
             "distci standalone --webhook-secret generic=a",

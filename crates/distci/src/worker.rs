@@ -22,6 +22,10 @@ use crate::signals::Signals;
 pub(crate) async fn run(connection: &Connection, arguments: Worker) -> Result<Exit> {
     let client = connection.patient_client()?;
     let name = arguments.name.map_or_else(new_name, Ok)?;
+    let id = match arguments.session {
+        Some(session) => WorkerId { name, session },
+        None => identity(name)?,
+    };
     let mut kinds = arguments.kinds;
     if kinds.is_empty() {
         kinds = Kind::of_workers().collect();
@@ -30,10 +34,11 @@ pub(crate) async fn run(connection: &Connection, arguments: Worker) -> Result<Ex
         kinds,
         labels: labels(arguments.labels),
         once: arguments.once,
+        idle: arguments.idle,
         git_credentials: arguments.git_credentials,
         forges: forges::load(arguments.forges.as_deref())?,
         ..settings(
-            identity(name)?,
+            id,
             arguments.slots,
             directory(arguments.dir)?,
             &arguments.machine,
@@ -75,6 +80,7 @@ pub(crate) fn settings(
         labels: Vec::new(),
         slots,
         once: false,
+        idle: None,
         directory: directory.clone(),
         machine: machine::Settings {
             supervisor: supervisor(),

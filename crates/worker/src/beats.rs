@@ -13,8 +13,8 @@ use std::time::Duration;
 use distci_client::{Client, ClientError};
 use distci_model::id::{RequestId, WorkerId};
 use distci_model::wire::{BeatReply, BeatRequest, Held, Standing};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::interrupt::Interrupts;
 
@@ -39,6 +39,8 @@ struct Shared {
     changed: Notify,
     /// Whether the latest beat had no answer.
     unheard: AtomicBool,
+    /// Whether any claim is held; told of each that comes or goes.
+    busy: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +82,28 @@ impl Beats {
     /// Whether our claims are renewed, as far as we know.
     pub(crate) fn are_heard(&self) -> bool {
         !self.shared.unheard.load(Ordering::Relaxed)
+    }
+
+    /// Waits until no claim was held for so long, counted anew after each.
+    ///
+    /// # Cancel safety
+    /// Called again, it counts from the beginning.
+    pub(crate) async fn idle_for(&self, time: Duration) {
+        let mut busy = self.shared.busy.subscribe();
+        loop {
+            let news = if *busy.borrow_and_update() {
+                busy.changed().await
+            } else {
+                match timeout(time, busy.changed()).await {
+                    Ok(news) => news,
+                    Err(_) => return,
+                }
+            };
+            // It lasts as long as we do.
+            if news.is_err() {
+                return;
+            }
+        }
     }
 
     /// Beats for as long as it is polled.
@@ -207,7 +231,11 @@ impl Pending {
         };
         let beats = self.beats.clone();
         // Only then is the request forgotten, by dropping it: at no time is neither known.
-        beats.claims().held.insert(held.clone(), listener);
+        {
+            let mut claims = beats.claims();
+            claims.held.insert(held.clone(), listener);
+            beats.shared.busy.send_replace(true);
+        }
         beats.shared.changed.notify_one();
         Keeping {
             beats,
@@ -227,6 +255,8 @@ impl Drop for Keeping {
         let mut claims = self.beats.claims();
         claims.held.remove(&self.held);
         let idle = claims.held.is_empty();
+        // Under the lock: of two claims that come and go, the later has the last word.
+        self.beats.shared.busy.send_replace(!idle);
         drop(claims);
         if idle {
             self.beats.shared.changed.notify_one();
@@ -299,6 +329,26 @@ mod tests {
         assert_eq!(beats.request(&worker(), 0).pending, []);
         drop(keeping);
         assert!(beats.holds_nothing());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idleness_counts_from_the_end_of_the_latest_claim() {
+        let idle = Duration::from_mins(1);
+        let beats = Beats::default();
+        let begun = Instant::now();
+        let work = async {
+            for _ in 0..3 {
+                sleep(idle / 2).await;
+                let keeping = keep(&beats, &Interrupts::default());
+                sleep(idle * 2).await;
+                drop(keeping);
+            }
+            sleep(idle / 2).await;
+            // Over before anybody looks.
+            drop(keep(&beats, &Interrupts::default()));
+        };
+        tokio::join!(beats.idle_for(idle), work);
+        assert_eq!(begun.elapsed(), idle * 9);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ mod disk;
 mod errands;
 mod interrupt;
 mod kinds;
+mod leaving;
 mod room;
 mod signals;
 mod trouble;

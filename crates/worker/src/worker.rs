@@ -25,6 +25,7 @@ use crate::control::control;
 use crate::disk::Disk;
 use crate::errands::Errand;
 use crate::interrupt::Interrupts;
+use crate::leaving::Leaving;
 use crate::room::Rooms;
 use crate::signals::hear_ignored;
 
@@ -40,10 +41,6 @@ const PAUSE: Duration = Duration::from_secs(5);
 const CONTROL_SLOTS: usize = 2;
 /// Slots for telling forges: no build waits for a forge, and no forge for a build.
 const REPORT_SLOTS: usize = 2;
-/// How long what runs may go on by itself when the worker has to leave.
-const GRACE: Duration = Duration::from_secs(5);
-/// How long it may take to end what still runs after that, and to give it back.
-const LAST_GRACE: Duration = Duration::from_secs(10);
 /// What it may take to find claims that nobody knows of and to give them back.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
 /// A claim that was being made when its request was called off is known after so long, mostly.
@@ -62,6 +59,8 @@ pub struct Settings {
     pub slots: usize,
     /// Whether it leaves after one ticket.
     pub once: bool,
+    /// After how long without a claim it leaves.
+    pub idle: Option<Duration>,
     /// Where it works: `attempts/` for what runs, `git/` for what is worth keeping.
     pub directory: PathBuf,
     /// How tasks are kept apart.
@@ -114,13 +113,11 @@ pub(crate) struct Worker {
     pub(crate) disk: Disk,
     pub(crate) machine: Machine,
     beats: Beats,
-    /// No new claims.
-    stop: CancellationToken,
-    /// An end to those that there are.
-    halt: CancellationToken,
+    leaving: Leaving,
 }
 
-/// Works until `stop`, or with `once` until one ticket is done.
+/// Works until `stop`, or until it leaves by itself: after one ticket, when there was nothing to do
+/// for long enough. What it holds then, it finishes; after `stop` it has seconds for that.
 ///
 /// # Errors
 /// [`Error`], if nothing can ever be done.
@@ -139,15 +136,22 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
     let mut outcome = Ok(());
     let work = async {
         while let Some(done) = slots.join_next().await {
-            // One slot without hope, or done with its one ticket, and all others are called off.
-            worker.stop.cancel();
+            match &done {
+                // Done with its one ticket, or called off: the others finish what they hold.
+                Ok(Ok(())) => worker.leaving.close(),
+                // Without hope.
+                Ok(Err(_)) | Err(_) => worker.leaving.stop(),
+            }
             outcome = std::mem::replace(&mut outcome, Ok(())).and(done.unwrap_or(Ok(())));
         }
     };
     tokio::select! {
         () = work => {}
         () = worker.beats.beat(&worker.settings.id, &worker.client) => {}
-        () = worker.leave() => tracing::warn!("leaving with claims in hand; they will lapse"),
+        () = worker.leave_when_idle() => {}
+        () = worker.leaving.overstayed() => {
+            tracing::warn!("leaving with claims in hand; they will lapse");
+        }
     }
     // What is left now was given up, and a store on the same disk may not even start beside it.
     slots.shutdown().await;
@@ -188,8 +192,7 @@ impl Worker {
             rooms,
             machine,
             beats,
-            stop,
-            halt: CancellationToken::new(),
+            leaving: Leaving::with(stop),
         })
     }
 
@@ -264,7 +267,7 @@ impl Worker {
             let wanted = self.wanted(&pending, self.offered(capabilities), CLAIM_WAIT);
             let answer = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => {
+                () = self.leaving.closed() => {
                     self.withdraw(pending).await;
                     return Ok(None);
                 }
@@ -332,7 +335,7 @@ impl Worker {
             standing: Standing::Held,
         };
         let interrupts = Interrupts {
-            halt: self.halt.clone(),
+            halt: self.leaving.halt(),
             ..Interrupts::default()
         };
         Taken {
@@ -399,12 +402,14 @@ impl Worker {
         }
     }
 
-    /// Ends only when what runs did not end in time.
-    async fn leave(&self) {
-        self.stop.cancelled().await;
-        sleep(GRACE).await;
-        self.halt.cancel();
-        sleep(LAST_GRACE).await;
+    /// Claims no more once nothing was held for long enough. Never ends.
+    async fn leave_when_idle(&self) {
+        if let Some(idle) = self.settings.idle {
+            self.beats.idle_for(idle).await;
+            tracing::info!(idle_s = idle.as_secs(), "nothing to do; leaving");
+            self.leaving.close();
+        }
+        std::future::pending::<()>().await;
     }
 }
 

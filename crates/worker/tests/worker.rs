@@ -19,6 +19,8 @@ mod errands;
 mod frontend;
 #[path = "worker/job_file.rs"]
 mod job_file;
+#[path = "worker/leaving.rs"]
+mod leaving;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -40,7 +42,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use frontend::{Frontend, Report, input};
+use frontend::{Frontend, input};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_distci-worker-test");
 
@@ -76,6 +78,7 @@ impl Scene {
             labels: vec!["linux".parse().unwrap()],
             slots: 1,
             once: false,
+            idle: None,
             directory: folder.path().join("worker"),
             machine: machine::Settings {
                 supervisor: vec![PROGRAM.into(), "supervise".into()],
@@ -131,10 +134,15 @@ impl Scene {
         paths.find(|path| path.is_dir()).unwrap()
     }
 
+    /// Waits until the worker has left, with nothing to complain of.
+    async fn left(&mut self) {
+        self.worker.join_next().await.unwrap().unwrap().unwrap();
+    }
+
     /// Stops the worker, after which nothing may be left of any attempt.
     async fn close(mut self) {
         self.stop.cancel();
-        self.worker.join_next().await.unwrap().unwrap().unwrap();
+        self.left().await;
         let attempts = std::fs::read_dir(self.folder.path().join("worker/attempts")).unwrap();
         let names = attempts.map(|entry| entry.unwrap().file_name());
         let left: Vec<_> = names.filter(|name| name != "door").collect();
@@ -267,19 +275,6 @@ async fn a_lost_task_is_dropped_without_a_word() {
 }
 
 #[tokio::test]
-async fn a_worker_that_stops_gives_back_what_it_holds() {
-    let mut scene = Scene::new().await;
-    let ticket = scene.shell("echo ready; sleep 1000");
-    scene.said(&ticket, "ready").await;
-    scene.stop.cancel();
-    assert!(matches!(
-        scene.frontend.report(&ticket).await,
-        Report::Released
-    ));
-    scene.worker.join_next().await.unwrap().unwrap().unwrap();
-}
-
-#[tokio::test]
 async fn nothing_outlives_a_worker_that_is_killed() {
     let (frontend, folder) = (Frontend::start().await, tempfile::tempdir().unwrap());
     let (directory, pipe) = (folder.path().join("worker"), folder.path().join("pipe"));
@@ -364,21 +359,6 @@ async fn what_the_worker_ignores_a_script_hears() {
     }
     worker.kill().unwrap();
     worker.wait().unwrap();
-}
-
-#[tokio::test]
-async fn a_worker_for_one_ticket_leaves_after_it() {
-    let mut scene = Scene::with(|settings| {
-        settings.once = true;
-        settings.slots = 4;
-        settings.kinds = Kind::of_workers().collect();
-    })
-    .await;
-    let ticket = scene.shell("true");
-    scene.frontend.result(&ticket).await;
-    scene.worker.join_next().await.unwrap().unwrap().unwrap();
-    // It was over before it would have been worth a beat.
-    assert_eq!(scene.frontend.stored().beats, 0);
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ pub(crate) fn distci() -> Command {
         "DISTCI_TOKEN",
         "DISTCI_DATA",
         "DISTCI_LOG",
+        "DISTCI_WORKER_NAME",
+        "DISTCI_WORKER_SESSION",
         "NO_COLOR",
     ] {
         command.env_remove(name);

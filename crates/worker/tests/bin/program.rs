@@ -31,6 +31,7 @@ fn work(program: &str, frontend: &str, directory: &str) -> Result<(), Box<dyn st
         labels: Vec::new(),
         slots: 4,
         once: false,
+        idle: None,
         directory: directory.into(),
         machine: machine::Settings {
             supervisor: vec![program.into(), "supervise".into()],

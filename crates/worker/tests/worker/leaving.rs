@@ -1,0 +1,65 @@
+//! A worker that leaves: when it is stopped, after one ticket, when there is nothing to do.
+
+use std::time::Duration;
+
+use distci_model::capability::Kind;
+use distci_model::outcome::Outcome;
+
+use crate::Scene;
+use crate::frontend::{Report, Stored};
+
+#[tokio::test]
+async fn a_worker_that_stops_gives_back_what_it_holds() {
+    let mut scene = Scene::new().await;
+    let ticket = scene.shell("echo ready; sleep 1000");
+    scene.said(&ticket, "ready").await;
+    scene.stop.cancel();
+    assert!(matches!(
+        scene.frontend.report(&ticket).await,
+        Report::Released
+    ));
+    scene.left().await;
+}
+
+#[tokio::test]
+async fn a_worker_for_one_ticket_leaves_after_it() {
+    let mut scene = Scene::with(|settings| {
+        settings.once = true;
+        settings.slots = 4;
+        settings.kinds = Kind::of_workers().collect();
+    })
+    .await;
+    let ticket = scene.shell("true");
+    scene.frontend.result(&ticket).await;
+    scene.left().await;
+    // It was over before it would have been worth a beat.
+    assert_eq!(scene.frontend.stored().beats, 0);
+}
+
+#[tokio::test]
+async fn an_idle_worker_leaves_and_one_at_work_is_not_idle() {
+    let mut scene = Scene::with(|settings| {
+        settings.idle = Some(Duration::from_secs(1));
+        settings.slots = 4;
+        settings.kinds = Kind::of_workers().collect();
+    })
+    .await;
+    let ticket = scene.shell("sleep 2");
+    let result = scene.frontend.result(&ticket).await;
+    assert_eq!(result.outcome, Outcome::Success);
+    scene.left().await;
+}
+
+#[tokio::test]
+async fn what_is_claimed_while_an_idle_worker_leaves_is_given_back() {
+    let mut scene = Scene::with(|settings| settings.idle = Some(Duration::from_secs(1))).await;
+    scene.frontend.stored().mute = true;
+    let ticket = scene.shell("true");
+    // The claim is made, and the worker never hears of it.
+    let muted = |stored: &Stored| stored.muted.clone();
+    assert_eq!(scene.frontend.until(muted).await, ticket);
+    scene.frontend.stored().mute = false;
+    let report = scene.frontend.report(&ticket).await;
+    assert!(matches!(report, Report::Released));
+    scene.left().await;
+}
