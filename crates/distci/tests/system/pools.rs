@@ -105,7 +105,7 @@ fn workers_come_with_the_work_and_go_without_it() -> Result<()> {
     );
     // Labels that no group has start nobody.
     let mut odd = job("odd", 1, "true");
-    odd["tasks"][0]["labels"] = json!(["nobody-has-this"]);
+    odd["tasks"][0]["params"]["nodelabels"] = json!(["nobody-has-this"]);
     server.set_job(&odd)?;
     server.ask(&["trigger", "odd"])?;
     eventually("build control to be done", || {
@@ -213,13 +213,13 @@ fn workers_come_by_a_command_and_a_broken_one_is_told() -> Result<()> {
     fs::write(&script, text)?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     let text = "name = 'p'\n\
-        [[group]]\nname = 'broken'\nmax = 5\ncommand = ['sh', '-c', 'echo out of quota; exit 7']\n\
+        [[group]]\nname = 'broken'\nmin = 1\nmax = 5\ncommand = ['sh', '-c', 'echo out of quota; exit 7']\n\
         labels = ['small']\n\
         [[group]]\nname = 'good'\nmax = 2\ncommand = ['./start']\nlabels = ['big']\nidle = '2s'\n";
     let pool = Pool::start(&server, &folder, text)?;
     let mut job = job("j", 3, "true");
     for task in job["tasks"].as_array_mut().context("tasks")? {
-        task["labels"] = json!(["big"]);
+        task["params"]["nodelabels"] = json!(["big"]);
     }
     server.set_job(&job)?;
     server.ask(&["trigger", "j"])?;
@@ -284,7 +284,7 @@ fn workers_come_in_containers() -> Result<()> {
         "cat /etc/os-release; echo alone > /left; [ ! -d /usr/share ]",
     );
     for task in job["tasks"].as_array_mut().context("tasks")? {
-        task["labels"] = json!(["boxed"]);
+        task["params"]["nodelabels"] = json!(["boxed"]);
     }
     server.set_job(&job)?;
     server.ask(&["trigger", "j"])?;

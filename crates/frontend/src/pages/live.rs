@@ -269,10 +269,7 @@ fn build_of(address: &str) -> Option<BuildRef> {
     if jobs != "jobs" || builds != "builds" {
         return None;
     }
-    Some(BuildRef {
-        job: job.parse().ok()?,
-        number: number.parse().ok()?,
-    })
+    format!("{job}#{number}").parse().ok()
 }
 
 /// The text between the first `start` and the `end` after it.
