@@ -4,6 +4,9 @@
 //! below its ticket and attempt, so that attempts never mix and a repeated append changes nothing.
 //! What is remembered of a console's chunks is only a cache of their names.
 
+mod lines;
+mod search;
+
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +25,9 @@ use crate::keys::{self, AttemptBlobs};
 use crate::store::Store;
 use crate::tickets::attempt_blobs;
 use crate::transaction::{Child, Read, Tried, read, until_done};
+
+pub use self::lines::{From as LinesFrom, Line, Lines, MAX_LINE};
+pub use self::search::{Found as FoundLines, Match, Search};
 
 /// Consoles whose chunks are remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(2048).unwrap();
@@ -55,6 +61,7 @@ struct Index {
     listed: bool,
     /// Whether it was looked at after the attempt was over: nothing is added any more.
     whole: bool,
+    ends: lines::Ends,
 }
 
 /// The chunks of recently used consoles.
@@ -154,6 +161,7 @@ impl Store {
         if let Some(answer) = index.knows(offset, size) {
             return answer;
         }
+        let ends = lines::count(&bytes);
         match self
             .blobs
             .put_new(&blobs.console_chunk(offset), bytes)
@@ -170,6 +178,9 @@ impl Store {
             Err(error) => return Err(error.into()),
         }
         index.listed = true;
+        if index.ends.counted() == index.starts.len() {
+            index.ends.add(ends.0, ends.1);
+        }
         index.add(size);
         Ok(index.length)
     }

@@ -38,7 +38,9 @@ mod wishes;
 pub use artifacts::{LayerOf, OpenArtifact, Upload};
 pub use builds::{Posted, Which};
 pub use cluster::{Card, ClusterNews, ClusterWatch, DigestNode};
-pub use consoles::{ConsoleHome, ConsolePart};
+pub use consoles::{
+    ConsoleHome, ConsolePart, FoundLines, Line, Lines, LinesFrom, MAX_LINE, Match, Search,
+};
 pub use error::StoreError;
 pub use events::{EventPost, Offered};
 pub use fsck::{Checked, Checkup, Finding, Flaw, Mending};

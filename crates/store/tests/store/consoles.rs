@@ -5,7 +5,7 @@ use bytes::Bytes;
 use distci_model::id::{Attempt, BuildRef};
 use distci_model::outcome::Outcome;
 use distci_model::wire::{Claim, MAX_CONSOLE_CHUNK};
-use distci_store::{Store, StoreError};
+use distci_store::{LinesFrom, MAX_LINE, Search, Store, StoreError};
 use serde_json::json;
 
 use crate::scene::{Scene, exit, job};
@@ -167,5 +167,128 @@ async fn what_never_ran_has_no_console() -> Result<()> {
     scene.control().await?;
     assert!(missing("b").await?, "a skipped task has a console");
     assert!(missing("c").await?, "an unknown task has a console");
+    Ok(())
+}
+
+/// A text with everything that lines can be, cut into chunks at odd places.
+fn odd_text() -> (String, Vec<String>) {
+    let mut text = String::from("first\n\n\nafter empty ones\n");
+    for number in 0..500 {
+        let bar = "=".repeat(number % 37);
+        text += &format!(
+            "line {number} of many: {bar}
+"
+        );
+    }
+    text.push_str(&"long ".repeat(3000));
+    text.push_str("\nERROR: what went wrong\nlast without an end");
+    let sizes = [1, 7, 900, 3, 2, 4096, 1, 30, 5000];
+    let (mut chunks, mut rest) = (Vec::new(), text.as_str());
+    for size in sizes.iter().cycle() {
+        let (chunk, after) = rest.split_at((*size).min(rest.len()));
+        chunks.push(chunk.to_owned());
+        rest = after;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    (text, chunks)
+}
+
+#[tokio::test]
+async fn any_line_is_read_without_the_others() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let (build, claim) = running(&scene).await?;
+    let (text, chunks) = odd_text();
+    let other = second_frontend(&scene);
+    let home = scene.store().console(&build, &"a".parse()?, None).await?;
+    let none = other.console_lines(&home, LinesFrom::End, 5).await?;
+    assert_eq!((none.lines.len(), none.total, none.length), (0, 0, 0));
+    let mut at = 0;
+    for (number, chunk) in chunks.iter().enumerate() {
+        // Both take some, so that each has to learn of what it did not count.
+        let store = if number % 3 == 0 {
+            &other
+        } else {
+            scene.store()
+        };
+        at = append(store, &claim, at, chunk).await?;
+    }
+    let expected: Vec<&str> = text.split('\n').collect();
+    for store in [scene.store(), &other, &second_frontend(&scene)] {
+        for from in [0, 1, 2, 3, 4, 250, 503, 504, 505, 506, 507] {
+            let lines = store.console_lines(&home, LinesFrom::Line(from), 3).await?;
+            assert_eq!(lines.total, expected.len() as u64);
+            assert_eq!(lines.length, text.len() as u64);
+            let rest = expected.get(usize::try_from(from)?..).unwrap_or_default();
+            assert_eq!(lines.lines.len(), rest.len().min(3), "from {from}");
+            for (line, wanted) in lines.lines.iter().zip(rest) {
+                let offset = wanted.as_ptr() as usize - text.as_ptr() as usize;
+                assert_eq!(line.offset, offset as u64, "{line:?}");
+                assert_eq!(line.bytes, &wanted.as_bytes()[..wanted.len().min(MAX_LINE)]);
+                assert_eq!(line.cut, wanted.len().saturating_sub(MAX_LINE) as u64);
+                let same = store
+                    .console_lines(&home, LinesFrom::Offset(line.offset), 1)
+                    .await?;
+                assert_eq!(same.lines.first(), Some(line));
+            }
+        }
+        let last = store.console_lines(&home, LinesFrom::End, 2).await?;
+        assert_eq!(last.lines[1].bytes, "last without an end");
+        assert_eq!(last.lines[0].bytes, "ERROR: what went wrong");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_console_is_searched_line_by_line() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let (build, claim) = running(&scene).await?;
+    let (text, chunks) = odd_text();
+    let mut at = 0;
+    for chunk in &chunks {
+        at = append(scene.store(), &claim, at, chunk).await?;
+    }
+    let home = scene.store().console(&build, &"a".parse()?, None).await?;
+    let cases: [(&str, bool, bool, fn(&str) -> bool); 8] = [
+        ("error", true, true, |line| {
+            line.to_lowercase().contains("error")
+        }),
+        ("error", true, false, |line| line.contains("error")),
+        ("^$", false, false, str::is_empty),
+        ("y [0-9]*7 ", false, false, |_| false),
+        ("line [0-9]*7 ", false, false, |line| {
+            let number = line
+                .strip_prefix("line ")
+                .and_then(|rest| rest.split(' ').next());
+            number.is_some_and(|number| number.ends_with('7'))
+        }),
+        ("long", true, false, |line| line.contains("long")),
+        ("an end$", false, false, |line| line.ends_with("an end")),
+        ("=", true, false, |line| line.contains('=')),
+    ];
+    for (pattern, is_text, ignore_case, fits) in cases {
+        let search = Search::new(pattern, is_text, ignore_case).map_err(anyhow::Error::msg)?;
+        let lines: Vec<&str> = text.split('\n').collect();
+        let wanted = lines.iter().zip(0..).filter(|(line, _)| fits(line));
+        let wanted: Vec<u64> = wanted.map(|(_, number)| number).collect();
+        let mut told = Vec::new();
+        let mut from = Some(0);
+        while let Some(line) = from {
+            let found = scene
+                .store()
+                .search_console(&home, &search, line, 100)
+                .await?;
+            for found in &found.matches {
+                told.push(found.line);
+                let line = lines[usize::try_from(found.line)?].as_bytes();
+                assert!(line.starts_with(&found.bytes), "{pattern}: {found:?}");
+            }
+            from = found.next;
+        }
+        assert_eq!(told, wanted, "{pattern}");
+    }
+    let wrong = Search::new("a(", false, false);
+    assert!(wrong.is_err_and(|error| error.contains("unclosed group")));
     Ok(())
 }
