@@ -175,10 +175,7 @@ fn odd_text() -> (String, Vec<String>) {
     let mut text = String::from("first\n\n\nafter empty ones\n");
     for number in 0..500 {
         let bar = "=".repeat(number % 37);
-        text += &format!(
-            "line {number} of many: {bar}
-"
-        );
+        text.extend(["line ", &number.to_string(), " of many: ", &bar, "\n"]);
     }
     text.push_str(&"long ".repeat(3000));
     text.push_str("\nERROR: what went wrong\nlast without an end");
@@ -240,6 +237,9 @@ async fn any_line_is_read_without_the_others() -> Result<()> {
     Ok(())
 }
 
+/// A pattern, whether it is a text, whether case counts for nothing; and the same by hand.
+type Case = (&'static str, bool, bool, fn(&str) -> bool);
+
 #[tokio::test]
 async fn a_console_is_searched_line_by_line() -> Result<()> {
     let scene = Scene::embedded()?;
@@ -250,7 +250,7 @@ async fn a_console_is_searched_line_by_line() -> Result<()> {
         at = append(scene.store(), &claim, at, chunk).await?;
     }
     let home = scene.store().console(&build, &"a".parse()?, None).await?;
-    let cases: [(&str, bool, bool, fn(&str) -> bool); 8] = [
+    let cases: [Case; 8] = [
         ("error", true, true, |line| {
             line.to_lowercase().contains("error")
         }),
