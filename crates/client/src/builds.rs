@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use distci_model::console::{GrepView, LinesView};
 use distci_model::id::{Attempt, BuildRef, JobId, RequestId, TaskName};
 use distci_model::wire::{
     AnswerRequest, BuildSummary, BuildView, CONSOLE_ATTEMPT_HEADER, CONSOLE_COMPLETE_HEADER,
@@ -145,6 +146,32 @@ impl Client {
             .header(REQUEST_ID_HEADER, request.as_str())
             .json(wish)?;
         self.answer(&call).await?.json()
+    }
+
+    /// Lines in the consoles of many builds, as far as one request goes; `query` says what is looked
+    /// for, in the words of the API.
+    pub async fn grep(&self, query: &[(&str, String)]) -> Result<Page<GrepView>, ClientError> {
+        let path = query
+            .iter()
+            .fold(Path::api(&["search"]), |path, (name, value)| {
+                path.with(name, value)
+            });
+        self.answer(&Call::get(path)).await?.json()
+    }
+
+    /// Lines of the console of a task from `line` on, counted from 1.
+    pub async fn console_lines(
+        &self,
+        build: &BuildRef,
+        task: &TaskName,
+        line: u64,
+        count: usize,
+    ) -> Result<LinesView, ClientError> {
+        let path = build_path(build, &["console", "lines"])
+            .with("task", task)
+            .with("line", line)
+            .with("count", count);
+        self.answer(&Call::get(path)).await?.json()
     }
 
     /// The console of a task from some place on, as soon as there is anything, or after `wait`.

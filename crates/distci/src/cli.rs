@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Why(Show),
     /// Print the console of a build
     Logs(Logs),
+    /// Search the consoles of many builds
+    Grep(Grep),
     /// Ask builds to stop, or one task
     Cancel(Cancel),
     /// Ask for a build with the parameters of an earlier one, or for the rest of one
@@ -450,6 +452,37 @@ pub(crate) struct Following {
     pub(crate) json: bool,
 }
 
+/// `grep`
+#[derive(Debug, Args)]
+pub(crate) struct Grep {
+    /// What to look for: a regular expression
+    pub(crate) pattern: String,
+    /// Take the pattern as a text
+    #[arg(short = 'F', long)]
+    pub(crate) fixed: bool,
+    /// Take upper and lower case as the same
+    #[arg(short, long)]
+    pub(crate) ignore_case: bool,
+    /// Only these jobs: a name, or a pattern such as `web-*`
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) job: Option<String>,
+    /// Only this task
+    #[arg(long, value_name = "NAME")]
+    pub(crate) task: Option<TaskName>,
+    /// Only builds that are not older than this, such as 90m, 12h or 7d
+    #[arg(long, value_name = "TIME", value_parser = days)]
+    pub(crate) since: Option<Duration>,
+    /// Only builds that did not succeed
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// Most lines
+    #[arg(short = 'n', long, default_value_t = 1000, value_name = "N", value_parser = positive)]
+    pub(crate) limit: usize,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `builds`
 #[derive(Debug, Args)]
 pub(crate) struct Builds {
@@ -648,6 +681,17 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 fn idle(text: &str) -> Result<Duration, String> {
     let time = duration(text).ok().filter(|time| !time.is_zero());
     time.ok_or_else(|| "expected a time from 1s, such as 90s, 15m or 2h".to_owned())
+}
+
+/// A time that may be days.
+fn days(text: &str) -> Result<Duration, String> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse().ok());
+    match days {
+        Some(days @ 0..=36_500) => Ok(Duration::from_hours(24 * days)),
+        Some(_) | None => {
+            duration(text).map_err(|_| "expected a time such as 90m, 12h or 7d".to_owned())
+        }
+    }
 }
 
 /// One for each processor that this process may use.

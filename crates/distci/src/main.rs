@@ -24,6 +24,7 @@ mod forges;
 mod frontend;
 mod frontends;
 mod fsck;
+mod grep;
 mod image;
 mod job;
 mod jobs;

@@ -13,10 +13,12 @@ mod builds;
 mod caches;
 mod claims;
 mod cluster;
+mod console_lines;
 mod consoles;
 mod demand;
 mod description;
 mod extract;
+mod grep;
 mod hooks;
 mod jobs;
 mod locks;
@@ -82,6 +84,9 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(builds::answer_task))
         .routes(routes!(builds::report))
         .routes(routes!(consoles::get))
+        .routes(routes!(console_lines::lines))
+        .routes(routes!(console_lines::search))
+        .routes(routes!(grep::grep))
         .routes(routes!(artifacts::list))
         .routes(routes!(artifacts::get))
         .routes(routes!(artifacts::summary))

@@ -11,6 +11,7 @@ pub mod build;
 pub mod cache;
 pub mod capability;
 pub mod config;
+pub mod console;
 pub mod decide;
 pub mod errand;
 pub mod event;
