@@ -54,6 +54,20 @@ pub(crate) struct Folder {
     pub(crate) home: PathBuf,
 }
 
+impl Folder {
+    /// Moves this process, which has one thread, into `group`. A lone thread moves at once; before a
+    /// whole process does, the kernel waits some 10 ms until no other can be in the midst of a fork.
+    /// The new form cannot part the threads of a process.
+    fn take_in(&self, group: &Path) -> io::Result<()> {
+        let file = if self.unified {
+            "cgroup.procs"
+        } else {
+            "tasks"
+        };
+        fs::write(group.join(file), "0")
+    }
+}
+
 impl Groups {
     /// Looks how this machine has them, and makes room below the group that this process is in. To
     /// be called once, when the process begins: in the new form it moves into a group below.
@@ -178,16 +192,17 @@ impl Group {
         self.with(controller, "").ok()
     }
 
-    /// Moves this process into the group.
+    /// Moves this process into the group. To be called while it has one thread.
     pub(crate) fn enter(&self) -> io::Result<()> {
-        let enter = |folder: &Folder| fs::write(folder.path.join("cgroup.procs"), "0");
-        self.folders.iter().try_for_each(enter)
+        let mut folders = self.folders.iter();
+        folders.try_for_each(|folder| folder.take_in(&folder.path))
     }
 
-    /// Moves this process, though not what it started, back to where the worker is.
+    /// Moves this process, though not what it started, back to where the worker is. To be called
+    /// while it has one thread.
     pub(crate) fn leave(&self) -> io::Result<()> {
-        let leave = |folder: &Folder| fs::write(folder.home.join("cgroup.procs"), "0");
-        self.folders.iter().try_for_each(leave)
+        let mut folders = self.folders.iter();
+        folders.try_for_each(|folder| folder.take_in(&folder.home))
     }
 
     /// The most memory that it had, in bytes, if that is counted.

@@ -281,9 +281,11 @@ impl LxcCell {
         }
         let said = config::complaints(&log);
         if said.contains("Failed to exec") {
+            // What follows is what came of that.
+            let why = said.split("; ").next().unwrap_or_default();
             return Err(Error::Image {
                 image: self.image.clone(),
-                detail: format!("no {SHELL} there that runs: {said}"),
+                detail: format!("no {SHELL} there that runs: {why}"),
             });
         }
         let errors = fs::read_to_string(self.site.folder.join("errors")).unwrap_or_default();

@@ -1,78 +1,252 @@
 //! What a fresh world costs: from opening a cell to its first instruction and its end, beside the
-//! same by the bare tool, begun by hand.
+//! same by the bare tool, begun by hand in the same run; and what all of them leave on the machine.
 
-use std::ffi::OsString;
-use std::path::Path;
+mod bare;
+mod drivers;
+mod leaks;
+
+use std::path::{Path, PathBuf};
+use std::process::Command as Tool;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use async_trait::async_trait;
-use distci_isolation::{Command, Ended, Groups, Isolation, Output, Place, Process, Site, Terms};
+use distci_components::Docker;
+use distci_isolation::machine::kernel_of;
+use distci_isolation::{Command, Ended, Image, Images, Isolation, Output, Place, Site, Terms};
+use distci_model::isolation::{Driver, Network};
+use nix::mount::{MntFlags, umount2};
 use tempfile::TempDir;
 
 use crate::report::Report;
+use leaks::Leaks;
 
 /// How often each is measured; the median counts.
 const TIMES: usize = 20;
-
-struct Nowhere;
-
-#[async_trait]
-impl Output for Nowhere {
-    async fn take(&mut self, _: &[u8]) {}
-}
+/// How many tasks of a driver are to leave nothing.
+const MANY: usize = 200;
+/// The same of emulated machines, each of which takes seconds.
+const MANY_EMULATED: usize = 20;
+/// What is begun: as little as `true`, but it says that it was there.
+const COMMAND: [&str; 2] = ["echo", "here"];
 
 pub(crate) async fn measure(report: &mut Report) -> anyhow::Result<()> {
-    if report.wants("isolation: process") {
-        let process = Process {
-            supervisor: supervisor(),
-            groups: Groups::find(),
-        };
-        let ours = median(async || cell(&process, &Terms::default()).await).await?;
-        let raw = median(async || bare("true", &[]).await).await?;
+    let name = |driver: Driver| format!("isolation: {driver}");
+    let wanted: Vec<Driver> = Driver::ALL
+        .into_iter()
+        .filter(|driver| report.wants(&name(*driver)))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let bench = Bench::set_up(&wanted)?;
+    for driver in wanted {
+        let figures = bench.measure(driver, report).await?;
+        let (ours, bare) = (figures.ours, figures.bare);
+        let (whole, ratio) = aims(driver);
+        let ratios = |ours: f64, bare: f64| format!("by hand {bare:.1} ms: × {:.2}", ours / bare);
         report.add(
-            "isolation: process, open, run `true`, close",
-            format!("{ours:.1} ms"),
-            "< 5 ms over fork and exec",
-            format!("fork, exec, wait: {raw:.1} ms"),
+            &format!("{}, open, run `echo`, close", name(driver)),
+            format!("{:.1} ms", ours.whole),
+            whole,
+            ratios(ours.whole, bare.whole),
+        );
+        report.add(
+            &format!("{}, from open to the first word", name(driver)),
+            format!("{:.1} ms", ours.first),
+            ratio,
+            ratios(ours.first, bare.first),
+        );
+        report.add(
+            &format!("{}, left after {} tasks", name(driver), figures.tasks),
+            figures.left,
+            "none",
+            "–".to_owned(),
         );
     }
     Ok(())
 }
 
-fn supervisor() -> Vec<OsString> {
-    vec![env!("CARGO_BIN_EXE_distci").into(), "supervise".into()]
+/// What is aimed at: for the whole, and for the beginning.
+fn aims(driver: Driver) -> (&'static str, &'static str) {
+    match driver {
+        Driver::Process => ("< 5 ms over fork and exec", "–"),
+        Driver::Bubblewrap => ("< 30 ms", "–"),
+        Driver::Lxc => ("< 150 ms, ≤ 1.5 × by hand", "≤ 1.5 × by hand"),
+        Driver::Qemu => ("≤ 1.2 × by hand", "≤ 1.2 × by hand"),
+        Driver::Podman | Driver::Docker => ("–", "–"),
+    }
 }
 
-async fn median(mut once: impl AsyncFnMut() -> anyhow::Result<Duration>) -> anyhow::Result<f64> {
-    // The first fills caches that the others find full.
-    once().await?;
-    let mut all = Vec::with_capacity(TIMES);
+/// What all drivers need, in one folder that goes away.
+struct Bench {
+    folder: TempDir,
+    images: Images,
+    /// Only if somebody needs one.
+    docker: Option<Docker>,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // Podman mounts its folder over itself, and leaves that.
+        let podman = self.path("podman/root/overlay");
+        umount2(&podman, MntFlags::MNT_DETACH).ok();
+    }
+}
+
+/// Of one driver.
+struct Figures {
+    ours: Took<f64>,
+    bare: Took<f64>,
+    tasks: usize,
+    left: String,
+}
+
+/// How long a command took, from the moment that anything was begun for it.
+#[derive(Debug, Clone, Copy)]
+struct Took<T> {
+    /// Until its first word was read.
+    first: T,
+    /// Until nothing of it was left.
+    whole: T,
+}
+
+impl Bench {
+    fn set_up(wanted: &[Driver]) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("distci-bench-").tempdir()?;
+        let images = folder.path().join("images");
+        let image = ["image", "build", "--busybox", "--name", "busybox"];
+        distci(image.as_slice(), &images)?;
+        if wanted.contains(&Driver::Qemu) {
+            distci(["image", "kernel"].as_slice(), &images)?;
+        }
+        let docker = wanted.contains(&Driver::Docker);
+        let docker = docker.then(|| Docker::start(&folder.path().join("docker")));
+        Ok(Self {
+            images: Images::at(images),
+            docker: docker.transpose()?,
+            folder,
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn image(&self) -> anyhow::Result<Image> {
+        Ok(self.images.get(&"busybox".parse()?)?)
+    }
+
+    fn kernel(&self) -> PathBuf {
+        kernel_of(self.images.folder())
+    }
+
+    async fn measure(&self, driver: Driver, report: &mut Report) -> anyhow::Result<Figures> {
+        let isolation = drivers::of(self, driver)?;
+        let isolation = isolation.as_ref();
+        // The first makes forms of the image, and files that the tool keeps for ever.
+        self.cell(isolation).await?;
+        let leaks = Leaks::before(self.folder.path());
+        let ours = median(async || self.cell(isolation).await).await?;
+        let tasks = match driver {
+            Driver::Qemu => MANY_EMULATED,
+            _ => MANY,
+        };
+        for _ in TIMES..tasks {
+            self.cell(isolation).await?;
+        }
+        let left = leaks.after().await;
+        let bare = median(async || bare::run(self, driver).await).await?;
+        if driver == Driver::Qemu {
+            let boot = median(async || bare::boot(self).await).await?;
+            let boot = boot.first;
+            report.note(format!(
+                "A kernel of qemu alone: its first word after {boot:.1} ms."
+            ));
+        }
+        Ok(Figures {
+            ours,
+            bare,
+            tasks,
+            left,
+        })
+    }
+
+    /// One cell for one command.
+    async fn cell(&self, isolation: &dyn Isolation) -> anyhow::Result<Took<Duration>> {
+        let folder = TempDir::new_in(self.folder.path())?;
+        let site = site(folder.path())?;
+        let terms = self.terms(isolation.driver())?;
+        let begun = Instant::now();
+        let mut first = First(None);
+        let cell = isolation.open(&site, &terms).await?;
+        let command = Command {
+            argv: COMMAND.map(Into::into).to_vec(),
+            directory: cell.path(Place::Workspace),
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        };
+        let never = Box::pin(std::future::pending());
+        let finished = cell.run(&command, &mut first, never).await?;
+        cell.close().await?;
+        let whole = begun.elapsed();
+        if finished.ended != Ended::Exit(0) {
+            bail!("{}: {:?}", isolation.driver(), finished.ended);
+        }
+        let first = first.0.context("the command said nothing")? - begun;
+        Ok(Took { first, whole })
+    }
+
+    fn terms(&self, driver: Driver) -> anyhow::Result<Terms> {
+        if !driver.has_images() {
+            return Ok(Terms::default());
+        }
+        Ok(Terms {
+            image: Some(self.image()?),
+            network: Network::None,
+            ..Terms::default()
+        })
+    }
+}
+
+/// When the first word came.
+struct First(Option<Instant>);
+
+#[async_trait]
+impl Output for First {
+    async fn take(&mut self, _: &[u8]) {
+        self.0.get_or_insert_with(Instant::now);
+    }
+}
+
+fn distci(arguments: &[&str], images: &Path) -> anyhow::Result<()> {
+    let mut distci = Tool::new(env!("CARGO_BIN_EXE_distci"));
+    let done = distci
+        .args(arguments)
+        .arg("--images")
+        .arg(images)
+        .output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success(), "distci {arguments:?}: {said}");
+    Ok(())
+}
+
+async fn median(
+    mut once: impl AsyncFnMut() -> anyhow::Result<Took<Duration>>,
+) -> anyhow::Result<Took<f64>> {
+    let (mut firsts, mut wholes) = (Vec::new(), Vec::new());
     for _ in 0..TIMES {
-        all.push(once().await?);
+        let took = once().await?;
+        firsts.push(took.first);
+        wholes.push(took.whole);
     }
-    all.sort();
-    Ok(all[TIMES / 2].as_secs_f64() * 1000.0)
-}
-
-async fn cell(isolation: &dyn Isolation, terms: &Terms) -> anyhow::Result<Duration> {
-    let folder = TempDir::new()?;
-    let site = site(folder.path())?;
-    let begun = Instant::now();
-    let cell = isolation.open(&site, terms).await?;
-    let command = Command {
-        argv: vec!["true".into()],
-        directory: cell.path(Place::Workspace),
-        env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+    let middle = |mut all: Vec<Duration>| {
+        all.sort();
+        all.get(TIMES / 2).map_or(0.0, Duration::as_secs_f64) * 1000.0
     };
-    let never = Box::pin(std::future::pending());
-    let finished = cell.run(&command, &mut Nowhere, never).await?;
-    cell.close().await?;
-    let took = begun.elapsed();
-    if finished.ended != Ended::Exit(0) {
-        bail!("{}: {:?}", isolation.driver(), finished.ended);
-    }
-    Ok(took)
+    Ok(Took {
+        first: middle(firsts),
+        whole: middle(wholes),
+    })
 }
 
 fn site(root: &Path) -> anyhow::Result<Site> {
@@ -90,16 +264,4 @@ fn site(root: &Path) -> anyhow::Result<Site> {
         files: folder("files")?,
         key: root.into(),
     })
-}
-
-async fn bare(program: &str, arguments: &[&str]) -> anyhow::Result<Duration> {
-    let begun = Instant::now();
-    let done = tokio::process::Command::new(program)
-        .args(arguments)
-        .output()
-        .await?;
-    if !done.status.success() {
-        bail!("{program}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-    Ok(begun.elapsed())
 }

@@ -1,9 +1,12 @@
 //! The worlds that tasks run in, through the whole program: limits that bite and are told by name,
 //! caches that come back, and nothing left of what died.
 
+mod deaths;
+mod misdeeds;
+
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use distci_model::outcome::{Failure, Outcome};
 use distci_model::wire::{BuildPhase, BuildView, TaskState};
 use serde_json::{Value, json};
@@ -18,6 +21,17 @@ fn shell(name: &str, script: &str, more: &Value) -> Value {
         task.extend(more.clone());
     }
     task
+}
+
+/// A folder of images in `folder`, with the image `small`.
+fn images(folder: &Path) -> Result<String> {
+    let images = folder.join("images");
+    let images = images.to_str().context("odd path")?;
+    let mut build = distci();
+    build.args(["image", "build", "--busybox", "--name", "small"]);
+    let (code, _, said) = run(build.args(["--images", images]))?;
+    ensure!(code == 0, "{said}");
+    Ok(images.to_owned())
 }
 
 fn finished(server: &Server, build: &str) -> Result<BuildView> {
@@ -192,11 +206,8 @@ fn an_image_that_is_not_there_is_told_at_once() -> Result<()> {
 
 #[test]
 fn tasks_run_in_fresh_worlds_of_an_image() -> Result<()> {
-    let images = tempfile::tempdir()?;
-    let mut build = distci();
-    build.args(["image", "build", "--busybox", "--name", "small", "--images"]);
-    let (code, _, said) = run(build.arg(images.path()))?;
-    ensure!(code == 0, "{said}");
+    let folder = tempfile::tempdir()?;
+    let images = images(folder.path())?;
     let task = |name: &str, driver: &str, script: &str, more: Value| {
         let isolation = json!({ "isolation": { "image": "small", "driver": driver } });
         let mut task = shell(name, script, &isolation);
@@ -215,7 +226,7 @@ fn tasks_run_in_fresh_worlds_of_an_image() -> Result<()> {
         task("second", "bubblewrap", second, env),
         task("third", "lxc", "test ! -e file", third),
     ];
-    let file = images.path().join("job.json");
+    let file = folder.path().join("job.json");
     std::fs::write(&file, json!({ "job_id": "x", "tasks": tasks }).to_string())?;
     let mut exec = distci();
     exec.args([
@@ -226,7 +237,7 @@ fn tasks_run_in_fresh_worlds_of_an_image() -> Result<()> {
         "bubblewrap",
         "--images",
     ]);
-    let (code, _, said) = run(exec.arg(images.path()).arg(&file))?;
+    let (code, _, said) = run(exec.arg(images).arg(&file))?;
     ensure!(code == 0, "{said}");
     Ok(())
 }

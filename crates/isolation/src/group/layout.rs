@@ -145,7 +145,7 @@ impl Mount {
             return Ok(None);
         };
         if self.unified {
-            return enter_unified(&home).map(Some);
+            return enter_unified(&home);
         }
         let has = |controller: &Controller| {
             let name = controller.old_name();
@@ -222,22 +222,16 @@ impl Mount {
 }
 
 /// In the new form a group has members or children that are controlled, never both: this process
-/// moves aside, into a group below its own. If it has controllers of the old form, there is nothing
-/// to control here, but it can still kill a whole group.
-fn enter_unified(home: &Path) -> io::Result<Hierarchy> {
+/// moves aside, into a group below its own. Where all controllers have the old form, there is nothing
+/// to control here. It could still kill a whole group at once, but every command would have to be
+/// moved into it, for which the kernel waits some 10 ms.
+fn enter_unified(home: &Path) -> io::Result<Option<Hierarchy>> {
     let offered = fs::read_to_string(home.join("cgroup.controllers"))?;
     let offered: Vec<&str> = offered.split_whitespace().collect();
     let has = |controller: &Controller| offered.contains(&controller.new_name());
     let controllers: Vec<Controller> = Controller::ALL.into_iter().filter(has).collect();
     if controllers.is_empty() {
-        let base = make(home, "distci")?;
-        let home = home.to_owned();
-        return Ok(Hierarchy {
-            controllers,
-            unified: true,
-            home,
-            base,
-        });
+        return Ok(None);
     }
     // Begun again, this process may be where an earlier one of its service moved to.
     let top = match home.file_name() {
@@ -250,12 +244,12 @@ fn enter_unified(home: &Path) -> io::Result<Hierarchy> {
     for group in [top, &base] {
         offer(group, &controllers)?;
     }
-    Ok(Hierarchy {
+    Ok(Some(Hierarchy {
         controllers,
         unified: true,
         home: aside,
         base,
-    })
+    }))
 }
 
 /// Lets the groups below one of the new form have these.
@@ -331,7 +325,7 @@ mod tests {
             "cpu memory pids io\n",
         )
         .unwrap();
-        let hierarchy = enter_unified(home.path()).unwrap();
+        let hierarchy = enter_unified(home.path()).unwrap().unwrap();
         assert_eq!(hierarchy.controllers, Controller::ALL);
         assert_eq!(hierarchy.home, home.path().join("distci-worker"));
         let moved = fs::read_to_string(hierarchy.home.join("cgroup.procs")).unwrap();
@@ -342,6 +336,14 @@ mod tests {
             "cpu memory pids\n",
         )
         .unwrap();
-        assert_eq!(enter_unified(&hierarchy.home).unwrap(), hierarchy);
+        let again = enter_unified(&hierarchy.home).unwrap();
+        assert_eq!(again, Some(hierarchy));
+    }
+
+    #[test]
+    fn a_hierarchy_that_controls_nothing_is_of_no_use() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("cgroup.controllers"), "hugetlb\n").unwrap();
+        assert_eq!(enter_unified(home.path()).unwrap(), None);
     }
 }

@@ -1,11 +1,12 @@
-//! A cell over an image: it holds that as long as it is open, and knows its environment.
+//! A cell over an image: it holds that as long as it is open, knows its environment, and
+//! says whose fault it is that a program is not there.
 
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 
 use super::Image;
-use crate::cell::{Account, Cell, Command, Finished, Output, Place, Stop};
+use crate::cell::{Account, Cell, Command, Ended, Finished, Output, Place, Stop};
 use crate::error::Error;
 
 /// The cell of a driver, and what it lies on.
@@ -34,7 +35,12 @@ impl Cell for Held {
         output: &mut dyn Output,
         stop: Stop<'_>,
     ) -> Result<Finished, Error> {
-        self.cell.run(command, output, stop).await
+        let mut finished = self.cell.run(command, output, stop).await?;
+        if let Ended::NotStarted(why) = finished.ended {
+            let why = format!("{why}, in the image {}", self.image.name());
+            finished.ended = Ended::NotStarted(why);
+        }
+        Ok(finished)
     }
 
     async fn close(self: Box<Self>) -> Result<(), Error> {

@@ -29,6 +29,7 @@ fn subject() -> Subject {
         image: Some(busybox()),
         networks: &[Network::Host, Network::None],
         scale: 1,
+        many: 200,
     }
 }
 

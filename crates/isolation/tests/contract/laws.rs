@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
 
-use distci_isolation::{Ended, Error, Excess, Place, Shared, sweep};
+use distci_isolation::{Ended, Error, Excess, Place, Shared, Terms, sweep};
 use distci_model::isolation::Network;
 use tokio::sync::oneshot;
 
@@ -24,7 +24,8 @@ macro_rules! contract {
             laws: exit_codes, signals, missing_programs, order_of_output, large_output,
                 environment, workspace, places, shared_folders, silent_input, no_strange_files, stop_asks,
                 stop_kills, drop_kills, daemons, closing_twice, sweeping_what_was_left,
-                fresh_each_time, hidden_machine, networks, several_runs, many_at_once;
+                fresh_each_time, hidden_machine, networks, several_runs, many_at_once,
+                many_leave_nothing;
             limits: memory, processes, cpus, fork_bomb, usage;
             worker: killed_while_it_runs, killed_between
         );
@@ -474,4 +475,25 @@ pub(crate) async fn many_at_once(subject: &Subject) {
     for (n, (finished, text)) in done.into_iter().enumerate() {
         assert_eq!((finished.ended, text), (Ended::Exit(0), format!("{n}\n")));
     }
+}
+
+/// Some at a time, so that it does not take long, over all networks in turn.
+pub(crate) async fn many_leave_nothing(subject: &Subject) {
+    let at_once = (20 / subject.scale).max(1);
+    // Where the tool of one driver keeps files that name nobody.
+    let files = || fs::read_dir("/run/lxc").into_iter().flatten().count();
+    let before = files();
+    let networks = subject.networks.iter().cycle().take(subject.many);
+    for networks in networks.collect::<Vec<_>>().chunks(at_once) {
+        let cells = networks.iter().map(|network| async {
+            let terms = Terms {
+                network: **network,
+                ..subject.terms()
+            };
+            Scene::run(subject, &terms, "exit 5").await.0.ended
+        });
+        let ended = futures::future::join_all(cells).await;
+        assert_eq!(ended, vec![Ended::Exit(5); networks.len()]);
+    }
+    assert_eq!(files(), before);
 }

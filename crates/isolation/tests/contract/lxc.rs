@@ -31,6 +31,7 @@ fn subject() -> Subject {
         image: Some(busybox()),
         networks: &[Network::None, Network::Host, Network::Private],
         scale: 1,
+        many: 200,
     }
 }
 
@@ -116,27 +117,6 @@ async fn nobody_in_a_cell_outlives_its_command() {
 async fn a_cell_cannot_begin_anew() {
     let script = "echo once; reboot -f 2>/dev/null; exit 3";
     assert_eq!(play(script).await, (Ended::Exit(3), "once\n".to_owned()));
-}
-
-/// Twenty at a time, so that it does not take long; the tool keeps files of its own elsewhere.
-#[tokio::test(flavor = "multi_thread")]
-async fn after_two_hundred_cells_nothing_is_left() {
-    let subject = subject();
-    let files = || fs::read_dir("/run/lxc").into_iter().flatten().count();
-    let before = files();
-    for _ in 0..10 {
-        let cells = (0..20).map(|number| {
-            let terms = Terms {
-                network: subject.networks[number % 3],
-                ..subject.terms()
-            };
-            let subject = &subject;
-            async move { Scene::run(subject, &terms, "exit 5").await.0.ended }
-        });
-        let ended = futures::future::join_all(cells).await;
-        assert_eq!(ended, vec![Ended::Exit(5); 20]);
-    }
-    assert_eq!(files(), before);
 }
 
 /// A network of the test's own beyond the machine, with somebody in it who answers.

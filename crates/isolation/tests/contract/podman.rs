@@ -29,6 +29,7 @@ fn subject() -> Subject {
         image: Some(busybox()),
         networks: &[Network::Host, Network::None, Network::Private],
         scale: 4,
+        many: 25,
     }
 }
 

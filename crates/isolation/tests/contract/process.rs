@@ -17,6 +17,7 @@ fn subject() -> Subject {
         image: None,
         networks: &[Network::Host],
         scale: 1,
+        many: 200,
     }
 }
 

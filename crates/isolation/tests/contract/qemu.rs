@@ -39,6 +39,7 @@ fn subject() -> Subject {
         image: Some(busybox()),
         networks: &[Network::None, Network::Host],
         scale: 25,
+        many: 3,
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use distci_components::{processes, traces};
 use distci_isolation::{
     Cell, Command, Ended, Error, Finished, Image, Isolation, Output, Place, Site, Stop, Terms,
 };
@@ -32,6 +33,8 @@ pub(crate) struct Subject {
     pub(crate) networks: &'static [Network],
     /// How often a law may ask for the slow and large: 1 for all of it.
     pub(crate) scale: usize,
+    /// How many cells are to leave nothing, one after the other.
+    pub(crate) many: usize,
 }
 
 impl Subject {
@@ -151,68 +154,25 @@ impl Scene {
     }
 
     fn left(&self) -> Vec<String> {
-        let mut left = self.processes();
         let root = self.root().display().to_string();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mounts = mounts.lines().filter(|line| line.contains(&root));
-        left.extend(mounts.map(|line| format!("mount {line}")));
-        left.extend(groups(Path::new("/sys/fs/cgroup"), &self.site.name));
-        left.extend(links(&self.site.name));
+        let mut left = traces(&root);
+        left.extend(traces(&self.site.name));
+        let leases = fs::read_dir("/run/distci/addresses").into_iter().flatten();
+        let leases = leases.flatten().map(|lease| lease.path());
+        let held =
+            leases.filter(|lease| fs::read_to_string(lease).is_ok_and(|by| by.contains(&root)));
+        left.extend(held.map(|lease| format!("lease {}", lease.display())));
         left
     }
 
     /// The processes that belong to the attempt: by their key, or because their command names it.
     pub(crate) fn processes(&self) -> Vec<String> {
-        let root = self.root().display().to_string();
-        let own = std::process::id().to_string();
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let pid = entry.file_name().to_string_lossy().into_owned();
-            let path = entry.path();
-            let read = |file: &str| {
-                let bytes = fs::read(path.join(file)).unwrap_or_default();
-                String::from_utf8_lossy(&bytes).replace('\0', " ")
-            };
-            let (command, environment) = (read("cmdline"), read("environ"));
-            if pid.bytes().all(|b| b.is_ascii_digit())
-                && pid != own
-                && (command.contains(&root) || environment.contains(&root))
-            {
-                found.push(format!("process {pid}: {command}"));
-            }
-        }
-        found
+        processes(&self.root().display().to_string())
     }
 
     fn root(&self) -> &Path {
         self.site.workspace.parent().unwrap()
     }
-}
-
-fn groups(below: &Path, name: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(below).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            let path = entry.path();
-            if entry.file_name().to_string_lossy().contains(name) {
-                found.push(format!("group {}", path.display()));
-            }
-            found.extend(groups(&path, name));
-        }
-    }
-    found
-}
-
-/// The interfaces of the machine whose alias or name names the attempt.
-fn links(name: &str) -> Vec<String> {
-    let entries = fs::read_dir("/sys/class/net").unwrap().flatten();
-    let named = entries.filter(|entry| {
-        let alias = fs::read_to_string(entry.path().join("ifalias")).unwrap_or_default();
-        alias.trim() == name
-    });
-    named
-        .map(|entry| format!("interface {}", entry.file_name().display()))
-        .collect()
 }
 
 /// Runs a script in the workspace of a cell.
