@@ -22,6 +22,7 @@ mod peers;
 mod pulse;
 mod schedules;
 mod seen;
+mod shared;
 mod signals;
 mod timers;
 

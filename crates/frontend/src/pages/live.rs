@@ -4,10 +4,9 @@
 //! no page: it asks for the page's address as a browser does, and tells when the answer is another.
 //! However many look at a page through this frontend, it is rendered once for all of them.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::ops::Range;
-use std::sync::{Arc, Mutex as Lock, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -20,13 +19,14 @@ use distci_model::id::{BuildKey, BuildRef};
 use distci_store::StoreError;
 use futures::Stream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt;
 
 use crate::app::App;
 use crate::auth::Visitor;
 use crate::error::ApiError;
+use crate::shared::{Look, Looks};
 
 /// How often a page is rendered again of which no news come.
 const LOOK: Duration = Duration::from_secs(1);
@@ -43,12 +43,11 @@ pub(super) struct Live {
     app: App,
     /// The pages, without a door: who comes here has passed it.
     pages: Router,
-    seen: Arc<Lock<HashMap<String, Arc<Shared>>>>,
+    looks: Arc<Looks<String, Seen>>,
 }
 
-/// What all who look at one page share.
-#[derive(Default)]
-struct Shared(Mutex<Option<(Instant, Arc<Shown>)>>);
+/// A page as somebody saw it, unless it is gone.
+type Seen = Option<Arc<Shown>>;
 
 /// A page as it was shown.
 struct Shown {
@@ -76,34 +75,19 @@ impl Live {
         Self {
             app: app.clone(),
             pages: pages.with_state(app.clone()),
-            seen: Arc::default(),
+            looks: Arc::default(),
         }
-    }
-
-    fn shared(&self, address: &str) -> Arc<Shared> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() == seen.capacity() {
-            // Before the map grows it loses what nobody looks at.
-            seen.retain(|_, shared| Arc::strong_count(shared) > 1);
-        }
-        Arc::clone(seen.entry(address.to_owned()).or_default())
     }
 
     /// The page as it was at `since` or later; nothing, if there is no such page any more.
     async fn look(
         &self,
-        shared: &Shared,
+        page: &Look<Seen>,
         address: &str,
         since: Instant,
-    ) -> Result<Option<Arc<Shown>>, ApiError> {
-        let mut last = shared.0.lock().await;
-        if let Some((_, shown)) = last.as_ref().filter(|(at, _)| *at >= since) {
-            return Ok(Some(Arc::clone(shown)));
-        }
-        let now = Instant::now();
-        let shown = self.render(address).await?.map(Arc::new);
-        *last = shown.clone().map(|shown| (now, shown));
-        Ok(shown)
+    ) -> Result<Seen, ApiError> {
+        let render = async || Ok(self.render(address).await?.map(Arc::new));
+        page.since(since, render).await
     }
 
     async fn render(&self, address: &str) -> Result<Option<Shown>, ApiError> {
@@ -161,8 +145,8 @@ pub(super) async fn follow(
     if !address.starts_with('/') || address.starts_with("//") || address.len() > LONGEST {
         return Err(ApiError::malformed("that is not the address of a page"));
     }
-    let shared = live.shared(&address);
-    let first = live.look(&shared, &address, Instant::now()).await?;
+    let page = live.looks.at(address.clone());
+    let first = live.look(&page, &address, Instant::now()).await?;
     if first.is_none() {
         return Err(ApiError::not_found("there is no such page"));
     }
@@ -171,7 +155,7 @@ pub(super) async fn follow(
     let watcher = Watcher {
         news: News::of(&live.app, &address).await,
         live,
-        shared,
+        page,
         address,
         seen,
     };
@@ -182,7 +166,7 @@ pub(super) async fn follow(
 /// One who looks at a page.
 struct Watcher {
     live: Live,
-    shared: Arc<Shared>,
+    page: Arc<Look<Seen>>,
     address: String,
     seen: Option<String>,
     news: News,
@@ -194,7 +178,7 @@ impl Watcher {
         futures::stream::unfold(start, async |state| {
             let (mut own, mut since) = state?;
             loop {
-                let looked = own.live.look(&own.shared, &own.address, since).await;
+                let looked = own.live.look(&own.page, &own.address, since).await;
                 match looked {
                     Ok(Some(shown)) if own.seen.as_ref() != Some(&shown.tag) => {
                         own.seen = Some(shown.tag.clone());
