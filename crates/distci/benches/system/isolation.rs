@@ -146,8 +146,14 @@ impl Bench {
         let isolation = isolation.as_ref();
         // The first makes forms of the image, and files that the tool keeps for ever.
         self.cell(isolation).await?;
+        bare::run(self, driver).await?;
         let leaks = Leaks::before(self.folder.path());
-        let ours = median(async || self.cell(isolation).await).await?;
+        // In turn, so that both meet the machine in the same mood.
+        let (mut ours, mut bare) = (Vec::new(), Vec::new());
+        for _ in 0..TIMES {
+            ours.push(self.cell(isolation).await?);
+            bare.push(bare::run(self, driver).await?);
+        }
         let tasks = match driver {
             Driver::Qemu => MANY_EMULATED,
             _ => MANY,
@@ -156,17 +162,19 @@ impl Bench {
             self.cell(isolation).await?;
         }
         let left = leaks.after().await;
-        let bare = median(async || bare::run(self, driver).await).await?;
         if driver == Driver::Qemu {
-            let boot = median(async || bare::boot(self).await).await?;
-            let boot = boot.first;
+            let mut boots = Vec::new();
+            for _ in 0..TIMES {
+                boots.push(bare::boot(self).await?);
+            }
+            let boot = median(&boots).first;
             report.note(format!(
                 "A kernel of qemu alone: its first word after {boot:.1} ms."
             ));
         }
         Ok(Figures {
-            ours,
-            bare,
+            ours: median(&ours),
+            bare: median(&bare),
             tasks,
             left,
         })
@@ -230,23 +238,17 @@ fn distci(arguments: &[&str], images: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn median(
-    mut once: impl AsyncFnMut() -> anyhow::Result<Took<Duration>>,
-) -> anyhow::Result<Took<f64>> {
-    let (mut firsts, mut wholes) = (Vec::new(), Vec::new());
-    for _ in 0..TIMES {
-        let took = once().await?;
-        firsts.push(took.first);
-        wholes.push(took.whole);
-    }
-    let middle = |mut all: Vec<Duration>| {
+fn median(all: &[Took<Duration>]) -> Took<f64> {
+    let middle = |part: fn(&Took<Duration>) -> Duration| {
+        let mut all: Vec<Duration> = all.iter().map(part).collect();
         all.sort();
-        all.get(TIMES / 2).map_or(0.0, Duration::as_secs_f64) * 1000.0
+        let middle = all.get(all.len() / 2).copied();
+        middle.unwrap_or_default().as_secs_f64() * 1000.0
     };
-    Ok(Took {
-        first: middle(firsts),
-        whole: middle(wholes),
-    })
+    Took {
+        first: middle(|took| took.first),
+        whole: middle(|took| took.whole),
+    }
 }
 
 fn site(root: &Path) -> anyhow::Result<Site> {

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
-use super::{Bench, COMMAND, Took};
+use super::{Bench, COMMAND, TIMES, Took};
 
 /// Runs the command once by the tool that `driver` uses.
 pub(super) async fn run(bench: &Bench, driver: Driver) -> anyhow::Result<Took<Duration>> {
@@ -26,7 +26,15 @@ pub(super) async fn run(bench: &Bench, driver: Driver) -> anyhow::Result<Took<Du
         Driver::Bubblewrap => bubblewrap(bench).await,
         Driver::Lxc => lxc(bench).await,
         Driver::Qemu => qemu(bench, FIRST).await,
-        Driver::Podman => podman(bench).await,
+        Driver::Podman => {
+            // It loses what a container prints that ends before somebody listens: that does not count.
+            for _ in 0..TIMES {
+                if let Ok(took) = podman(bench).await {
+                    return Ok(took);
+                }
+            }
+            podman(bench).await
+        }
         Driver::Docker => docker(bench).await,
     }
 }
