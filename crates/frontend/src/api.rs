@@ -15,6 +15,7 @@ mod claims;
 mod cluster;
 mod consoles;
 mod description;
+mod drains;
 mod extract;
 mod hooks;
 mod jobs;
@@ -86,6 +87,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(cluster::queue))
         .routes(routes!(locks::list))
         .routes(routes!(cluster::workers))
+        .routes(routes!(drains::order))
         .routes(routes!(cluster::demand))
         .routes(routes!(cluster::frontends))
         .routes(routes!(cluster::metrics))

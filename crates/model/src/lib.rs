@@ -12,6 +12,7 @@ pub mod cache;
 pub mod capability;
 pub mod config;
 pub mod decide;
+pub mod drain;
 pub mod errand;
 pub mod event;
 pub mod id;
