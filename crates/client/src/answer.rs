@@ -22,6 +22,9 @@ const LONGEST_ASKED: Duration = Duration::from_secs(30);
 /// What a frontend says that is well, and whose store is not.
 const STORE_DOWN: &str = "urn:distci:store-down";
 
+/// What a worker is told that is asked to leave.
+const DRAINING: &str = "urn:distci:draining";
+
 /// A whole answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -81,6 +84,7 @@ pub(crate) async fn judge(response: Response) -> Result<Response, Trouble> {
     let problem = Box::new(problem);
     Err(Trouble::Final(match (status, length) {
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => ClientError::Unauthorized,
+        (StatusCode::GONE, _) if problem.kind == DRAINING => ClientError::Draining(problem),
         (StatusCode::NOT_FOUND | StatusCode::GONE, _) => ClientError::NotFound(problem),
         (StatusCode::CONFLICT, Some(length)) => ClientError::ConsoleAt { length },
         (StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED, _) => {

@@ -11,6 +11,9 @@ pub enum ClientError {
     /// What was asked for is not there: ask for something else.
     #[error("{}", Words(.0))]
     NotFound(Box<Problem>),
+    /// This worker is asked to leave: finish what is held, and claim no more.
+    #[error("{}", Words(.0))]
+    Draining(Box<Problem>),
     /// The token is wrong: give another.
     #[error("the frontend does not accept the token")]
     Unauthorized,
@@ -78,9 +81,10 @@ impl ClientError {
     /// The problem that the frontend described, if it did.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Self::NotFound(problem) | Self::Conflict(problem) | Self::Refused(problem) => {
-                Some(problem)
-            }
+            Self::NotFound(problem)
+            | Self::Draining(problem)
+            | Self::Conflict(problem)
+            | Self::Refused(problem) => Some(problem),
             Self::Unauthorized
             | Self::NoToken { .. }
             | Self::ConsoleAt { .. }

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use distci_model::config::JobConfig;
-use distci_model::id::JobId;
+use distci_model::drain::DrainOrder;
+use distci_model::id::{JobId, NamePattern};
 use distci_model::wire::{
-    FrontendView, JobSummary, JobView, LockView, Page, PollView, QueueView, ScheduleView, Version,
-    WorkerView,
+    DrainRequest, FrontendView, JobSummary, JobView, LockView, Page, PollView, QueueView,
+    ScheduleView, Version, WorkerView,
 };
 use reqwest::header::{IF_MATCH, IF_NONE_MATCH};
 
@@ -103,6 +104,14 @@ impl Client {
         self.answer(&Call::get(Path::api(&["workers"])))
             .await?
             .json()
+    }
+
+    /// Asks the workers that are there now, and whose names fit, to finish what they hold and leave.
+    /// Repeated, it is for those who came meanwhile as well.
+    pub async fn drain(&self, pattern: &NamePattern) -> Result<DrainOrder, ClientError> {
+        let pattern = pattern.clone();
+        let call = Call::post(Path::api(&["workers", "drain"])).json(&DrainRequest { pattern })?;
+        self.answer(&call).await?.json()
     }
 
     /// The frontend's measurements, as text that Prometheus reads.

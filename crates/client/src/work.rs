@@ -27,6 +27,9 @@ const MOST_UNHEARD: u64 = 10;
 
 impl Client {
     /// A ticket, if there is one before the request's wait is over.
+    ///
+    /// # Errors
+    /// [`ClientError::Draining`] if the request says how old the worker is, and it is asked to leave.
     pub async fn claim(&self, request: &ClaimRequest) -> Result<Option<Claim>, ClientError> {
         let mut call = Call::post(Path::api(&["claims"])).json(request)?;
         call.held = seconds(request.wait);

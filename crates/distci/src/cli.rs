@@ -10,7 +10,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use distci_model::capability::{Kind, Label};
 use distci_model::event::Source;
-use distci_model::id::{Attempt, DeliveryId, JobId, SessionId, TaskName, WorkerName};
+use distci_model::id::{Attempt, DeliveryId, JobId, NamePattern, SessionId, TaskName, WorkerName};
 use distci_model::isolation::{Driver, ImageName};
 
 use crate::connection::Connection;
@@ -90,8 +90,8 @@ pub(crate) enum Command {
     Locks(Read),
     /// List the frontends that share the store
     Frontends(Read),
-    /// List the workers
-    Workers(Read),
+    /// List the workers, or ask some to leave
+    Workers(Workers),
     /// List, show and replay webhooks that started no build; make a token for a generic one
     #[command(subcommand)]
     Webhook(Webhook),
@@ -587,6 +587,43 @@ pub(crate) enum ArtifactsDeed {
     },
 }
 
+/// `workers`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Workers {
+    #[command(subcommand)]
+    pub(crate) deed: Option<WorkersDeed>,
+    #[command(flatten)]
+    pub(crate) read: Read,
+}
+
+/// What to do with workers, if not list them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkersDeed {
+    /// Ask workers to take no more tickets, to finish what they hold, and to leave
+    Drain(Drain),
+}
+
+/// `workers drain`
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    /// Names of workers; * stands for any characters, ? for one
+    #[arg(required_unless_present = "all", value_name = "NAME")]
+    pub(crate) patterns: Vec<NamePattern>,
+    /// All that are there now
+    #[arg(long, conflicts_with = "patterns")]
+    pub(crate) all: bool,
+    /// Wait until none of them holds anything that it held before
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait: 90, 90s, 15m or 2h
+    #[arg(long, requires = "wait", value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print JSON, in the form of the API
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `webhook`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Webhook {
@@ -726,6 +763,9 @@ mod tests {
             "distci webhook token",
             "distci worker --url http://a --kind execute-shell --kind git-checkout --once",
             "distci worker --idle 15m --name a --session 0123abcd",
+            "distci workers --json",
+            "distci workers drain w1 build-* --wait --timeout 2h",
+            "distci workers drain --all --json",
             "distci trigger hello k=v a=b=c --follow --timeout 15m",
             "distci logs hello#3 -f --task t",
             "distci logs hello --attempt 2",
@@ -772,6 +812,10 @@ mod tests {
             "distci worker --slots 99999999",
             "distci worker --kind cooking",
             "distci worker --idle 0",
+            "distci workers drain",
+            "distci workers drain --all w1",
+            "distci workers drain a/b",
+            "distci workers drain w1 --timeout 5m",
             "distci worker --idle soon",
             "distci worker --session 123",
             "distci trigger hello --timeout 5m",

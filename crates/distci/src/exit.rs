@@ -80,6 +80,7 @@ impl Exit {
                 ClientError::ConsoleAt { .. }
                 | ClientError::Unreachable { .. }
                 | ClientError::StoreDown { .. }
+                | ClientError::Draining(_)
                 | ClientError::Strange { .. }
                 | ClientError::Address { .. }
                 | ClientError::Local(_) => Self::Infrastructure,

@@ -99,12 +99,17 @@ impl Local {
         Ok(Client::new(vec![self.url()], Some(self.token.clone()))?)
     }
 
-    /// Starts a worker.
+    /// Starts a worker. Asked to leave, it does so, and the rest goes on.
     pub(crate) fn start_worker(&mut self, settings: distci_worker::Settings) -> Result<()> {
         let (client, stop) = (self.client()?, self.worker.stop.clone());
-        self.worker
-            .running
-            .spawn(async move { Ok(distci_worker::run(settings, client, stop).await?) });
+        self.worker.running.spawn(async move {
+            distci_worker::run(settings, client, stop.clone()).await?;
+            if !stop.is_cancelled() {
+                tracing::warn!("the worker here has left; the next start brings another");
+                stop.cancelled().await;
+            }
+            Ok(())
+        });
         Ok(())
     }
 

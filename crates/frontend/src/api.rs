@@ -17,6 +17,7 @@ mod console_lines;
 mod consoles;
 mod demand;
 mod description;
+mod drains;
 mod extract;
 mod grep;
 mod hooks;
@@ -94,6 +95,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(locks::list))
         .routes(routes!(cluster::workers))
         .routes(routes!(demand::get, demand::ask))
+        .routes(routes!(drains::order))
         .routes(routes!(cluster::frontends))
         .routes(routes!(cluster::metrics))
         .routes(routes!(hooks::list))

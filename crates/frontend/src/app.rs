@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::barrier::Barrier;
 use crate::board::Board;
 use crate::cluster_time::ClusterTime;
+use crate::drains::Drains;
 use crate::hooks::{HookSecrets, Hooks};
 use crate::leases::Leases;
 use crate::metrics::Metrics;
@@ -33,6 +34,7 @@ pub(crate) struct App {
     pub(crate) leases: Arc<Leases>,
     pub(crate) timers: Arc<Timers>,
     pub(crate) schedules: Arc<Schedules>,
+    pub(crate) drains: Arc<Drains>,
     pub(crate) time: Arc<ClusterTime>,
     /// Who has asked for work here of late.
     pub(crate) seen: Arc<Seen>,
@@ -71,6 +73,7 @@ impl App {
             leases: Arc::default(),
             timers: Arc::default(),
             schedules: Arc::default(),
+            drains: Arc::default(),
             time: Arc::default(),
             metrics: Arc::default(),
             builds: Arc::default(),

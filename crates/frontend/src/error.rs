@@ -11,6 +11,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use distci_model::config::ConfigProblem;
+use distci_model::drain::DrainOrder;
 use distci_model::wire::{CONSOLE_LENGTH_HEADER, Problem};
 use distci_pages::Unrendered;
 use distci_store::StoreError;
@@ -93,6 +94,13 @@ impl ApiError {
     /// The sender of a webhook does not show that it knows the secret.
     pub(crate) fn unsigned(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// The worker that asks for a claim is asked to leave.
+    pub(crate) fn draining(order: &DrainOrder) -> Self {
+        let DrainOrder { pattern, at } = order;
+        let detail = format!("the workers {pattern} that were there at {at} are asked to leave");
+        Self::new(StatusCode::GONE, "draining", detail)
     }
 
     /// What was to be sent did not come in time.

@@ -10,6 +10,7 @@ mod auth;
 mod barrier;
 mod board;
 mod cluster_time;
+mod drains;
 mod error;
 mod forsaken;
 mod frontend;

@@ -1,4 +1,4 @@
-//! The mirror: keeps board, leases and timers in step with the store's index.
+//! The mirror: keeps board, leases, timers and drain orders in step with the store's index.
 //!
 //! Owns two loops of a frontend that nobody asks for: following the store, and giving up claims that
 //! have lapsed. Both derive everything from the store and may be run by any number of frontends at
@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use distci_model::ticket::{IndexName, QueueName};
 use distci_store::{
-    ClusterNews, ClusterWatch, IndexNews, IndexWatch, LockNews, LockWatch, StoreError,
+    ClusterNews, ClusterWatch, DrainNews, DrainWatch, IndexNews, IndexWatch, LockNews, LockWatch,
+    StoreError,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -62,7 +63,8 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
             News::Gap
             | News::Index(IndexNews::Gap)
             | News::Cluster(ClusterNews::Gap)
-            | News::Locks(LockNews::Gap) => {
+            | News::Locks(LockNews::Gap)
+            | News::Drains(DrainNews::Gap) => {
                 // One loss is told by every watch; what they hold now, the list shows.
                 watches.skip();
                 list(&app).await
@@ -73,6 +75,14 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
                 app.board.freed(&lock);
                 Ok(())
             }
+            News::Drains(DrainNews::Given(order)) => {
+                app.drains.add(order);
+                Ok(())
+            }
+            News::Drains(DrainNews::Gone(order)) => {
+                app.drains.remove(&order);
+                Ok(())
+            }
         };
     }
 }
@@ -81,6 +91,7 @@ enum News {
     Index(IndexNews),
     Cluster(ClusterNews),
     Locks(LockNews),
+    Drains(DrainNews),
     Gap,
 }
 
@@ -91,6 +102,7 @@ struct Watches {
     timers: IndexWatch,
     cluster: ClusterWatch,
     locks: LockWatch,
+    drains: DrainWatch,
 }
 
 impl Watches {
@@ -101,13 +113,16 @@ impl Watches {
             timers: app.store.watch_timers(),
             cluster: app.store.watch_cluster(),
             locks: app.store.watch_locks(),
+            drains: app.store.watch_drains(),
         }
     }
 
-    /// The next news, of the queue first; `None` when the store is gone. Cancel safe.
+    /// The next news, of the queue first, but for who is to take nothing of it; `None` when the store
+    /// is gone. Cancel safe.
     async fn next(&mut self) -> Option<News> {
         tokio::select! {
             biased;
+            news = self.drains.next() => news.map(News::Drains),
             news = self.queue.next() => news.map(News::Index),
             news = self.claims.next() => news.map(News::Index),
             news = self.timers.next() => news.map(News::Index),
@@ -123,6 +138,7 @@ impl Watches {
         self.timers.skip();
         self.cluster.skip();
         self.locks.skip();
+        self.drains.skip();
     }
 }
 
@@ -188,6 +204,8 @@ async fn list(app: &App) -> Result<(), StoreError> {
         }
     }
     app.peers.set(app.store.members().await?);
+    // Before anything is offered to those who are asked to leave.
+    app.drains.reset(app.store.drains().await?);
     app.board.reset(&queue);
     app.board.freed_any();
     app.leases.reset(claims, Instant::now());

@@ -56,6 +56,16 @@ fn check_name(what: &'static str, text: &str, max: usize) -> Result<(), InvalidI
     }
 }
 
+/// Letters, digits, `.`, `_`, `-`, `*` and `?`, at most 64 bytes.
+fn check_pattern(what: &'static str, text: &str) -> Result<(), InvalidId> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"._-*?".contains(&b);
+    if (1..=64).contains(&text.len()) && text.bytes().all(known) {
+        return Ok(());
+    }
+    let reason = "may hold 1 to 64 letters, digits, '.', '_', '-', '*' and '?'";
+    Err(InvalidId::new(what, text, reason))
+}
+
 /// A fixed number of lower-case base-32 characters (`a`–`z`, `2`–`7`).
 fn check_key(what: &'static str, text: &str, length: usize) -> Result<(), InvalidId> {
     let alphabet = |b: &u8| b.is_ascii_lowercase() || (b'2'..=b'7').contains(b);
@@ -155,6 +165,11 @@ text_id!(
 text_id!(
     /// The name that a worker gives itself; never registered anywhere.
     WorkerName, "worker name", |what, text| check_name(what, text, 64)
+);
+text_id!(
+    /// A pattern of names of workers, in which `*` stands for any characters and `?` for any one; a
+    /// name is a pattern, too.
+    NamePattern, "pattern of workers", check_pattern
 );
 text_id!(
     /// A job in one incarnation: a deleted and re-created job has another key.

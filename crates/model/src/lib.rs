@@ -13,6 +13,7 @@ pub mod capability;
 pub mod config;
 pub mod console;
 pub mod decide;
+pub mod drain;
 pub mod errand;
 pub mod event;
 pub mod id;

@@ -17,8 +17,8 @@ use crate::decide::Decision;
 use crate::errand::{CommitState, ErrandName, ErrandOrder, Setback};
 use crate::event::{self, Source};
 use crate::id::{
-    Attempt, BuildNumber, BuildRef, DeliveryId, FrontendId, JobId, LockKey, RequestId, SessionId,
-    TaskName, TicketKey, WorkerId, WorkerName,
+    Attempt, BuildNumber, BuildRef, DeliveryId, FrontendId, JobId, LockKey, NamePattern, RequestId,
+    SessionId, TaskName, TicketKey, WorkerId, WorkerName,
 };
 use crate::order::TaskOrder;
 use crate::outcome::Outcome;
@@ -414,6 +414,10 @@ pub struct ClaimRequest {
     /// Seconds to wait, at most [`MAX_WAIT`].
     #[serde(default)]
     pub wait: u64,
+    /// How many milliseconds ago this run of the worker began, by its own clock. Whoever says it
+    /// understands that it may be asked to leave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
 }
 
 impl ClaimRequest {
@@ -801,6 +805,17 @@ pub struct WorkerView {
     pub waiting: usize,
     /// What it holds.
     pub claims: Vec<WorkerClaim>,
+    /// Whether it was asked to leave, and finishes what it held by then.
+    #[serde(default)]
+    pub draining: bool,
+}
+
+/// Asks workers to finish what they hold and leave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Whose names it is for.
+    pub pattern: NamePattern,
 }
 
 /// A frontend that serves the same store.

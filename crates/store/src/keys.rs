@@ -6,6 +6,7 @@
 
 use distci_model::cache::CacheScope;
 use distci_model::capability::Capabilities;
+use distci_model::drain::DrainOrder;
 use distci_model::id::{
     Attempt, BuildKey, BuildNumber, ClassId, DeliveryId, FrontendId, JobId, JobKey, LockKey,
     RequestId, TicketId, TicketKey,
@@ -53,6 +54,28 @@ pub fn digest(frontend: &FrontendId, turn: u64, part: usize) -> NodePath {
     digests().join(&format!("{frontend}.{turn}.{part}"))
 }
 
+/// Where workers are asked to leave.
+pub fn drains() -> NodePath {
+    dir("drain")
+}
+
+/// A drain order: the node's name says everything.
+pub fn drain(order: &DrainOrder) -> NodePath {
+    let stamp = Stamp::at(order.at).millis();
+    drains().join(&format!("{stamp:013}.{}", order.pattern))
+}
+
+/// Reads the name of a drain order back; `None` for what nobody of this version wrote.
+pub fn parse_drain(name: &str) -> Option<DrainOrder> {
+    let (stamp, pattern) = name.split_once('.')?;
+    let order = DrainOrder {
+        at: Stamp::from_millis(stamp.parse().ok()?).time(),
+        pattern: pattern.parse().ok()?,
+    };
+    // Of the many ways to write a number, one is a name.
+    (drain(&order).name() == name).then_some(order)
+}
+
 /// What the store says of itself.
 pub fn meta() -> NodePath {
     dir("meta")
@@ -76,7 +99,7 @@ pub fn sharded_trees() -> [NodePath; 9] {
 /// All trees.
 pub fn trees() -> Vec<NodePath> {
     let mut trees = sharded_trees().to_vec();
-    trees.extend([classes(), members(), digests()]);
+    trees.extend([classes(), members(), digests(), drains()]);
     trees
 }
 
@@ -606,6 +629,18 @@ mod tests {
             &format!("{}.", held.lock),
         ] {
             assert_eq!(parse_slot(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn drain_orders_read_what_they_write() {
+        let at = Stamp::from_millis(1_700_000_000_000).time();
+        for pattern in ["w-1.example.org", "*", "a?b*"] {
+            let order = DrainOrder::new(pattern.parse().unwrap(), at);
+            assert_eq!(parse_drain(drain(&order).name()), Some(order));
+        }
+        for bad in ["", "x", "1.w", "1700000000000.", "1700000000000.a b", "x.w"] {
+            assert_eq!(parse_drain(bad), None, "{bad:?}");
         }
     }
 

@@ -15,6 +15,7 @@ mod consoles;
 mod control;
 pub mod coordination;
 mod deliveries;
+mod drains;
 mod errands;
 mod error;
 mod events;
@@ -41,6 +42,7 @@ pub use cluster::{Card, ClusterNews, ClusterWatch, DigestNode};
 pub use consoles::{
     ConsoleHome, ConsolePart, FoundLines, Line, Lines, LinesFrom, MAX_LINE, Match, Search,
 };
+pub use drains::{DrainNews, DrainWatch};
 pub use error::StoreError;
 pub use events::{EventPost, Offered};
 pub use fsck::{Checked, Checkup, Finding, Flaw, Mending};

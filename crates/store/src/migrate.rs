@@ -181,20 +181,18 @@ async fn finish(target: &Store, begun: Read<Meta>) -> Result<(), MigrateError> {
         ..begun.record
     };
     let data = encode(path.as_str(), &meta)?;
-    let mut transaction = Transaction::default();
-    transaction.set(path, data, begun.version);
-    transaction.commit(&*target.coordination).await?;
-    match target.meta().await {
-        Ok(Some(meta)) if meta.record.migrating.is_none() => Ok(()),
-        Ok(_) => Err(StoreError::Stale {
-            detail: "the mark of the migration was not taken away".to_owned(),
+    let ended: Result<(), StoreError> = until_done!(target.coordination, async {
+        let there = read::<Meta>(&*target.coordination, &path).await?;
+        let there = there.ok_or_else(|| StoreError::missing("mark of the migration"))?;
+        if there.record.migrating.is_none() {
+            return Ok(Tried::Done(()));
         }
-        .into()),
-        Err(source) => Err(MigrateError::Unusable {
-            which: "target",
-            source,
-        }),
-    }
+        let mut transaction = Transaction::default();
+        transaction.set(path.clone(), data.clone(), there.version);
+        let committed = transaction.commit(&*target.coordination).await?;
+        Ok(committed.map_or(Tried::Again, |_| Tried::Done(())))
+    });
+    Ok(ended?)
 }
 
 /// A blob that is there, if any is: the bucket may be the one of another store.
@@ -250,7 +248,7 @@ async fn copy_blob(from: &Blobs, to: &Blobs, key: BlobKey) -> Result<(), Migrate
 /// What is to be copied of the source's tree: groups of nodes, each of which is one commit.
 #[derive(Default)]
 struct Nodes {
-    /// Classes, jobs with their schedules, and builds without their tickets.
+    /// Classes, drain orders, jobs with their schedules, and builds without their tickets.
     first: Vec<Vec<Op>>,
     /// Tickets of tasks, whose builds must be there.
     then: Vec<Vec<Op>>,
@@ -263,10 +261,9 @@ impl Nodes {
     async fn of(source: &Store, at: Timestamp) -> Result<Self, MigrateError> {
         let mut nodes = Self::default();
         let tree = &*source.coordination;
-        for path in list(tree, &keys::classes()).await? {
-            nodes.first.push(vec![copy(tree, path).await?]);
-        }
-        let mut flat = below_shards(tree, &keys::watchers()).await?;
+        let mut flat = list(tree, &keys::classes()).await?;
+        flat.extend(list(tree, &keys::drains()).await?);
+        flat.extend(below_shards(tree, &keys::watchers()).await?);
         flat.extend(below_shards(tree, &keys::timetables()).await?);
         for path in flat {
             nodes.first.push(vec![copy(tree, path).await?]);

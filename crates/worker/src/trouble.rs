@@ -51,6 +51,7 @@ impl From<ClientError> for Trouble {
                 })
             }
             ClientError::NotFound(_)
+            | ClientError::Draining(_)
             | ClientError::Unauthorized
             | ClientError::NoToken { .. }
             | ClientError::Refused(_)

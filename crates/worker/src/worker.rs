@@ -16,7 +16,7 @@ use distci_model::capability::{Capabilities, Capability, Host, Kind, Label};
 use distci_model::id::{RequestId, WorkerId};
 use distci_model::wire::{Claim, ClaimRequest, Held, Standing, Work};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempt;
@@ -105,6 +105,7 @@ struct Taken {
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) settings: Settings,
+    began: Instant,
     /// For what an attempt reads and writes: patient, and more so while nobody could take its claim.
     pub(crate) patient: Client,
     /// For everything else.
@@ -117,7 +118,7 @@ pub(crate) struct Worker {
 }
 
 /// Works until `stop`, or until it leaves by itself: after one ticket, when there was nothing to do
-/// for long enough. What it holds then, it finishes; after `stop` it has seconds for that.
+/// for long enough, when it is asked to. What it holds then, it finishes; after `stop` it has seconds for that.
 ///
 /// # Errors
 /// [`Error`], if nothing can ever be done.
@@ -184,6 +185,7 @@ impl Worker {
         Ok(Self {
             disk: Disk::of(&settings.directory),
             settings,
+            began: Instant::now(),
             patient: client
                 .clone()
                 .with_deadline(UNSTORED)
@@ -279,6 +281,10 @@ impl Worker {
                 Err(error) if error.is_passing() => {
                     tracing::warn!("no frontend to claim from: {error}");
                 }
+                Err(ClientError::Draining(order)) => {
+                    tracing::info!("asked to leave: {}", order.detail);
+                    self.leaving.close();
+                }
                 Err(error) => return Err(Error::Claim(error)),
             }
         }
@@ -305,6 +311,7 @@ impl Worker {
             capabilities,
             request: pending.request().clone(),
             wait,
+            age_ms: u64::try_from(self.began.elapsed().as_millis()).ok(),
         }
     }
 
@@ -361,7 +368,8 @@ impl Worker {
             Ok::<_, ClientError>(())
         };
         match timeout(WITHDRAWAL, withdrawing).await {
-            Ok(Ok(())) => {}
+            // Who is asked to leave is told of a claim first.
+            Ok(Ok(()) | Err(ClientError::Draining(_))) => {}
             Ok(Err(error)) => tracing::warn!("a claim may be left to its lease: {error}"),
             Err(_) => tracing::warn!("a claim may be left to its lease: no frontend answers"),
         }

@@ -165,6 +165,7 @@ pub(crate) async fn waiting_control(client: &Client) -> anyhow::Result<JoinSet<C
         capabilities: Capabilities::control(),
         request: new_request_id()?,
         wait: 20,
+        age_ms: None,
     };
     let mut waiting = JoinSet::new();
     let asking = client.clone();

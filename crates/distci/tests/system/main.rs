@@ -7,6 +7,7 @@ mod commands;
 mod corpus;
 mod direct;
 mod documents;
+mod drains;
 mod errands;
 mod examples;
 mod exec;

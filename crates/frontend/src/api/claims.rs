@@ -41,7 +41,8 @@ const MAX_HELD: usize = 1024;
 /// Asks for a ticket. Held until there is one that the worker's capabilities satisfy.
 #[utoipa::path(post, path = "/claims", tag = "worker", request_body = ClaimRequest,
     responses((status = 200, body = Claim), (status = 204, description = "there is none"),
-        (status = 400, body = Problem)))]
+        (status = 400, body = Problem),
+        (status = 410, body = Problem, description = "the worker is asked to leave")))]
 pub(super) async fn claim(
     State(app): State<App>,
     Json(request): Json<ClaimRequest>,
@@ -51,6 +52,8 @@ pub(super) async fn claim(
         return Err(ApiError::malformed(detail));
     }
     let deadline = Instant::now() + wait(request.wait);
+    let began = began(&app, &request);
+    let mut drains = app.drains.subscribe();
     // An earlier try of this request may have been heard by another frontend, which is about to make
     // the claim, or has made it and the news are on their way.
     let holder = request.holder().mark();
@@ -59,8 +62,12 @@ pub(super) async fn claim(
     let mut lost = 0;
     loop {
         made.mark_unchanged();
+        drains.mark_unchanged();
         if let Some(claim) = earlier(&app, &request, &holder).await? {
             return Ok(Answer(claim).into_response());
+        }
+        if let Some(order) = began.and_then(|began| app.drains.asks(&request.worker, began)) {
+            return Err(ApiError::draining(&order));
         }
         app.seen.note(&request.worker, &request.capabilities);
         let offer = match app.board.ask(&request.worker, &request.capabilities) {
@@ -71,6 +78,7 @@ pub(super) async fn claim(
                     Ok(Err(_)) | Err(_) => return Ok(StatusCode::NO_CONTENT.into_response()),
                 },
                 Ok(()) = made.changed() => continue,
+                Ok(()) = drains.changed() => continue,
                 () = app.stop.cancelled() => return Ok(StatusCode::NO_CONTENT.into_response()),
             },
         };
@@ -90,6 +98,13 @@ pub(super) async fn claim(
                 .await;
         }
     }
+}
+
+/// When the worker that asks began, if it says so.
+fn began(app: &App, request: &ClaimRequest) -> Option<Timestamp> {
+    let age = Duration::from_millis(request.age_ms?);
+    // Nobody is older than time.
+    Some(app.cluster_now().checked_sub(age).unwrap_or(Timestamp::MIN))
 }
 
 /// The claim with what only a frontend knows: the page that a report links to.

@@ -135,6 +135,9 @@ pub(super) async fn workers(State(app): State<App>) -> Result<Json<Vec<WorkerVie
         let view = workers
             .entry(claimed.worker.clone())
             .or_insert_with(|| idle(claimed.worker.clone()));
+        // Whoever was asked to leave has claimed nothing since.
+        let asked = app.drains.asks(&claimed.worker, claimed.since);
+        view.draining |= asked.is_some();
         view.claims.push(WorkerClaim {
             ticket: claim.key,
             attempt: facts.attempt,
@@ -165,5 +168,6 @@ fn idle(worker: distci_model::id::WorkerName) -> WorkerView {
         capabilities: None,
         waiting: 0,
         claims: Vec::new(),
+        draining: false,
     }
 }

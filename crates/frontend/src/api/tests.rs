@@ -5,6 +5,7 @@ mod builds;
 mod claims;
 mod consoles;
 mod door;
+mod drains;
 mod frontends;
 mod hooks;
 mod jobs;

@@ -92,6 +92,7 @@ impl<'s> Look<'s> {
         };
         look.top().await?;
         look.index().await?;
+        look.drains().await?;
         look.slots().await?;
         look.timetables().await?;
         look.all_jobs().await?;
@@ -209,6 +210,15 @@ impl<'s> Look<'s> {
                     let detail = "it does not say what the class requires";
                     self.find(Flaw::Unreadable, &path, detail, Vec::new());
                 }
+            }
+        }
+        Ok(())
+    }
+
+    async fn drains(&mut self) -> Result<(), StoreError> {
+        for name in self.store.coordination.list(&keys::drains()).await? {
+            if keys::parse_drain(&name).is_none() {
+                self.unknown(&keys::drains().join(&name));
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ mod artifacts;
 mod builds;
 mod consoles;
 mod dice;
+mod drains;
 mod errands;
 mod events;
 mod fsck;

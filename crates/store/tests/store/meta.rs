@@ -13,8 +13,8 @@ async fn a_store_is_made_once() -> Result<()> {
     let scene = Scene::embedded()?;
     let made = scene.store().prepare(scene.now()).await?;
     let nodes = scene.dump().await?;
-    // `/meta`, twelve trees, and the shards of nine of them.
-    ensure!(nodes.len() == 1 + 12 + 9 * 256, "{} nodes", nodes.len());
+    // `/meta`, thirteen trees, and the shards of nine of them.
+    ensure!(nodes.len() == 1 + 13 + 9 * 256, "{} nodes", nodes.len());
     ensure!(made.cluster.len() == 32, "{made:?}");
     let again = scene.store().prepare(scene.now()).await?;
     ensure!(again == made && scene.dump().await? == nodes, "{again:?}");
@@ -66,7 +66,7 @@ async fn three_at_once_make_one_store() -> Result<()> {
             "seed {seed}: {made:?}"
         );
         scene.set_faults(Faults::none());
-        ensure!(scene.dump().await?.len() == 1 + 12 + 9 * 256, "seed {seed}");
+        ensure!(scene.dump().await?.len() == 1 + 13 + 9 * 256, "seed {seed}");
     }
     Ok(())
 }

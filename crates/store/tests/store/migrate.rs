@@ -32,6 +32,7 @@ async fn busy() -> Result<(Scene, Vec<BuildRef>)> {
     scene.control().await?;
     scene.store().cancel_build(&builds[2], scene.now()).await?;
     builds.push(scene.post("j", "waits").await?);
+    scene.store().drain(&"w*".parse()?, scene.now()).await?;
     Ok((scene, builds))
 }
 
@@ -56,6 +57,7 @@ async fn everything_is_copied_and_goes_on() -> Result<()> {
         clean(to.store()).await?;
         let meta = from.store().prepare(from.now()).await?;
         ensure!(to.store().prepare(to.now()).await? == meta);
+        ensure!(to.store().drains().await? == from.store().drains().await?);
         for build in &builds {
             ensure!(to.view(build).await? == from.view(build).await?, "{build}");
         }

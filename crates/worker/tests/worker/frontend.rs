@@ -52,6 +52,8 @@ pub(crate) struct Stored {
     /// Makes the next claims and does not answer; the latest of them.
     pub(crate) mute: bool,
     pub(crate) muted: Option<TicketKey>,
+    /// Asks every worker that asks for a claim to leave.
+    pub(crate) draining: bool,
     /// Takes no bytes.
     pub(crate) down: bool,
     /// Somebody else's by now.
@@ -163,6 +165,12 @@ impl Frontend {
         ticket
     }
 
+    /// Asks every worker to leave.
+    pub(crate) fn drain(&self) {
+        self.stored().draining = true;
+        self.shared.news.notify_waiters();
+    }
+
     pub(crate) fn tell(&self, ticket: &TicketKey, standing: Standing) {
         self.stored().standings.insert(ticket.clone(), standing);
         self.shared.news.notify_waiters();
@@ -244,8 +252,14 @@ async fn claim(shared: &Shared, body: &[u8]) -> Reply {
     let take = async {
         loop {
             let news = shared.news.notified();
-            if let Some(claim) = shared.stored.lock().unwrap().claim(&request) {
-                return claim;
+            {
+                let mut stored = shared.stored.lock().unwrap();
+                if let Some(claim) = stored.claim(&request) {
+                    return Some(claim);
+                }
+                if stored.draining && request.age_ms.is_some() {
+                    return None;
+                }
             }
             news.await;
         }
@@ -253,6 +267,9 @@ async fn claim(shared: &Shared, body: &[u8]) -> Reply {
     let claim = tokio::time::timeout(Duration::from_secs(request.wait), take).await;
     let Ok(claim) = claim else {
         return StatusCode::NO_CONTENT.into_response();
+    };
+    let Some(claim) = claim else {
+        return refusal(StatusCode::GONE, "draining");
     };
     let mute = {
         let mut stored = shared.stored.lock().unwrap();
@@ -272,7 +289,7 @@ impl Stored {
         if let Some(claim) = self.made.get(&request.request) {
             return Some(claim.clone());
         }
-        if request.capabilities.is_empty() {
+        if request.capabilities.is_empty() || self.draining {
             return None;
         }
         let claim = self.claims.pop_front()?;

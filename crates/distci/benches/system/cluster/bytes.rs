@@ -96,6 +96,7 @@ async fn claim(client: &Client) -> anyhow::Result<Claim> {
         capabilities: Capabilities::task(Kind::ExecuteShell, &[LABEL.parse()?]),
         request: new_request_id()?,
         wait: 20,
+        age_ms: None,
     };
     let claim = tokio::time::timeout(Duration::from_secs(30), client.claim(&request));
     claim.await??.context("no task to claim")

@@ -270,6 +270,7 @@ const ROUTES: &[&str] = &[
     "post /api/v1/tickets/{ticket}/{attempt}/layer",
     "post /api/v1/tickets/{ticket}/{attempt}/release",
     "post /api/v1/webhooks/{id}/replay",
+    "post /api/v1/workers/drain",
     "post /hooks/{source}",
     "post /hooks/{source}/{job}",
     "put /api/v1/jobs/{job}",
