@@ -9,19 +9,19 @@
 )]
 
 mod artifacts;
-mod builds;
+pub(crate) mod builds;
 mod caches;
 mod claims;
-mod cluster;
+pub(crate) mod cluster;
 mod consoles;
 mod description;
 mod extract;
 mod hooks;
-mod jobs;
-mod locks;
-mod schedules;
+pub(crate) mod jobs;
+pub(crate) mod locks;
+pub(crate) mod schedules;
 mod tickets;
-mod why;
+pub(crate) mod why;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;

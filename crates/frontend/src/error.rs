@@ -115,6 +115,13 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// Why not, if it is refused for what was given: whoever gave it can mend it.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        (self.status == StatusCode::UNPROCESSABLE_ENTITY).then_some(&self.detail)
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let detail = error.to_string();

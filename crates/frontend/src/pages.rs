@@ -5,10 +5,16 @@
 //! form does is answered with where to look next, so that loading a page again repeats nothing.
 
 mod assets;
+mod build;
+mod cluster;
+mod console;
 mod form;
 mod headers;
 mod home;
+mod job;
+mod queue;
 mod sign_in;
+mod workers;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
@@ -18,6 +24,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
+use distci_model::id::{BuildRef, RequestId};
 use distci_model::wire::Problem;
 use distci_pages::{Frame, Page, Place, Trouble};
 
@@ -33,6 +40,24 @@ pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
     Router::new()
         .route("/", get(home::show))
         .route("/sign-out", post(sign_in::leave))
+        .route("/jobs/{job}", get(job::show))
+        .route("/jobs/{job}/badge.svg", get(job::badge))
+        .route("/jobs/{job}/builds", get(job::lead).post(job::trigger))
+        .route("/jobs/{job}/builds/{build}", get(build::show))
+        .route("/jobs/{job}/builds/{build}/cancel", post(build::cancel))
+        .route("/jobs/{job}/builds/{build}/rerun", post(build::rerun))
+        .route(
+            "/jobs/{job}/builds/{build}/tasks/{task}/cancel",
+            post(build::stop_task),
+        )
+        .route(
+            "/jobs/{job}/builds/{build}/tasks/{task}/answer",
+            post(build::answer_task),
+        )
+        .route("/jobs/{job}/builds/{build}/console", get(console::show))
+        .route("/queue", get(queue::show))
+        .route("/workers", get(workers::show))
+        .route("/cluster", get(cluster::show))
         .layer(from_fn_with_state(state, auth::recognise))
         .merge(
             Router::new()
@@ -80,6 +105,18 @@ fn page(status: StatusCode, page: &impl Page) -> Result<Response, ApiError> {
     let html = page.html().map_err(ApiError::unrendered)?;
     let headers = [(CACHE_CONTROL, "private, no-cache")];
     Ok((status, headers, Html(html)).into_response())
+}
+
+/// An id for a wish that a form will carry.
+fn wish() -> Result<String, ApiError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| ApiError::malformed(error.to_string()))?;
+    Ok(RequestId::from_random(bytes).to_string())
+}
+
+/// The address of a build.
+fn address(build: &BuildRef) -> String {
+    format!("/jobs/{}/builds/{}", build.job, build.number)
 }
 
 /// Leads to an address of this site, to be looked at.
