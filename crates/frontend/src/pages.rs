@@ -102,7 +102,7 @@ fn frame(app: &App, visitor: Option<&Visitor>, place: Place) -> Frame {
 
 /// A page with its status. It is the reader's own, and may be another the next time.
 fn page(status: StatusCode, page: &impl Page) -> Result<Response, ApiError> {
-    let html = page.html().map_err(ApiError::unrendered)?;
+    let html = page.html().map_err(|error| ApiError::unrendered(&error))?;
     let headers = [(CACHE_CONTROL, "private, no-cache")];
     Ok((status, headers, Html(html)).into_response())
 }

@@ -46,7 +46,9 @@ pub(super) async fn show(
         task: wanted.task,
         state: state.map_or(distci_pages::State::None, distci_pages::State::of_task),
         attempt: home.attempt.get(),
-        attempts: state.map_or(home.attempt, |state| state.attempt()).get(),
+        attempts: state
+            .map_or(home.attempt, distci_model::wire::TaskState::attempt)
+            .get(),
         is_complete: home.complete,
         text: part.bytes.to_vec(),
         skipped,

@@ -111,7 +111,7 @@ pub(super) async fn badge(seat: Seat, Path(job): Path<JobId>) -> Result<Response
         label: job.to_string(),
         state: latest.map_or(distci_pages::State::None, distci_pages::State::of_summary),
     };
-    let picture = badge.html().map_err(ApiError::unrendered)?;
+    let picture = badge.html().map_err(|error| ApiError::unrendered(&error))?;
     let headers = [(CONTENT_TYPE, "image/svg+xml"), (CACHE_CONTROL, "no-cache")];
     Ok((headers, picture).into_response())
 }
