@@ -9,11 +9,11 @@
 )]
 
 mod artifacts;
-mod builds;
+pub(crate) mod builds;
 mod caches;
 mod claims;
-mod cluster;
-mod console_lines;
+pub(crate) mod cluster;
+pub(crate) mod console_lines;
 mod consoles;
 mod demand;
 mod description;
@@ -21,11 +21,11 @@ mod drains;
 mod extract;
 mod grep;
 mod hooks;
-mod jobs;
-mod locks;
-mod schedules;
+pub(crate) mod jobs;
+pub(crate) mod locks;
+pub(crate) mod schedules;
 mod tickets;
-mod why;
+pub(crate) mod why;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;

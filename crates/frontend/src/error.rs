@@ -82,8 +82,8 @@ impl ApiError {
     }
 
     /// A page cannot be written out.
-    pub(crate) fn unrendered(error: Unrendered) -> Self {
-        tracing::error!(%error, source = ?std::error::Error::source(&error), "a page was not shown");
+    pub(crate) fn unrendered(error: &Unrendered) -> Self {
+        tracing::error!(%error, source = ?std::error::Error::source(error), "a page was not shown");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
@@ -120,6 +120,13 @@ impl ApiError {
             header: Some(("content-range", format!("bytes */{length}"))),
             ..Self::new(code, "bad-range", detail)
         }
+    }
+}
+
+impl ApiError {
+    /// Why not, if it is refused for what was given: whoever gave it can mend it.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        (self.status == StatusCode::UNPROCESSABLE_ENTITY).then_some(&self.detail)
     }
 }
 
@@ -184,8 +191,8 @@ pub(crate) async fn in_words(
         .headers()
         .get(REQUEST_ID)
         .and_then(|id| Some(id.to_str().ok()?.to_owned()));
-    let asked = (request.method(), request.headers());
-    let asker = Asker::of(&site, asked, request.uri());
+    let how = (request.method(), request.headers());
+    let asker = Asker::of(&site, how, request.uri());
     let response = next.run(request).await;
     let status = response.status();
     let is_page = response.extensions().get::<Problem>().is_none() && is_html(&response);

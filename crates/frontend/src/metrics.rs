@@ -94,6 +94,22 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// What is counted, in words.
+    pub(crate) fn counts(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("tickets claimed here", self.claims.get()),
+            ("races for tickets lost", self.races_lost.get()),
+            ("tries at a full lock", self.blocked.get()),
+            ("claims given up, worker silent", self.expired.get()),
+            ("claims given up, not known", self.orphaned.get()),
+            ("timers that went off", self.woken.get()),
+            ("moments fired", self.fired.get()),
+            ("reports given up", self.forsaken.get()),
+        ]
+    }
+}
+
+impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register(

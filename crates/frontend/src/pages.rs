@@ -5,11 +5,18 @@
 //! form does is answered with where to look next, so that loading a page again repeats nothing.
 
 mod assets;
+mod build;
+mod cluster;
+mod console;
 mod form;
 mod headers;
 mod home;
+mod job;
 mod live;
+mod queue;
 mod sign_in;
+mod viewer;
+mod workers;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
@@ -19,6 +26,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
+use distci_model::id::{BuildRef, RequestId};
 use distci_model::wire::Problem;
 use distci_pages::{Frame, Page, Place, Trouble};
 
@@ -35,6 +43,24 @@ pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
     shown()
         .route("/live", get(live::follow).with_state(live))
         .route("/sign-out", post(sign_in::leave))
+        .route("/jobs/{job}/badge.svg", get(job::badge))
+        .route("/jobs/{job}/builds", get(job::lead).post(job::trigger))
+        .route("/jobs/{job}/builds/{build}/cancel", post(build::cancel))
+        .route("/jobs/{job}/builds/{build}/rerun", post(build::rerun))
+        .route(
+            "/jobs/{job}/builds/{build}/tasks/{task}/cancel",
+            post(build::stop_task),
+        )
+        .route(
+            "/jobs/{job}/builds/{build}/tasks/{task}/answer",
+            post(build::answer_task),
+        )
+        .route("/jobs/{job}/builds/{build}/console", get(console::show))
+        .route("/jobs/{job}/builds/{build}/console/part", get(viewer::part))
+        .route(
+            "/jobs/{job}/builds/{build}/console/growth",
+            get(viewer::growth).with_state(viewer::Watch::new(app)),
+        )
         .layer(from_fn_with_state(state, auth::recognise))
         .merge(
             Router::new()
@@ -46,7 +72,13 @@ pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
 
 /// What can be looked at, and is kept true while somebody does.
 fn shown() -> Router<App> {
-    Router::new().route("/", get(home::show))
+    Router::new()
+        .route("/", get(home::show))
+        .route("/jobs/{job}", get(job::show))
+        .route("/jobs/{job}/builds/{build}", get(build::show))
+        .route("/queue", get(queue::show))
+        .route("/workers", get(workers::show))
+        .route("/cluster", get(cluster::show))
 }
 
 /// Who looks, and what of this frontend every page shows.
@@ -84,9 +116,21 @@ fn frame(app: &App, visitor: Option<&Visitor>, place: Place) -> Frame {
 
 /// A page with its status. It is the reader's own, and may be another the next time.
 fn page(status: StatusCode, page: &impl Page) -> Result<Response, ApiError> {
-    let html = page.html().map_err(ApiError::unrendered)?;
+    let html = page.html().map_err(|error| ApiError::unrendered(&error))?;
     let headers = [(CACHE_CONTROL, "private, no-cache")];
     Ok((status, headers, Html(html)).into_response())
+}
+
+/// An id for a wish that a form will carry.
+fn wish() -> Result<String, ApiError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| ApiError::malformed(error.to_string()))?;
+    Ok(RequestId::from_random(bytes).to_string())
+}
+
+/// The address of a build.
+fn address(build: &BuildRef) -> String {
+    format!("/jobs/{}/builds/{}", build.job, build.number)
 }
 
 /// Leads to an address of this site, to be looked at.

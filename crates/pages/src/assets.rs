@@ -18,6 +18,8 @@ pub enum Asset {
     Filter,
     /// Keeps an open page true.
     Live,
+    /// Shows a whole console, however long.
+    Console,
     /// The picture in the tab of what has no state.
     Plain,
     /// The same of success,
@@ -35,11 +37,12 @@ static PATHS: LazyLock<Vec<String>> = LazyLock::new(|| Asset::ALL.map(Asset::add
 
 impl Asset {
     /// All of them, each at the place of its number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Style,
         Self::Times,
         Self::Filter,
         Self::Live,
+        Self::Console,
         Self::Plain,
         Self::Success,
         Self::Failure,
@@ -64,6 +67,7 @@ impl Asset {
             Self::Times => include_bytes!("../assets/times.js"),
             Self::Filter => include_bytes!("../assets/filter.js"),
             Self::Live => include_bytes!("../assets/live.js"),
+            Self::Console => include_bytes!("../assets/console.js"),
             Self::Plain => include_bytes!("../assets/plain.svg"),
             Self::Success => include_bytes!("../assets/success.svg"),
             Self::Failure => include_bytes!("../assets/failure.svg"),
@@ -98,6 +102,7 @@ impl Asset {
             Self::Times => "times",
             Self::Filter => "filter",
             Self::Live => "live",
+            Self::Console => "console",
             Self::Plain => "plain",
             Self::Success => "success",
             Self::Failure => "failure",
@@ -109,7 +114,7 @@ impl Asset {
     fn extension(self) -> &'static str {
         match self {
             Self::Style => "css",
-            Self::Times | Self::Filter | Self::Live => "js",
+            Self::Times | Self::Filter | Self::Live | Self::Console => "js",
             Self::Plain | Self::Success | Self::Failure | Self::Running | Self::Waiting => "svg",
         }
     }

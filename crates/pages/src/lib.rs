@@ -5,20 +5,41 @@
 //! no I/O, no clock, no store; whoever serves a page reads what it shows. Invariant: text that comes
 //! from people, builds or repositories is escaped, and nothing on a page runs that is not in `assets/`.
 
+mod ansi;
 pub mod assets;
+mod badge;
+mod build;
+mod chart;
+mod cluster;
+mod console;
 mod frame;
+mod graph;
 mod home;
+mod job;
+mod json;
 mod page;
+mod queue;
 mod sign_in;
 mod spark;
 mod state;
 mod time;
 mod trouble;
 mod words;
+mod workers;
 
+pub use badge::Badge;
+pub use build::Build;
+pub use cluster::{Cluster, Store};
+pub use console::{Console, console_lines};
 pub use frame::{Frame, Place};
 pub use home::{Home, Row, Running};
+pub use job::{Job, Wish};
 pub use page::{Page, Unrendered};
+pub use queue::{Queue, Wanted};
 pub use sign_in::SignIn;
 pub use state::State;
 pub use trouble::Trouble;
+pub use workers::Workers;
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,62 @@ impl fmt::Display for Segment<'_> {
     }
 }
 
+/// A path below an address: as [`Segment`], but what separates its segments stays.
+pub(crate) struct Below<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Below<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, segment) in self.0.split('/').enumerate() {
+            if place > 0 {
+                f.write_char('/')?;
+            }
+            Segment(segment).fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// The beginning of a text, with a sign that there is more.
+pub(crate) fn shorten(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let beginning = text.chars().take(most.saturating_sub(1));
+    beginning.chain(['…']).collect()
+}
+
+/// A number of bytes: `512 B`, `1.4 MiB`.
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0;
+        for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+            if bytes >> shift > 0 {
+                let tenths = (bytes >> (shift - 10)) * 10 / 1024;
+                return write!(f, "{}.{} {unit}", tenths / 10, tenths % 10);
+            }
+        }
+        write!(f, "{bytes} B")
+    }
+}
+
+/// A number that may be large: `3,000,000`.
+pub(crate) struct Count(pub(crate) u64);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        for (place, digit) in digits.chars().enumerate() {
+            if place > 0 && (digits.len() - place).is_multiple_of(3) {
+                f.write_char(',')?;
+            }
+            f.write_char(digit)?;
+        }
+        Ok(())
+    }
+}
+
 /// Why a build exists, in a few words.
 pub(crate) fn cause(cause: &Cause) -> String {
     match cause {
@@ -57,6 +113,16 @@ fn event(told: &Event) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_and_beginnings() {
+        let told = |bytes| Bytes(bytes).to_string();
+        assert_eq!(told(1023), "1023 B");
+        assert_eq!(told(1536), "1.5 KiB");
+        assert_eq!(told(u64::MAX), "16777215.9 TiB");
+        assert_eq!(shorten("äöü", 3), "äöü");
+        assert_eq!(shorten("äöüß", 3), "äö…");
+    }
 
     #[test]
     fn a_segment_cannot_leave_its_place() {

@@ -43,6 +43,14 @@ pub enum Posted {
 }
 
 impl Posted {
+    /// The build to look at: this one, or the one that has its room.
+    pub fn shown(self) -> BuildRef {
+        match self {
+            Self::Build { build, .. } => build,
+            Self::Skipped { holder } => holder,
+        }
+    }
+
     /// The build, if there is one.
     pub fn build(self) -> Option<BuildRef> {
         match self {

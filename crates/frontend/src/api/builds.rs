@@ -31,7 +31,7 @@ use crate::error::ApiError;
 const MAX_PARAMETERS: usize = 256;
 
 /// A build by job and number, or by what it is: `latest`, `latest-success`.
-pub(super) async fn find(app: &App, job: JobId, selector: &str) -> Result<BuildRef, ApiError> {
+pub(crate) async fn find(app: &App, job: JobId, selector: &str) -> Result<BuildRef, ApiError> {
     let which =
         match selector {
             "latest" => Which::Any,

@@ -67,7 +67,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
 /// The tickets that wait for a worker, most urgent first.
 #[utoipa::path(get, path = "/queue", tag = "cluster", params(Paging),
     responses((status = 200, body = Page<QueueView>)))]
-pub(super) async fn queue(
+pub(crate) async fn queue(
     State(app): State<App>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<QueueView>>, ApiError> {
@@ -114,7 +114,7 @@ pub(super) async fn queue(
 /// The workers that wait at this frontend or hold a claim.
 #[utoipa::path(get, path = "/workers", tag = "cluster",
     responses((status = 200, body = Vec<WorkerView>)))]
-pub(super) async fn workers(State(app): State<App>) -> Result<Json<Vec<WorkerView>>, ApiError> {
+pub(crate) async fn workers(State(app): State<App>) -> Result<Json<Vec<WorkerView>>, ApiError> {
     let mut workers = BTreeMap::new();
     for waiting in app.board.waiting() {
         let view: &mut WorkerView = workers
@@ -151,7 +151,7 @@ pub(super) async fn workers(State(app): State<App>) -> Result<Json<Vec<WorkerVie
 /// The frontends that serve this store, by their own account.
 #[utoipa::path(get, path = "/frontends", tag = "cluster",
     responses((status = 200, body = Vec<FrontendView>)))]
-pub(super) async fn frontends(State(app): State<App>) -> Json<Vec<FrontendView>> {
+pub(crate) async fn frontends(State(app): State<App>) -> Json<Vec<FrontendView>> {
     let own = app.peers.own();
     let view = |(frontend, card): (FrontendId, Card)| FrontendView {
         here: own.as_ref() == Some(&frontend),

@@ -20,11 +20,11 @@ use crate::error::ApiError;
 const MAX_PAGE: usize = 500;
 
 #[derive(Deserialize, IntoParams)]
-pub(super) struct Paging {
+pub(crate) struct Paging {
     /// Where to go on, from the page before.
-    pub(super) cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
     /// Most entries.
-    pub(super) limit: Option<usize>,
+    pub(crate) limit: Option<usize>,
 }
 
 impl Paging {
@@ -132,7 +132,7 @@ pub(super) async fn delete(
 /// The repositories that are looked at for a job.
 #[utoipa::path(get, path = "/jobs/{job}/polls", tag = "jobs",
     responses((status = 200, body = Vec<PollView>), (status = 404, body = Problem)))]
-pub(super) async fn polls(
+pub(crate) async fn polls(
     State(app): State<App>,
     Path(job): Path<JobId>,
 ) -> Result<Json<Vec<PollView>>, ApiError> {

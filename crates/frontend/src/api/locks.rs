@@ -22,7 +22,7 @@ const MAX_NAMED: usize = 4;
 /// what this frontend has seen when it last tried.
 #[utoipa::path(get, path = "/locks", tag = "cluster", params(Paging),
     responses((status = 200, body = Page<LockView>), (status = 400, body = Problem)))]
-pub(super) async fn list(
+pub(crate) async fn list(
     State(app): State<App>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<LockView>>, ApiError> {

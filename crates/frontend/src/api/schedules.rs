@@ -14,15 +14,15 @@ use crate::error::ApiError;
 const MAX_COUNT: usize = 100;
 
 #[derive(Deserialize, IntoParams)]
-pub(super) struct Counting {
+pub(crate) struct Counting {
     /// How many moments of each schedule; 5 if it is left out, at most 100.
-    count: Option<usize>,
+    pub(crate) count: Option<usize>,
 }
 
 /// The schedules of a job: when each was fired last, and when it comes next.
 #[utoipa::path(get, path = "/jobs/{job}/schedules", tag = "jobs", params(Counting),
     responses((status = 200, body = Vec<ScheduleView>), (status = 404, body = Problem)))]
-pub(super) async fn list(
+pub(crate) async fn list(
     State(app): State<App>,
     Path(job): Path<JobId>,
     Query(Counting { count }): Query<Counting>,

@@ -22,7 +22,7 @@ use crate::error::ApiError;
 /// Why a build waits, or why it ended as it did, in sentences: the first is about the build.
 #[utoipa::path(get, path = "/jobs/{job}/builds/{build}/why", tag = "builds",
     responses((status = 200, body = Vec<Reason>), (status = 404, body = Problem)))]
-pub(super) async fn get(
+pub(crate) async fn get(
     State(app): State<App>,
     Path((job, selector)): Path<(JobId, String)>,
 ) -> Result<Json<Vec<Reason>>, ApiError> {

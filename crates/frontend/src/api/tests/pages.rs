@@ -83,13 +83,19 @@ async fn who_is_not_signed_in_is_led_to_where_one_signs_in() -> Result<()> {
     };
     for (path, to) in [
         ("/", "%2F"),
-        ("/jobs/a%20b?x=1&y=2", "%2Fjobs%2Fa%2520b%3Fx%3D1%26y%3D2"),
+        ("/jobs/a?x=1&y=2", "%2Fjobs%2Fa%3Fx%3D1%26y%3D2"),
+        (
+            "/jobs/a/builds/1/console?task=t",
+            "%2Fjobs%2Fa%2Fbuilds%2F1%2Fconsole%3Ftask%3Dt",
+        ),
+        ("/queue", "%2Fqueue"),
+        ("/workers", "%2Fworkers"),
+        ("/cluster", "%2Fcluster"),
+        ("/jobs/a/badge.svg", "%2Fjobs%2Fa%2Fbadge.svg"),
     ] {
         let answer = stranger.get(path).await?;
-        if path == "/" {
-            assert_eq!(answer.status, StatusCode::SEE_OTHER);
-            assert_eq!(answer.header("location"), format!("/sign-in?to={to}"));
-        }
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{path}");
+        assert_eq!(answer.header("location"), format!("/sign-in?to={to}"));
     }
     let form = stranger.page("/sign-in?to=/queue").await?;
     assert!(form.contains("name=\"to\" value=\"/queue\""), "{form}");
@@ -356,5 +362,155 @@ async fn home_lists_all_jobs_page_by_page() -> Result<()> {
     assert!(found.contains("/jobs/Zebra/builds/1") && !found.contains("job-001"));
     let none = browser.page("/?q=%3Cscript%3E%22").await?;
     assert!(none.contains("No job fits") && !none.contains("<script>\""));
+    Ok(())
+}
+
+/// A job with parameters, and a task that fails after a hostile line.
+fn job() -> serde_json::Value {
+    serde_json::json!({
+        "job_id": "job",
+        "parameters": { "colour": { "choices": ["red", "blue"] }, "count": { "type": "integer", "default": 3 } },
+        "tasks": [
+            { "name": "a", "type": "execute-shell", "params": { "script": "true" } },
+            { "name": "agree", "type": "approve", "params": { "message": "${colour}?" } },
+        ],
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_form_asks_for_a_build_once_and_says_what_is_wrong() -> Result<()> {
+    let scene = Scene::new();
+    scene.put_job(&job()).await?;
+    let browser = Browser::signed_in(&scene).await?;
+    let page = browser.page("/jobs/job").await?;
+    let request = page.split("name=\"request\" value=\"").nth(1);
+    let request = request
+        .and_then(|rest| rest.split('"').next())
+        .context("no id")?;
+    let wrong = [
+        ("request", request),
+        ("p.colour", "<i>green"),
+        ("p.count", "3"),
+    ];
+    let answer = browser.submit("/jobs/job/builds", &wrong).await?;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let said = String::from_utf8_lossy(&answer.body).into_owned();
+    assert!(
+        said.contains("role=\"alert\"") && !said.contains("<i>green"),
+        "{said}"
+    );
+    let right = [("request", request), ("p.colour", "blue"), ("p.count", "4")];
+    for _ in 0..2 {
+        let answer = browser.submit("/jobs/job/builds", &right).await?;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{answer:?}");
+        assert_eq!(answer.header("location"), "/jobs/job/builds/1");
+    }
+    assert!(
+        browser
+            .page("/jobs/job/builds/latest")
+            .await?
+            .contains("blue")
+    );
+    let unmeant = browser.post("/jobs/job/builds", &right).await?;
+    assert_eq!(unmeant.status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        browser.get("/jobs/job/builds/2").await?.status,
+        StatusCode::NOT_FOUND
+    );
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_page_shows_a_build_on_its_way() -> Result<()> {
+    let scene = Scene::new();
+    scene.put_job(&job()).await?;
+    let browser = Browser::signed_in(&scene).await?;
+    let request = ["0123456789abcdef"; 2].concat();
+    let wish = [("request", request.as_str()), ("p.colour", "red")];
+    browser.submit("/jobs/job/builds", &wish).await?;
+    let claim = scene.task().await?;
+    let text = b"\x1b[31m<script>alert(1)</script>\xff\x1b[0m\nlast\n";
+    scene.append(&claim, 0, text).await?;
+    let pages = [
+        "/",
+        "/jobs/job",
+        "/jobs/job/builds/1",
+        "/queue",
+        "/workers",
+        "/cluster",
+    ];
+    for path in pages {
+        let page = browser.page(path).await?;
+        assert!(page.len() < 60_000, "{path}: {} bytes", page.len());
+    }
+    assert!(browser.page("/workers").await?.contains("job#1"));
+    let console = "/jobs/job/builds/1/console?task=a";
+    let page = browser.page(console).await?;
+    assert!(page.contains("<span class=\"f1\">&lt;script&gt;") && page.contains("id=\"L2\""));
+    scene.finish(&claim).await?;
+    assert!(browser.page("/jobs/job/builds/1").await?.contains("red?"));
+    let answer = [("answer", "approve"), ("comment", "<b>yes")];
+    let path = "/jobs/job/builds/1/tasks/agree/answer";
+    assert_eq!(
+        browser.post(path, &answer).await?.status,
+        StatusCode::FORBIDDEN
+    );
+    let neither = browser.submit(path, &[]).await?;
+    assert_eq!(neither.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        browser.submit(path, &answer).await?.status,
+        StatusCode::SEE_OTHER
+    );
+    scene.control().await?;
+    let page = browser.page("/jobs/job/builds/1").await?;
+    assert!(page.contains("<title>job#1 success"), "{page}");
+    assert!(
+        page.contains("/assets/success-"),
+        "the tab does not show the state"
+    );
+    let badge = browser.get("/jobs/job/badge.svg").await?;
+    assert_eq!(badge.header("content-type"), "image/svg+xml");
+    assert!(String::from_utf8_lossy(&badge.body).contains("success"));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn builds_are_cancelled_and_run_again_by_forms() -> Result<()> {
+    let scene = Scene::new();
+    scene.build("job").await?;
+    let browser = Browser::signed_in(&scene).await?;
+    let claim = scene.task().await?;
+    for path in ["/jobs/job/builds/1/cancel", "/jobs/job/builds/1/rerun"] {
+        assert_eq!(browser.post(path, &[]).await?.status, StatusCode::FORBIDDEN);
+        assert_eq!(
+            browser.get(path).await?.status,
+            StatusCode::METHOD_NOT_ALLOWED
+        );
+    }
+    let answer = browser
+        .submit("/jobs/job/builds/1/tasks/a/cancel", &[])
+        .await?;
+    assert_eq!(answer.header("location"), "/jobs/job/builds/1#task-a");
+    let answer = browser.submit("/jobs/job/builds/1/cancel", &[]).await?;
+    assert_eq!(answer.header("location"), "/jobs/job/builds/1");
+    let cancelled = serde_json::json!({ "verdict": "failure", "reason": { "code": "cancelled" } });
+    scene.act(&claim, "complete", &cancelled).await?;
+    scene.control().await?;
+    let page = browser.page("/jobs/job/builds/1").await?;
+    assert!(page.contains("<title>job#1 failure"), "its only task was");
+    let request = ["fedcba9876543210"; 2].concat();
+    for (what, from) in [("failed", ""), ("failed", "")] {
+        let fields = [
+            ("request", request.as_str()),
+            ("what", what),
+            ("from", from),
+        ];
+        let answer = browser.submit("/jobs/job/builds/1/rerun", &fields).await?;
+        assert_eq!(
+            answer.header("location"),
+            "/jobs/job/builds/2",
+            "{answer:?}"
+        );
+    }
     Ok(())
 }

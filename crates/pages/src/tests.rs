@@ -1,0 +1,294 @@
+//! Each page made of texts that want to be something else: nothing of them may become part of it.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Badge, Build, Cluster, Console, Frame, Home, Job, Page, Place, Queue, Row, Running, SignIn,
+    State, Store, Trouble, Wanted, Wish, Workers,
+};
+use distci_model::Timestamp;
+use distci_model::config::JobConfig;
+use distci_model::wire::{Problem, QueueView, WorkerView};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// A text that leaves an element, an attribute, a comment and a script, and turns what follows around.
+const HOSTILE: &str = "</script></textarea></title>--><img src=x onerror=alert(1)>\" onload=\"alert(2)\" ' \
+     onfocus='alert(3)' <b>{{ 7*7 }}</b> javascript:alert(4) &lt; \u{202e}\u{0}\u{1b}[31m";
+
+fn made<T: DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap()
+}
+
+fn frame() -> Frame {
+    Frame {
+        place: Place::Jobs,
+        csrf: Some(HOSTILE.to_owned()),
+        version: HOSTILE.to_owned(),
+        frontend: Some(HOSTILE.to_owned()),
+    }
+}
+
+/// That a page is whole, and made of our own elements alone.
+fn check(page: &impl Page) -> String {
+    let html = page.html().unwrap();
+    for foreign in [
+        "<img src=x",
+        "</textarea",
+        "<b>{{",
+        "\" onload",
+        "' onfocus",
+        "href=\"javascript",
+    ] {
+        assert!(!html.contains(foreign), "{foreign} in {html}");
+    }
+    for tag in html.split('<').skip(1) {
+        let tag = tag.split('>').next().unwrap_or_default();
+        let attributes = tag.split_whitespace().skip(1);
+        for attribute in attributes.filter(|attribute| !attribute.contains("&#")) {
+            assert!(
+                !attribute.starts_with("on") && !attribute.starts_with("style="),
+                "<{tag}>"
+            );
+        }
+    }
+    assert!(!html.contains("<script>"), "a script stands in the page");
+    html
+}
+
+fn build_summary() -> Value {
+    json!({ "number": 3, "phase": "finished", "created": now(), "finished": now(),
+        "outcome": { "verdict": "failure", "reason": { "code": "not-started", "detail": HOSTILE } },
+        "cause": { "event": "event", "told": event() } })
+}
+
+fn event() -> Value {
+    json!({ "source": "generic", "kind": "push", "facts": {
+        "branch": HOSTILE, "repository": HOSTILE, "ref": HOSTILE, "sha": HOSTILE, "title": HOSTILE,
+        "sender": HOSTILE, "url": "javascript:alert(5)" } })
+}
+
+fn job_config() -> JobConfig {
+    let text = json!({
+        "job_id": "job", "description": HOSTILE,
+        "parameters": { "p": { "default": HOSTILE, "description": HOSTILE }, "q": { "choices": [HOSTILE, "b"] },
+            "r": { "type": "integer" }, "s": { "type": "boolean" } },
+        "tasks": [{ "type": "execute-shell", "params": { "script": HOSTILE.replace('\0', "") } }],
+        "downstream_jobs": ["other"],
+    });
+    JobConfig::parse(&text.to_string().replace("\\u0000", "")).unwrap()
+}
+
+#[test]
+fn home_and_the_form_to_sign_in() {
+    let home = Home {
+        frame: frame(),
+        now: now(),
+        query: HOSTILE.to_owned(),
+        jobs: 2,
+        fitting: 1,
+        rows: vec![Row {
+            job: "job".parse().unwrap(),
+            description: Some(HOSTILE.to_owned()),
+            builds: vec![made(build_summary())],
+        }],
+        next: Some("job".parse().unwrap()),
+        is_later: true,
+        running: vec![Running {
+            build: "job#1".parse().unwrap(),
+            task: Some(HOSTILE.to_owned()),
+            since: now(),
+        }],
+        claimed: 1,
+        queued: 1,
+    };
+    let html = check(&home);
+    assert!(html.contains("aria-label=\"failure\"") && html.contains("/jobs/job/builds/3"));
+    check(&SignIn {
+        frame: frame(),
+        to: HOSTILE.to_owned(),
+        was_wrong: true,
+    });
+    check(&Trouble {
+        frame: frame(),
+        problem: Problem {
+            kind: HOSTILE.to_owned(),
+            title: HOSTILE.to_owned(),
+            status: 404,
+            detail: HOSTILE.to_owned(),
+            request: Some(HOSTILE.to_owned()),
+            problems: Vec::new(),
+        },
+    });
+}
+
+#[test]
+fn a_job_and_its_badge() {
+    let job = Job {
+        frame: frame(),
+        now: now(),
+        view: made(json!({ "job": "job", "revision": 1, "configuration": job_config() })),
+        builds: vec![
+            made(build_summary()),
+            made(build_summary()),
+            made(build_summary()),
+        ],
+        next: Some(HOSTILE.to_owned()),
+        is_later: true,
+        schedules: vec![made(
+            json!({ "cron": HOSTILE, "timezone": HOSTILE, "catch_up": "last", "next": [now()] }),
+        )],
+        polls: vec![made(
+            json!({ "repository": HOSTILE, "refs": [HOSTILE], "every": HOSTILE, "heads": {},
+            "setback": { "detail": HOSTILE, "at": now() } }),
+        )],
+        wish: Wish {
+            request: HOSTILE.to_owned(),
+            given: BTreeMap::from([("p".to_owned(), HOSTILE.to_owned())]),
+            refused: Some(HOSTILE.to_owned()),
+        },
+    };
+    let html = check(&job);
+    assert!(html.contains("type=\"number\"") && html.contains("<option>true</option>"));
+    assert!(html.contains("/jobs/other"));
+    check(&Badge {
+        label: HOSTILE.to_owned(),
+        state: State::Failure,
+    });
+}
+
+fn tasks() -> Value {
+    let outcome = json!({ "code": "not-started", "detail": HOSTILE });
+    let finished = json!({ "ticket": "b".repeat(16), "attempt": 2, "worker": "w", "started": now(),
+        "finished": now(), "result": { "verdict": "failure", "reason": outcome, "outputs": { HOSTILE: HOSTILE } } });
+    json!([
+        { "name": "a", "kind": "execute-shell", "needs": [], "state": "finished", "run": finished },
+        { "name": "b", "kind": "approve", "needs": ["a"], "state": "asking", "message": HOSTILE,
+            "since": now(), "until": now() },
+        { "name": "c.x", "kind": "execute-shell", "needs": ["a"], "state": "skipped",
+            "why": { "code": "condition", "what": HOSTILE } },
+        { "name": "c.y", "kind": "execute-shell", "needs": ["a"], "state": "queued", "attempt": 0,
+            "requires": ["execute-shell", "label:gpu"] },
+        { "name": "d", "kind": "execute-shell", "needs": ["c.x", "c.y"], "state": "backoff", "run": 2,
+            "until": now(), "last": finished },
+    ])
+}
+
+#[test]
+fn a_build() {
+    let build = Build {
+        frame: frame(),
+        now: now(),
+        view: made(
+            json!({ "build": { "job": "job", "number": 3 }, "phase": "running",
+            "cause": { "event": "event", "told": event() }, "parameters": { "p": HOSTILE },
+            "revision": 1, "created": now(), "cancelled": false, "tasks": tasks(),
+            "downstream": [{ "state": "refused", "job": "other", "why": HOSTILE }] }),
+        ),
+        why: vec![
+            made(json!({ "text": HOSTILE })),
+            made(json!({ "task": "a", "text": HOSTILE })),
+        ],
+        artifacts: vec![made(
+            json!({ "task": "a", "path": HOSTILE, "bytes": 1, "digest": "0", "content_type": "text/html" }),
+        )],
+        request: HOSTILE.to_owned(),
+    };
+    let html = check(&build);
+    assert!(
+        !html.contains("javascript:alert(5)"),
+        "an address that is no page is linked to"
+    );
+    assert!(html.contains("/jobs/job/builds/3/tasks/b/answer") && html.contains("2 cells"));
+}
+
+#[test]
+fn queue_workers_and_cluster() {
+    let about = json!({ "build": { "job": "job", "number": 3 }, "task": "a" });
+    let ticket = format!("{}.{}", "a".repeat(16), "b".repeat(16));
+    let queued: QueueView = made(
+        json!({ "ticket": ticket, "build": about["build"], "task": "a",
+        "requires": ["execute-shell"], "since": now(), "workers": 0,
+        "blocked": { "lock": HOSTILE, "held_by": [{ "job": "job", "number": 1 }] } }),
+    );
+    let requires = queued.requires.clone();
+    check(&Queue {
+        frame: frame(),
+        now: now(),
+        tickets: vec![queued],
+        next: Some(HOSTILE.to_owned()),
+        demand: vec![Wanted {
+            requires,
+            queued: 1,
+            workers: 0,
+        }],
+        locks: vec![made(
+            json!({ "lock": "a".repeat(16), "name": HOSTILE, "taken": 1, "held": [], "waiting": [] }),
+        )],
+    });
+    let worker: WorkerView = made(json!({ "worker": "w", "waiting": 1, "claims": [
+        { "ticket": ticket, "attempt": 1, "build": about["build"], "task": "a", "since": now() }] }));
+    check(&Workers {
+        frame: frame(),
+        now: now(),
+        workers: vec![worker],
+    });
+    check(&Cluster {
+        frame: frame(),
+        frontends: vec![made(
+            json!({ "frontend": "0123456789ab", "address": HOSTILE, "version": HOSTILE, "here": true }),
+        )],
+        store: Store {
+            read: Err(HOSTILE.to_owned()),
+            health: "connected",
+            is_current: false,
+        },
+        counts: vec![("claims", 3)],
+    });
+}
+
+#[test]
+fn a_console() {
+    let lines: [&[u8]; 3] = [
+        HOSTILE.as_bytes(),
+        b"\xff\xfe\x1b]0;title\x07<script>alert(6)</script>",
+        b"<i>",
+    ];
+    let mut console = Console {
+        frame: frame(),
+        build: "job#3".parse().unwrap(),
+        task: "a".parse().unwrap(),
+        state: State::Running,
+        attempt: 2,
+        attempts: u32::MAX,
+        is_complete: false,
+        first: 1001,
+        shown: lines.iter().map(|line| (line.to_vec(), 70_000)).collect(),
+        total: 2_000_000,
+        length: 1 << 30,
+    };
+    let html = check(&console);
+    for there in [
+        "id=\"L1001\"",
+        "id=\"L1003\"",
+        "Lines 1,001 to 1,003 of 2,000,000.",
+        "70,000 more bytes",
+        "line=998",
+        "line=1004",
+        "\u{fffd}",
+    ] {
+        assert!(html.contains(there), "{there} in {html}");
+    }
+    let list = html.split("<ol").last();
+    let list = list.and_then(|rest| rest.split("</ol>").next());
+    assert!(
+        list.is_some_and(|list| !list.contains('\u{202e}')),
+        "text is turned around"
+    );
+    (console.shown, console.total, console.first) = (Vec::new(), 0, 1);
+    assert!(check(&console).contains("nothing yet"));
+}
