@@ -20,6 +20,8 @@ const CELL: usize = 22;
 const TITLE: usize = 24;
 const ACROSS: usize = 36;
 const DOWN: usize = 12;
+/// Units above and below all nodes, where edges run that pass layers by.
+const LANE: usize = 12;
 /// Cells of one column of a node.
 const COLUMN: usize = 8;
 /// Most characters of a name.
@@ -60,18 +62,21 @@ struct Cell {
 struct Edge {
     from: (usize, usize),
     to: (usize, usize),
+    /// Where it runs while it passes layers by.
+    lane: Option<usize>,
 }
 
 impl Graph {
     pub(crate) fn of(build: &BuildRef, tasks: &[TaskView]) -> Self {
         let mut nodes = nodes(tasks);
         let layers = place(&mut nodes);
-        let edges = edges(&nodes);
         let height = nodes.iter().map(|node| node.y + node.height()).max();
+        let height = height.unwrap_or(0) + LANE;
+        let edges = edges(&nodes, height);
         Self {
             build: build.clone(),
             width: layers,
-            height: height.unwrap_or(0) + 2,
+            height,
             nodes,
             edges,
         }
@@ -127,6 +132,13 @@ impl Edge {
     /// A line that leaves and arrives level.
     fn path(&self) -> String {
         let ((x, y), (to_x, to_y)) = (self.from, self.to);
+        if let Some(lane) = self.lane {
+            let (up, down) = (x + ACROSS, to_x.saturating_sub(ACROSS));
+            let (bend, back) = (x + ACROSS / 2, to_x.saturating_sub(ACROSS / 2));
+            return format!(
+                "M{x} {y}C{bend} {y} {bend} {lane} {up} {lane}H{down}C{back} {lane} {back} {to_y} {to_x} {to_y}"
+            );
+        }
         let half = usize::midpoint(x, to_x);
         format!("M{x} {y}C{half} {y} {half} {to_y} {to_x} {to_y}")
     }
@@ -243,7 +255,7 @@ fn place(nodes: &mut [Node]) -> usize {
             let heights: usize = needs.iter().map(|need| nodes[*need].middle()).sum();
             (heights / needs.len().max(1), *node)
         });
-        let mut y = 1 + (tallest - tall(nodes, &own)) / 2;
+        let mut y = LANE + (tallest - tall(nodes, &own)) / 2;
         let mut widest = 0;
         for node in own {
             (nodes[node].x, nodes[node].y) = (x, y);
@@ -256,7 +268,7 @@ fn place(nodes: &mut [Node]) -> usize {
 }
 
 /// The edges that no others imply.
-fn edges(nodes: &[Node]) -> Vec<Edge> {
+fn edges(nodes: &[Node], height: usize) -> Vec<Edge> {
     let mut order: Vec<usize> = (0..nodes.len()).collect();
     order.sort_by_key(|node| nodes[*node].layer);
     let mut before: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); nodes.len()];
@@ -274,7 +286,13 @@ fn edges(nodes: &[Node]) -> Vec<Edge> {
     for (index, node) in nodes.iter().enumerate() {
         for need in node.needs.iter().filter(|need| !implied(index, **need)) {
             let from = &nodes[*need];
+            let nearest = if from.middle() * 2 < height {
+                LANE / 2
+            } else {
+                height - LANE / 2
+            };
             edges.push(Edge {
+                lane: (node.layer > from.layer + 1).then_some(nearest),
                 from: (from.x + from.width(), from.middle()),
                 to: (node.x, node.middle()),
             });
