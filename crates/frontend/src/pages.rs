@@ -55,7 +55,6 @@ pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
             "/jobs/{job}/builds/{build}/tasks/{task}/answer",
             post(build::answer_task),
         )
-        .route("/jobs/{job}/builds/{build}/console", get(console::show))
         .route("/jobs/{job}/builds/{build}/console/part", get(viewer::part))
         .route(
             "/jobs/{job}/builds/{build}/console/growth",
@@ -76,6 +75,7 @@ fn shown() -> Router<App> {
         .route("/", get(home::show))
         .route("/jobs/{job}", get(job::show))
         .route("/jobs/{job}/builds/{build}", get(build::show))
+        .route("/jobs/{job}/builds/{build}/console", get(console::show))
         .route("/queue", get(queue::show))
         .route("/workers", get(workers::show))
         .route("/cluster", get(cluster::show))

@@ -2,7 +2,9 @@
 // node, so that what the reader does with the page (what is typed, chosen, unfolded) stays.
 
 const mark = document.querySelector("meta[name=csrf]")?.content ?? "";
-const address = () => location.pathname + location.search;
+// A page may name another that shows less of it.
+const other = document.querySelector("meta[name=live]")?.content;
+const address = () => other ?? location.pathname + location.search;
 let source = null;
 let followed = "";
 let pulse = 0;

@@ -27,6 +27,8 @@ pub struct Console {
     pub attempts: u32,
     /// Whether nothing will be added.
     pub is_complete: bool,
+    /// Whether the lines are left out, which the viewer brings into the page.
+    pub is_head: bool,
     /// The number of the first line that is shown, from 1.
     pub first: u64,
     /// The bytes of each line that is shown, and how many are left out of a very long one.

@@ -266,6 +266,7 @@ fn a_console() {
         attempt: 2,
         attempts: u32::MAX,
         is_complete: false,
+        is_head: false,
         first: 1001,
         shown: lines.iter().map(|line| (line.to_vec(), 70_000)).collect(),
         total: 2_000_000,

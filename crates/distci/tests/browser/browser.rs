@@ -11,7 +11,6 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::json;
 use tempfile::TempDir;
-use thirtyfour::extensions::cdp::ChromeDevTools;
 use thirtyfour::prelude::*;
 use thirtyfour::{ChromeCapabilities, LoggingPrefsLogLevel};
 
@@ -52,7 +51,8 @@ struct Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
-            drop(killpg(Pid::from_raw(pid), Signal::SIGKILL));
+            // It may have ended already; then there is nothing to kill.
+            killpg(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
         }
         drop(self.child.wait());
     }
@@ -117,11 +117,6 @@ impl Browser {
         query.first().await.with_context(|| css.to_owned())
     }
 
-    /// What an element shows.
-    pub(crate) async fn text(&self, css: &str) -> Result<String> {
-        Ok(self.find(css).await?.text().await?)
-    }
-
     /// Waits until an element shows this.
     pub(crate) async fn see(&self, css: &str, text: &str) -> Result<()> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -143,22 +138,20 @@ impl Browser {
 
     /// Shows everything as somebody of that taste sees it.
     pub(crate) async fn prefer(&self, theme: Theme) -> Result<()> {
-        let tools = ChromeDevTools::new(self.window.handle().clone());
         let feature = json!({ "name": "prefers-color-scheme", "value": theme.as_str() });
         let media = json!({ "features": [feature] });
-        tools
-            .execute_cdp_with_params("Emulation.setEmulatedMedia", media)
-            .await?;
+        let tools = self.window.cdp();
+        tools.send_raw("Emulation.setEmulatedMedia", media).await?;
         Ok(())
     }
 
     /// Makes the window this wide, as a page sees it.
     pub(crate) async fn resize(&self, width: u32, height: u32) -> Result<()> {
-        let tools = ChromeDevTools::new(self.window.handle().clone());
         let size =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        let tools = self.window.cdp();
         tools
-            .execute_cdp_with_params("Emulation.setDeviceMetricsOverride", size)
+            .send_raw("Emulation.setDeviceMetricsOverride", size)
             .await?;
         Ok(())
     }
@@ -186,19 +179,26 @@ impl Browser {
     /// Closes it. What it complained of (a script that threw, something that the page's policy
     /// forbids, a link to nowhere) is an error.
     pub(crate) async fn close(self) -> Result<()> {
-        let Self { window, driver } = self;
-        let said = window.handle().browser_log().await?;
-        let complaints: Vec<String> = said
-            .into_iter()
-            .filter(|entry| entry.level == "SEVERE")
-            .map(|entry| entry.message)
-            .collect();
-        window.quit().await?;
-        drop(driver);
+        let complaints = self.complaints().await?;
+        self.leave().await?;
         ensure!(
             complaints.is_empty(),
             "the browser complains: {complaints:#?}"
         );
         Ok(())
+    }
+
+    /// Closes it, whatever it complained of.
+    pub(crate) async fn leave(self) -> Result<()> {
+        let Self { window, driver } = self;
+        window.quit().await?;
+        drop(driver);
+        Ok(())
+    }
+
+    async fn complaints(&self) -> Result<Vec<String>> {
+        let said = self.window.handle().browser_log().await?.into_iter();
+        let severe = said.filter(|entry| entry.level == "SEVERE");
+        Ok(severe.map(|entry| entry.message).collect())
     }
 }

@@ -2,8 +2,8 @@
 //! needs to see, never for a time; and every test fails if the browser complains of a page.
 
 mod browser;
-mod home;
+mod console;
+mod pages;
 #[path = "../common/program.rs"]
 mod program;
-#[path = "../system/rig.rs"]
-mod rig;
+mod site;

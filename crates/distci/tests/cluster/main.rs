@@ -13,6 +13,8 @@ mod frontends;
 mod http;
 mod jobs;
 mod pipelines;
+#[path = "../common/processes.rs"]
+mod processes;
 #[path = "../common/program.rs"]
 mod program;
 mod proxy;

@@ -8,7 +8,8 @@ use distci_components::CephPlan;
 
 use crate::cluster::{Plan, Worker};
 use crate::jobs::{Job, SINGLE};
-use crate::program::{eventually, processes_with};
+use crate::processes::processes_with;
+use crate::program::eventually;
 use crate::report::{BACK, DECIDED, RESTARTED};
 use crate::scene::{CONTROL, Scene, TASKS, until};
 use crate::workload::Long;

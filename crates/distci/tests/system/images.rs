@@ -8,7 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::program::{Process, processes_with};
+use crate::processes::processes_with;
+use crate::program::Process;
 use crate::rig::{distci, eventually, run};
 
 /// `distci image …` on a folder of images.

@@ -16,6 +16,8 @@ mod images;
 mod job_files;
 mod locks;
 mod pools;
+#[path = "../common/processes.rs"]
+mod processes;
 #[path = "../common/program.rs"]
 mod program;
 mod rig;

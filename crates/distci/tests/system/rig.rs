@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 use anyhow::{Context, Result, ensure};
 use distci_model::wire::BuildView;
 
-pub(crate) use crate::program::{Process, distci, eventually, processes_with};
+pub(crate) use crate::processes::processes_with;
+pub(crate) use crate::program::{Process, distci, eventually};
 
 /// The root of the project.
 pub(crate) fn project() -> PathBuf {

@@ -23,6 +23,9 @@ pub(super) struct Wanted {
     attempt: Option<u32>,
     /// The first line, from 1; without it, the last lines are shown.
     line: Option<u64>,
+    /// Whether only what surrounds the lines is wanted, as the viewer of an open page does.
+    #[serde(default)]
+    head: bool,
 }
 
 pub(super) async fn show(
@@ -40,7 +43,8 @@ pub(super) async fn show(
     let from = wanted.line.map_or(LinesFrom::End, |line| {
         LinesFrom::Line(line.saturating_sub(1))
     });
-    let lines = store.console_lines(&home, from, LINES).await?;
+    let most = if wanted.head { 0 } else { LINES };
+    let lines = store.console_lines(&home, from, most).await?;
     let mut tasks = view.tasks.iter();
     let task = tasks.find(|task| task.name == wanted.task);
     let state = task.map(|task| &task.state);
@@ -53,6 +57,7 @@ pub(super) async fn show(
         attempt: home.attempt.get(),
         attempts: state.map_or(home.attempt, TaskState::attempt).get(),
         is_complete: home.complete,
+        is_head: wanted.head,
         first: lines.lines.first().map_or(1, |line| line.number + 1),
         shown: shown.map(|line| (line.bytes.to_vec(), line.cut)).collect(),
         total: lines.total,

@@ -1,0 +1,118 @@
+//! Every page: whole in both themes and on a small screen, live, and good for what it offers.
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::browser::{Browser, Theme};
+use crate::site::{Site, pictures, shell};
+
+/// A site with builds of every state.
+fn lively() -> Result<Site> {
+    let site = Site::start()?;
+    let go = site.path("go").display().to_string();
+    let wait = format!("echo compiling; until [ -e {go} ]; do sleep 0.1; done");
+    let publish = json!({ "name": "publish", "type": "publish-artifacts", "needs": ["compile"],
+        "params": { "artifacts": ["out/**"] } });
+    let mut matrix = shell("test", &["compile"], "echo testing on $OS; sleep 0.2");
+    matrix["matrix"] = json!({ "os": ["debian", "fedora", "alpine"] });
+    matrix["env"] = json!({ "OS": "${os}" });
+    let compile =
+        "mkdir out; echo 'a program' > out/program; printf '\\033[1;32mcompiled\\033[0m\\n'";
+    site.set_job(&json!({
+        "job_id": "web", "description": "The web shop, from source to release",
+        "parameters": { "branch": { "default": "main", "description": "What to build" } },
+        "tasks": [shell("lint", &[], "echo clean"), shell("compile", &[], compile), matrix, publish,
+            shell("release", &["lint", "test", "publish"], "echo released")]
+    }))?;
+    let broken = "echo 'error: it does not work'; exit 3";
+    site.set_job(&json!({ "job_id": "broken", "tasks": [shell("a", &[], broken), shell("b", &["a"], "true")] }))?;
+    site.set_job(&json!({ "job_id": "slow", "tasks": [shell("compile", &[], &wait)] }))?;
+    let mut nobody = shell("a", &[], "true");
+    nobody["params"]["nodelabels"] = json!(["riscv"]);
+    site.set_job(&json!({ "job_id": "waiting", "tasks": [nobody] }))?;
+    for (job, count) in [("web", 3), ("broken", 2)] {
+        for number in 1..=count {
+            site.ask(&["trigger", job])?;
+            site.finish(&format!("{job}#{number}"))?;
+        }
+    }
+    site.ask(&["trigger", "slow"])?;
+    site.ask(&["trigger", "waiting"])?;
+    Ok(site)
+}
+
+const PAGES: [(&str, &str); 9] = [
+    ("home", "/"),
+    ("job", "/jobs/web"),
+    ("build", "/jobs/web/builds/3"),
+    ("failed", "/jobs/broken/builds/1"),
+    ("console", "/jobs/broken/builds/1/console?task=a"),
+    ("running", "/jobs/slow/builds/1"),
+    ("queue", "/queue"),
+    ("workers", "/workers"),
+    ("cluster", "/cluster"),
+];
+
+#[tokio::test]
+async fn every_page_is_whole_in_both_themes_and_on_a_small_screen() -> Result<()> {
+    let site = lively()?;
+    let browser = site.browse().await?;
+    for theme in Theme::ALL {
+        browser.prefer(theme).await?;
+        browser.resize(1280, 900).await?;
+        for (name, path) in PAGES {
+            browser.visit(&site.at(path)).await?;
+            browser.find("main h1").await?;
+            browser.fits().await?;
+            if let Some(folder) = pictures() {
+                std::fs::create_dir_all(&folder)?;
+                let file = format!("{name}-{}.png", theme.as_str());
+                browser.shoot(&folder.join(file)).await?;
+            }
+        }
+        browser.resize(390, 800).await?;
+        for (_, path) in PAGES {
+            browser.visit(&site.at(path)).await?;
+            browser.find("main h1").await?;
+            browser.fits().await?;
+        }
+    }
+    browser.close().await
+}
+
+#[tokio::test]
+async fn a_build_is_triggered_by_the_form_and_seen_to_its_end() -> Result<()> {
+    let site = lively()?;
+    let browser = site.browse().await?;
+    browser.see("main", "web").await?;
+    browser.visit(&site.at("/jobs/web")).await?;
+    press(&browser, "details.menu summary").await?;
+    let field = browser.find("form [name='p.branch']").await?;
+    field.clear().await?;
+    field.send_keys("release-1").await?;
+    press(&browser, "form[action$='/builds'] button").await?;
+    browser.see("h1", "#4").await?;
+    browser.see("main", "release-1").await?;
+    // Nobody loads the page again.
+    browser.see(".head", "success").await?;
+    let icon = browser.find("link[rel=icon]").await?.attr("href").await?;
+    assert!(icon.is_some_and(|icon| icon.contains("success")));
+    browser.see("main", "program").await?;
+    browser.close().await
+}
+
+#[tokio::test]
+async fn a_running_build_is_cancelled() -> Result<()> {
+    let site = lively()?;
+    let browser = site.browse().await?;
+    browser.visit(&site.at("/jobs/slow/builds/1")).await?;
+    browser.see(".head", "running").await?;
+    press(&browser, "form[action$='/cancel'] button").await?;
+    browser.see(".head", "cancelled").await?;
+    browser.close().await
+}
+
+async fn press(browser: &Browser, css: &str) -> Result<()> {
+    browser.find(css).await?.click().await?;
+    Ok(())
+}
