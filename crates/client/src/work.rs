@@ -11,6 +11,8 @@ use distci_model::errand::ErrandResult;
 use distci_model::id::BuildKey;
 use distci_model::outcome::{LayerRef, TaskResult};
 use distci_model::pool::{DemandReply, DemandRequest};
+use distci_model::test_report::TestReport;
+
 use distci_model::wire::{
     ArtifactManifest, BeatReply, BeatRequest, CONSOLE_LENGTH_HEADER, CacheFound, Claim,
     ClaimRequest, CommitReply, CommitRequest, Held, MAX_WAIT, Uploaded,
@@ -158,6 +160,12 @@ impl Client {
     /// Stores the summary that a task wrote.
     pub async fn put_summary(&self, held: &Held, summary: Bytes) -> Result<(), ClientError> {
         let call = Call::put(ticket_path(held, &["summary"])).bytes("text/markdown", summary);
+        self.answer(&call).await.map(drop)
+    }
+
+    /// Stores what the tests of a task came to.
+    pub async fn put_tests(&self, held: &Held, report: &TestReport) -> Result<(), ClientError> {
+        let call = Call::put(ticket_path(held, &["tests"])).json(report)?;
         self.answer(&call).await.map(drop)
     }
 

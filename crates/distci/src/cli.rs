@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Reject(Answer),
     /// List or download the artifacts of a build
     Artifacts(Artifacts),
+    /// List the tests of a build, or say how one has gone over builds
+    Tests(Tests),
     /// List the tickets that wait for a worker
     Queue(Read),
     /// List the locks that are held, and who waits for them.
@@ -454,6 +456,10 @@ pub(crate) struct Following {
 
 /// `grep`
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own, as they are typed"
+)]
 pub(crate) struct Grep {
     /// What to look for: a regular expression
     pub(crate) pattern: String,
@@ -624,6 +630,31 @@ pub(crate) struct Drain {
     pub(crate) json: bool,
 }
 
+/// `tests`
+#[derive(Debug, Args)]
+pub(crate) struct Tests {
+    /// JOB#N, JOB (its latest), JOB@success, JOB@failed, or an address
+    pub(crate) build: Selector,
+    /// Only those that failed or could not be run to their end
+    #[arg(long, conflicts_with = "history")]
+    pub(crate) failed: bool,
+    /// Only those of this task
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: Option<TaskName>,
+    /// Only the test of this name, or `SUITE::NAME`, with all that it said
+    #[arg(long, value_name = "TEST")]
+    pub(crate) name: Option<String>,
+    /// How that test has gone in the latest builds of the job, whichever build is named
+    #[arg(long, requires = "name")]
+    pub(crate) history: bool,
+    /// Most tests to list, or builds to look at
+    #[arg(short = 'n', long, default_value_t = 50, value_name = "N", value_parser = positive)]
+    pub(crate) limit: usize,
+    /// Print JSON, in the form of the API
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `webhook`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Webhook {
@@ -775,6 +806,8 @@ mod tests {
             "distci job set hello.json --if-revision 3",
             "distci jobs --json --url http://a,http://b",
             "distci completions bash",
+            "distci tests hello#3 --failed --task t --json",
+            "distci tests hello --name a::b --history -n 20",
             "distci frontend --config f.toml --check --listen 0.0.0.0:1 --listen 0.0.0.0:2",
             "distci frontend --config-sample",
             "distci fsck --config f.toml --repair --json",
@@ -824,6 +857,7 @@ mod tests {
             "distci standalone --webhook-secret github=",
             "distci webhook show x",
             "distci logs hello#0",
+            "distci tests hello --history",
         ] {
             assert!(parse(line).is_err(), "{line} was accepted");
         }

@@ -50,6 +50,7 @@ mod show;
 mod signals;
 mod standalone;
 mod table;
+mod test_reports;
 mod trigger;
 mod view;
 mod webhook;

@@ -122,6 +122,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
         Command::Approve(arguments) => crate::answer::run(connection, arguments, true, out).await,
         Command::Reject(arguments) => crate::answer::run(connection, arguments, false, out).await,
         Command::Artifacts(arguments) => crate::artifacts::run(connection, &arguments, out).await,
+        Command::Tests(arguments) => crate::test_reports::run(connection, &arguments, out).await,
         Command::Queue(arguments) => crate::queue::run(connection, &arguments, out).await,
         Command::Locks(arguments) => crate::locks::run(connection, &arguments, out).await,
         Command::Frontends(arguments) => crate::frontends::run(connection, &arguments, out).await,

@@ -82,6 +82,11 @@ impl Selector {
         }
     }
 
+    /// Whose build it is.
+    pub(crate) fn job(&self) -> &JobId {
+        &self.job
+    }
+
     /// The build as it is now.
     pub(crate) async fn view(&self, client: &Client) -> Result<BuildView> {
         let selector = match self.which {

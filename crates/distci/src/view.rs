@@ -175,12 +175,15 @@ fn finished(name: Cell, run: &Finished) -> [Cell; 6] {
         1 => format!("1 artifact, {}", size(run.result.artifact_bytes)),
         many => format!("{many} artifacts, {}", size(run.result.artifact_bytes)),
     };
+    let tests = run.result.tests.map(|counts| format!("tests: {counts}"));
+    let made: Vec<String> = tests.into_iter().chain([artifacts]).collect();
+    let made = made.join("; ");
     [
         name,
         Cell::styled(outcome.to_string(), style(outcome)),
         took.unwrap_or_default().into(),
         ordinal(run.attempt.get()).into(),
-        artifacts.into(),
+        made.trim_end_matches("; ").into(),
         Cell::styled(
             run.result.usage.map(usage).unwrap_or_default(),
             Style::new().dimmed(),
@@ -323,7 +326,8 @@ mod tests {
             "created":"2026-01-01T00:00:00Z","finished":"2026-01-01T00:00:09Z","cancelled":false,
             "tasks":[{"name":"a","kind":"git-checkout","needs":[],"state":"finished",
                 "run":{"ticket":"aaaaaaaaaaaaaaab","attempt":2,"worker":"w",
-                    "result":{"verdict":"success","artifacts":2,"artifact_bytes":2500},
+                    "result":{"verdict":"success","artifacts":2,"artifact_bytes":2500,
+                        "tests":{"passed":3,"failed":0,"errored":0,"skipped":1}},
                     "started":"2026-01-01T00:00:01Z","finished":"2026-01-01T00:00:03Z"}},
               {"name":"c","kind":"execute-shell","needs":["b"],"state":"skipped",
                 "why":{"code":"failed","task":"b"}}],
@@ -334,7 +338,8 @@ mod tests {
             lines,
             [
                 "j#2  failure: b  9.0 s  manual",
-                "  a  success                     2.0 s  attempt 2  2 artifacts, 2.5 kB",
+                "  a  success                     2.0 s  attempt 2  \
+                    tests: 3 passed, 1 skipped; 2 artifacts, 2.5 kB",
                 "  c  skipped: b did not succeed",
             ]
         );

@@ -24,6 +24,7 @@ mod hooks;
 pub(crate) mod jobs;
 pub(crate) mod locks;
 pub(crate) mod schedules;
+mod test_reports;
 mod tickets;
 pub(crate) mod why;
 
@@ -31,6 +32,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Request};
 use axum::middleware::{from_fn, from_fn_with_state};
+use distci_model::test_report::MAX_TEST_REPORT;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{
@@ -91,6 +93,8 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(artifacts::list))
         .routes(routes!(artifacts::get))
         .routes(routes!(artifacts::summary))
+        .routes(routes!(test_reports::list))
+        .routes(routes!(test_reports::history))
         .routes(routes!(cluster::queue))
         .routes(routes!(locks::list))
         .routes(routes!(cluster::workers))
@@ -126,6 +130,11 @@ fn uploads() -> OpenApiRouter<App> {
             OpenApiRouter::new()
                 .routes(routes!(artifacts::put_manifest))
                 .layer(DefaultBodyLimit::max(MAX_MANIFEST)),
+        )
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(test_reports::put))
+                .layer(DefaultBodyLimit::max(MAX_TEST_REPORT)),
         )
 }
 

@@ -14,6 +14,7 @@ mod parse;
 mod path;
 mod patterns;
 mod pipeline;
+mod publish;
 mod scope;
 mod span;
 mod trigger;
@@ -37,6 +38,7 @@ pub(crate) use pipeline::later;
 pub use pipeline::{
     After, Conditions, DownstreamJob, Matrix, Need, Retry, RetryOn, Scalar, Start, When,
 };
+pub use publish::{Consequence, PublishArtifacts, ReportFormat};
 pub use scope::Scope;
 pub use span::Span;
 pub use trigger::{
@@ -359,17 +361,6 @@ fn sh() -> String {
     "sh".to_owned()
 }
 
-/// Settings of `publish-artifacts`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct PublishArtifacts {
-    /// Patterns of files: `*`, `?`, `[…]`, `{a,b}`, and `**` for any directories.
-    pub artifacts: Vec<String>,
-    /// Whether a pattern may match nothing.
-    #[serde(default)]
-    pub optional: bool,
-}
-
 /// Settings of `copy-artifacts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -494,10 +485,9 @@ impl Action {
         Ok(match self {
             Self::GitCheckout(git) => Self::GitCheckout(git.resolve(scope)?),
             Self::ExecuteShell(shell) => Self::ExecuteShell(shell.clone()),
-            Self::PublishArtifacts(publish) => Self::PublishArtifacts(PublishArtifacts {
-                artifacts: fill_all(&publish.artifacts)?,
-                ..publish.clone()
-            }),
+            Self::PublishArtifacts(publish) => {
+                Self::PublishArtifacts(publish.clone().with_patterns(&fill_all)?)
+            }
             Self::CopyArtifacts(copy) => Self::CopyArtifacts(CopyArtifacts {
                 artifacts: fill_all(&copy.artifacts)?,
                 build: copy

@@ -26,6 +26,7 @@ pub mod plan;
 pub mod pool;
 pub mod rerun;
 pub mod schedule;
+pub mod test_report;
 pub mod ticket;
 pub mod why;
 pub mod wire;

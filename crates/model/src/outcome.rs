@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::id::{Attempt, BuildNumber, TicketId};
 use crate::isolation::{Size, Usage};
+use crate::test_report::TestCounts;
 
 /// The end of a task or a build in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, ToSchema)]
@@ -183,6 +184,20 @@ pub enum Failure {
         /// What was said.
         detail: String,
     },
+    /// Tests failed, as their reports say.
+    Tests {
+        /// How many failed, or could not be run to their end.
+        failed: u32,
+        /// How many there are.
+        of: u32,
+        /// The first of those that failed, by their names.
+        first: Vec<String>,
+    },
+    /// A report of tests cannot be read.
+    BrokenReport {
+        /// Which, where, and why not.
+        detail: String,
+    },
     /// At least one task of the build failed.
     Tasks {
         /// Their names.
@@ -220,6 +235,12 @@ impl fmt::Display for Failure {
             Self::Cancelled => f.write_str("cancelled"),
             Self::Rejected { detail } if detail.is_empty() => f.write_str("rejected"),
             Self::Rejected { detail } => write!(f, "rejected: {detail}"),
+            Self::Tests { failed, of, first } => {
+                write!(f, "{failed} of {of} tests failed: {}", first.join(", "))?;
+                let more = usize::try_from(*failed).is_ok_and(|failed| failed > first.len());
+                f.write_str(if more { ", …" } else { "" })
+            }
+            Self::BrokenReport { detail } => write!(f, "broken test report: {detail}"),
             Self::Tasks { failed } => write!(f, "failed: {}", failed.join(", ")),
         }
     }
@@ -333,6 +354,9 @@ pub struct TaskResult {
     /// What it took of its machine, if a script ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// How many tests ended how, if it has stored a report of tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<TestCounts>,
 }
 
 impl TaskResult {
@@ -350,6 +374,7 @@ impl TaskResult {
             artifact_bytes: 0,
             console_bytes: 0,
             usage: None,
+            tests: None,
         }
     }
 

@@ -452,6 +452,16 @@ impl AttemptBlobs {
     pub fn summary(&self) -> BlobKey {
         self.key("sum")
     }
+
+    /// What its tests came to.
+    pub fn tests(&self) -> BlobKey {
+        self.key("tst")
+    }
+
+    /// How many lines are in which chunk of the console.
+    pub fn console_lines(&self) -> BlobKey {
+        self.key("lin")
+    }
 }
 
 /// One state of a cache, as one attempt left it.

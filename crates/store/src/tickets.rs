@@ -226,6 +226,11 @@ impl Store {
                 "this attempt has stored no list of artifacts",
             ));
         }
+        if result.tests.is_some() && self.blobs.head(&blobs.tests()).await?.is_none() {
+            return Err(StoreError::refused(
+                "this attempt has stored no report of tests",
+            ));
+        }
         Ok(())
     }
 

@@ -15,6 +15,7 @@ mod errands;
 mod interrupt;
 mod kinds;
 mod leaving;
+mod reports;
 mod room;
 mod signals;
 mod trouble;

@@ -21,6 +21,8 @@ mod frontend;
 mod job_file;
 #[path = "worker/leaving.rs"]
 mod leaving;
+#[path = "worker/reports.rs"]
+mod reports;
 
 use std::collections::BTreeMap;
 use std::fs::File;

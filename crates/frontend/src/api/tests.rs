@@ -13,4 +13,5 @@ mod locks;
 mod pages;
 mod scene;
 mod schedules;
+mod test_reports;
 mod timers;

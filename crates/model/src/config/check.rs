@@ -15,8 +15,8 @@ use super::graph::Graph;
 use super::parse::{Reader, WrittenJob, WrittenTask, meant};
 use super::patterns::{MAX_PATTERNS, complaint};
 use super::{
-    Action, After, JobConfig, LONGEST_TIMEOUT, MAX_TASKS, Matrix, Need, ParameterKind, Retry,
-    TaskConfig, VERSION, When,
+    Action, After, JobConfig, LONGEST_TIMEOUT, MAX_TASKS, Matrix, Need, ParameterKind,
+    PublishArtifacts, Retry, TaskConfig, VERSION, When,
 };
 use crate::id::TaskName;
 
@@ -400,9 +400,10 @@ fn check_action(reader: &mut Reader<'_>, params: &str, task: &WrittenTask) {
                 reader.problem(&path, "not the name of a program", None);
             }
         }
-        Action::PublishArtifacts(publish) => check_patterns(reader, params, &publish.artifacts),
+        Action::PublishArtifacts(publish) => check_publish(reader, params, publish),
         Action::CopyArtifacts(copy) => {
-            check_patterns(reader, params, &copy.artifacts);
+            check_some(reader, &format!("{params}.artifacts"), &copy.artifacts);
+            check_patterns(reader, &format!("{params}.artifacts"), &copy.artifacts);
             if let Some(build) = &copy.build
                 && !build.contains("${")
                 && build.parse::<u64>().map_or(true, |number| number == 0)
@@ -518,12 +519,24 @@ fn check_repository(reader: &mut Reader<'_>, path: &str, repository: &str) {
     }
 }
 
-fn check_patterns(reader: &mut Reader<'_>, params: &str, patterns: &[String]) {
-    let path = format!("{params}.artifacts");
-    if patterns.is_empty() {
-        reader.problem(&path, "needs at least one pattern", None);
+fn check_publish(reader: &mut Reader<'_>, params: &str, publish: &PublishArtifacts) {
+    if !publish.has_reports() {
+        check_some(reader, &format!("{params}.artifacts"), &publish.artifacts);
     }
-    at_most(reader, &path, patterns.len(), 256);
+    check_patterns(reader, &format!("{params}.artifacts"), &publish.artifacts);
+    for (format, patterns) in publish.reports() {
+        check_patterns(reader, &format!("{params}.{format}"), patterns);
+    }
+}
+
+fn check_some(reader: &mut Reader<'_>, path: &str, patterns: &[String]) {
+    if patterns.is_empty() {
+        reader.problem(path, "needs at least one pattern", None);
+    }
+}
+
+fn check_patterns(reader: &mut Reader<'_>, path: &str, patterns: &[String]) {
+    at_most(reader, path, patterns.len(), 256);
     for (index, pattern) in patterns.iter().enumerate() {
         let path = format!("{path}[{index}]");
         if pattern.is_empty() || pattern.len() > 1024 {

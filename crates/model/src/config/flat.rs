@@ -303,7 +303,14 @@ fn action_in_cell(action: &Action, fill: impl Fn(&str) -> String) -> Action {
             Action::ExecuteShell(shell)
         }
         Action::PublishArtifacts(mut publish) => {
-            publish.artifacts = fill_all(&publish.artifacts);
+            for patterns in [
+                &mut publish.artifacts,
+                &mut publish.junit,
+                &mut publish.tap,
+                &mut publish.libtest,
+            ] {
+                *patterns = fill_all(patterns);
+            }
             Action::PublishArtifacts(publish)
         }
         Action::CopyArtifacts(mut copy) => {

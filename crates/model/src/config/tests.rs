@@ -1,5 +1,7 @@
 //! What a job file may say, and how its faults are named.
 
+use serde_json::json;
+
 use super::*;
 
 mod include;
@@ -165,6 +167,22 @@ const FAULTY_TASKS: &[(&str, &str)] = &[
         "not a pattern",
     ),
     (
+        r#"{"type": "publish-artifacts", "params": {}}"#,
+        "at least one pattern",
+    ),
+    (
+        r#"{"type": "publish-artifacts", "params": {"junit": ["a["]}}"#,
+        "not a pattern",
+    ),
+    (
+        r#"{"type": "publish-artifacts", "params": {"tap": ["${version}"]}}"#,
+        "no parameter",
+    ),
+    (
+        r#"{"type": "publish-artifacts", "params": {"libtest": ["x"], "failed_tests": "warn"}}"#,
+        "failed_tests",
+    ),
+    (
         r#"{"type": "execute-shell", "params": {"script": "a\u0000b"}}"#,
         "NUL",
     ),
@@ -247,14 +265,14 @@ fn parameters_take_defaults_and_refuse_what_was_not_declared() {
 #[test]
 fn references_are_filled_in_but_not_in_scripts() {
     let values = BTreeMap::from([("v".to_owned(), "1.2".to_owned())]);
-    let publish = Action::PublishArtifacts(PublishArtifacts {
-        artifacts: vec!["out-${v}.tar".into()],
-        optional: false,
-    });
+    let params = json!({ "artifacts": ["out-${v}.tar"], "tap": ["${v}.tap"] });
+    let publish = json!({ "type": "publish-artifacts", "params": params });
+    let publish: Action = serde_json::from_value(publish).unwrap();
     let Action::PublishArtifacts(filled) = publish.resolve(&Scope::of(&values, None)).unwrap()
     else {
         panic!()
     };
     assert_eq!(filled.artifacts, ["out-1.2.tar"]);
+    assert_eq!(filled.tap, ["1.2.tap"]);
     assert!(publish.resolve(&Scope::default()).is_err());
 }

@@ -19,5 +19,6 @@ mod meta;
 mod migrate;
 mod scene;
 mod schedules;
+mod test_reports;
 mod timers;
 mod wishes;

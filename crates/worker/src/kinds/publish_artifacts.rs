@@ -1,14 +1,17 @@
 //! The kind `publish-artifacts`: keeping files of the workspace.
 //!
 //! Owns the choice of files and their upload. The manifest goes last: until then nothing is
-//! published, and what a lost attempt uploaded is never seen.
+//! published, and what a lost attempt uploaded is never seen. Files that are reports of tests are
+//! read here too; what they say is `reports`'.
+
+mod reports;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use distci_model::config::PublishArtifacts;
+use distci_model::config::{PublishArtifacts, ReportFormat};
 use distci_model::outcome::{Failure, Outcome, TaskResult};
 use distci_model::wire::{Artifact, ArtifactManifest, MAX_ARTIFACTS, MAX_BLOB};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -35,23 +38,38 @@ async fn publish(
     publish: &PublishArtifacts,
     assignment: &Assignment<'_>,
 ) -> Result<TaskResult, Trouble> {
-    let begun = Instant::now();
-    let patterns = Pattern::all(&publish.artifacts)?;
+    let artifacts = Pattern::all(&publish.artifacts)?;
+    let mut formats = Vec::new();
+    for (format, texts) in publish.reports() {
+        formats.push((format, Pattern::all(texts)?));
+    }
     let workspace = assignment.room.workspace();
-    let found = blocking(move || find(&workspace, &patterns)).await?;
+    let found = blocking(move || Found::of(&workspace, &artifacts, &formats)).await?;
     for pattern in found.unmatched {
         if !publish.optional {
             return Err(Failure::NoMatch { pattern }.into());
         }
-        assignment
-            .console
-            .say(&format!("no file matches {pattern:?}"))
-            .await;
+        let missing = format!("no file matches {pattern:?}");
+        assignment.console.say(&missing).await;
     }
-    if found.files.is_empty() {
+    let mut result = keep(assignment, found.artifacts).await?;
+    if let Some(told) = reports::keep(publish, assignment, found.reports).await? {
+        result.tests = Some(told.counts);
+        result.outcome = told.outcome;
+    }
+    Ok(result)
+}
+
+/// Uploads files as artifacts.
+async fn keep(
+    assignment: &Assignment<'_>,
+    files: BTreeMap<String, PathBuf>,
+) -> Result<TaskResult, Trouble> {
+    let begun = Instant::now();
+    if files.is_empty() {
         return Ok(TaskResult::of(Outcome::Success));
     }
-    let artifacts: Vec<Artifact> = stream::iter(found.files.into_iter().enumerate())
+    let artifacts: Vec<Artifact> = stream::iter(files.into_iter().enumerate())
         .map(|(index, (name, file))| upload(assignment, index, name, file))
         .buffered(PARALLEL)
         .try_collect()
@@ -81,17 +99,41 @@ async fn publish(
 /// What the patterns choose.
 #[derive(Debug, Default)]
 struct Found {
-    /// Names, and where their content is.
-    files: BTreeMap<String, PathBuf>,
+    /// Names of what is to be an artifact, and where its content is.
+    artifacts: BTreeMap<String, PathBuf>,
+    /// The same of test reports, each with its form.
+    reports: Vec<(ReportFormat, BTreeMap<String, PathBuf>)>,
     /// Patterns that choose nothing.
     unmatched: Vec<String>,
 }
 
-fn find(workspace: &Path, patterns: &[Pattern]) -> Result<Found, Trouble> {
-    let root = workspace.canonicalize().map_err(doing("workspace"))?;
-    let mut found = Found::default();
+impl Found {
+    fn of(
+        workspace: &Path,
+        artifacts: &[Pattern],
+        reports: &[(ReportFormat, Vec<Pattern>)],
+    ) -> Result<Self, Trouble> {
+        let root = workspace.canonicalize().map_err(doing("workspace"))?;
+        let snapshot = Snapshot::take(&root).map_err(doing("workspace"))?;
+        let mut found = Self::default();
+        found.artifacts = choose(&root, &snapshot, artifacts, &mut found.unmatched)?;
+        for (format, patterns) in reports {
+            let files = choose(&root, &snapshot, patterns, &mut found.unmatched)?;
+            found.reports.push((*format, files));
+        }
+        Ok(found)
+    }
+}
+
+/// The files that the patterns choose, by name. Patterns that choose none are noted.
+fn choose(
+    root: &Path,
+    snapshot: &Snapshot,
+    patterns: &[Pattern],
+    unmatched: &mut Vec<String>,
+) -> Result<BTreeMap<String, PathBuf>, Trouble> {
+    let mut files = BTreeMap::new();
     let mut used = vec![false; patterns.len()];
-    let snapshot = Snapshot::take(&root).map_err(doing("workspace"))?;
     for path in snapshot.leaves().map(EntryPath::as_path) {
         let chosen: Vec<bool> = patterns
             .iter()
@@ -100,7 +142,7 @@ fn find(workspace: &Path, patterns: &[Pattern]) -> Result<Found, Trouble> {
         if !chosen.contains(&true) {
             continue;
         }
-        let Some(file) = content(&root, path)? else {
+        let Some(file) = content(root, path)? else {
             continue;
         };
         for (used, chosen) in used.iter_mut().zip(chosen) {
@@ -109,17 +151,15 @@ fn find(workspace: &Path, patterns: &[Pattern]) -> Result<Found, Trouble> {
         let name = path.to_str().ok_or_else(|| Failure::LimitExceeded {
             detail: format!("{}: names of artifacts must be UTF-8", path.display()),
         })?;
-        found.files.insert(name.to_owned(), file);
+        files.insert(name.to_owned(), file);
     }
-    if found.files.len() > MAX_ARTIFACTS {
-        let detail = format!("{} artifacts, over {MAX_ARTIFACTS}", found.files.len());
+    if files.len() > MAX_ARTIFACTS {
+        let detail = format!("{} artifacts, over {MAX_ARTIFACTS}", files.len());
         return Err(Failure::LimitExceeded { detail }.into());
     }
     let unused = patterns.iter().zip(used).filter(|(_, used)| !used);
-    found.unmatched = unused
-        .map(|(pattern, _)| pattern.text().to_owned())
-        .collect();
-    Ok(found)
+    unmatched.extend(unused.map(|(pattern, _)| pattern.text().to_owned()));
+    Ok(files)
 }
 
 /// The regular file that `name` is or leads to, if any.
@@ -179,7 +219,7 @@ mod tests {
 
     fn find_in(root: &Path, patterns: &[&str]) -> Result<Found, Trouble> {
         let texts: Vec<String> = patterns.iter().map(|&text| text.to_owned()).collect();
-        find(root, &Pattern::all(&texts).unwrap())
+        Found::of(root, &Pattern::all(&texts).unwrap(), &[])
     }
 
     #[test]
@@ -189,7 +229,7 @@ mod tests {
         fs::write(root.path().join("dist/a b\n.log"), "").unwrap();
         fs::write(root.path().join("dist/sub/c.log"), "").unwrap();
         let found = find_in(root.path(), &["dist/**", "*.egg"]).unwrap();
-        let names: Vec<&String> = found.files.keys().collect();
+        let names: Vec<&String> = found.artifacts.keys().collect();
         assert_eq!(names, ["dist/a b\n.log", "dist/sub/c.log"]);
         assert_eq!(found.unmatched, ["*.egg"]);
     }
@@ -201,7 +241,8 @@ mod tests {
         fs::write(outside.path().join("secret"), "x").unwrap();
         symlink("real", root.path().join("inside")).unwrap();
         symlink("nowhere", root.path().join("dangling")).unwrap();
-        assert_eq!(find_in(root.path(), &["*"]).unwrap().files.len(), 2);
+        let found = find_in(root.path(), &["*"]).unwrap();
+        assert_eq!(found.artifacts.len(), 2);
         symlink(outside.path().join("secret"), root.path().join("leaves")).unwrap();
         assert!(matches!(
             find_in(root.path(), &["leaves"]),

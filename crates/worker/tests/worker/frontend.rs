@@ -15,6 +15,7 @@ use distci_model::id::{Attempt, BuildKey, JobId, RequestId, TaskName, TicketId, 
 use distci_model::isolation::Isolation;
 use distci_model::order::{LayerInput, TaskOrder};
 use distci_model::outcome::{LayerRef, TaskResult};
+use distci_model::test_report::TestReport;
 use distci_model::wire::{
     ArtifactManifest, ArtifactView, BeatReply, BeatRequest, CONSOLE_LENGTH_HEADER, Claim,
     ClaimRequest, Held, Standing, Uploaded, Work,
@@ -42,6 +43,7 @@ pub(crate) struct Stored {
     blobs: HashMap<(TicketKey, usize), Bytes>,
     pub(crate) artifacts: BTreeMap<String, (ArtifactView, Bytes)>,
     pub(crate) summaries: HashMap<TicketKey, Bytes>,
+    pub(crate) tests: HashMap<TicketKey, TestReport>,
     pub(crate) commits: Vec<serde_json::Value>,
     pub(crate) beats: usize,
     /// What each claim request brought, until the claim is over.
@@ -397,10 +399,8 @@ fn act(
     if stored.down && method == Method::PUT {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "store-down");
     }
-    let uploaded = axum::Json(Uploaded {
-        bytes: body.len() as u64,
-    })
-    .into_response();
+    let bytes = body.len() as u64;
+    let uploaded = axum::Json(Uploaded { bytes }).into_response();
     match (method, rest) {
         (Method::POST, ["complete"]) => {
             let result = serde_json::from_slice(&body).unwrap();
@@ -446,6 +446,10 @@ fn act(
         }
         (Method::PUT, ["summary"]) => {
             stored.summaries.insert(ticket, body);
+        }
+        (Method::PUT, ["tests"]) => {
+            let report = serde_json::from_slice(&body);
+            stored.tests.insert(ticket, report.unwrap());
         }
         _ => return StatusCode::NOT_FOUND.into_response(),
     }

@@ -237,9 +237,11 @@ const ROUTES: &[&str] = &[
     "get /api/v1/jobs/{job}/builds/{build}/report",
     "get /api/v1/jobs/{job}/builds/{build}/state",
     "get /api/v1/jobs/{job}/builds/{build}/summary",
+    "get /api/v1/jobs/{job}/builds/{build}/tests",
     "get /api/v1/jobs/{job}/builds/{build}/why",
     "get /api/v1/jobs/{job}/polls",
     "get /api/v1/jobs/{job}/schedules",
+    "get /api/v1/jobs/{job}/tests",
     "get /api/v1/layers/{ticket}/{attempt}",
     "get /api/v1/locks",
     "get /api/v1/metrics",
@@ -279,6 +281,7 @@ const ROUTES: &[&str] = &[
     "put /api/v1/tickets/{ticket}/{attempt}/caches/{name}",
     "put /api/v1/tickets/{ticket}/{attempt}/layer",
     "put /api/v1/tickets/{ticket}/{attempt}/summary",
+    "put /api/v1/tickets/{ticket}/{attempt}/tests",
 ];
 
 #[tokio::test(start_paused = true)]

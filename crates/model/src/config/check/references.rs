@@ -93,6 +93,9 @@ impl Check<'_, '_> {
             }
             Action::PublishArtifacts(publish) => {
                 self.texts(&format!("{params}.artifacts"), &publish.artifacts, before);
+                for (format, patterns) in publish.reports() {
+                    self.texts(&format!("{params}.{format}"), patterns, before);
+                }
             }
             Action::CopyArtifacts(copy) => {
                 self.texts(&format!("{params}.artifacts"), &copy.artifacts, before);

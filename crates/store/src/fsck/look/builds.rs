@@ -289,6 +289,10 @@ impl Look<'_> {
             let detail = format!("the artifacts of {}", here.0);
             wanted.push((of.artifact_manifest(), None, detail));
         }
+        if result.tests.is_some() {
+            let detail = format!("the report of tests of {}", here.0);
+            wanted.push((of.tests(), None, detail));
+        }
         for (key, bytes, detail) in wanted {
             let size = self.store.blobs.head(&key).await?;
             if size.is_none_or(|size| bytes.is_some_and(|bytes| bytes != size)) {
