@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt;
 
+use super::viewer::RETRY;
 use crate::app::App;
 use crate::auth::Visitor;
 use crate::error::ApiError;
@@ -183,7 +184,7 @@ impl Watcher {
                     Ok(Some(shown)) if own.seen.as_ref() != Some(&shown.tag) => {
                         own.seen = Some(shown.tag.clone());
                         let event = Event::default().event("page").id(&shown.tag);
-                        let event = event.data(&shown.event);
+                        let event = event.retry(RETRY).data(&shown.event);
                         let since = own.next().await;
                         return Some((Ok(event), since.map(|since| (own, since))));
                     }

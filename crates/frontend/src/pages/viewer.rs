@@ -32,6 +32,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long a burst of output is collected before it is told.
 const TOGETHER: Duration = Duration::from_millis(40);
 
+/// How soon a reader whose frontend is gone asks again.
+pub(super) const RETRY: Duration = Duration::from_millis(500);
+
 /// Lines as the viewer shows them.
 #[derive(Serialize)]
 struct Part {
@@ -128,7 +131,7 @@ impl Watcher {
             let growth = own.next().await?;
             own.told = Some(growth);
             let data = serde_json::to_string(&growth).unwrap_or_default();
-            let event = Event::default().event("growth").data(data);
+            let event = Event::default().event("growth").retry(RETRY).data(data);
             // Closed by the script, which would open it again if it only ended.
             Some((Ok(event), (!growth.complete).then_some(own)))
         })

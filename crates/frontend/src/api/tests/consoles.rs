@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
-use distci_model::wire::Claim;
+use distci_model::console::{FoundView, GrepView, HitView, LinesView};
+use distci_model::wire::{Claim, Page};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -223,6 +224,92 @@ async fn a_live_reader_comes_back_where_it_was() -> Result<()> {
     for last in ["7", "99"] {
         let events = events(&follow(&scene, Some(last)).await?)?;
         assert_eq!((events.len(), events[0].0.as_str()), (1, "end"));
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_are_read_by_number_and_searched() -> Result<()> {
+    let (scene, claim) = running().await?;
+    let text = b"one\ntwo <b>\n\xff three\nfour";
+    scene.append(&claim, 0, text).await?;
+    let lines = "/jobs/j/builds/1/console/lines?task=a";
+    let all: LinesView = scene.get(lines).await?.json()?;
+    assert_eq!((all.total, all.length), (4, text.len() as u64));
+    assert!(!all.complete);
+    let shown: Vec<&str> = all.lines.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(shown, ["one", "two <b>", "\u{fffd} three", "four"]);
+    let some: LinesView = scene
+        .get(&format!("{lines}&line=2&count=1"))
+        .await?
+        .json()?;
+    assert_eq!(some.lines, all.lines[1..2]);
+    let at: LinesView = scene
+        .get(&format!("{lines}&offset=13&count=1"))
+        .await?
+        .json()?;
+    assert_eq!(at.lines, all.lines[2..3]);
+    scene.get(&format!("{lines}&line=0")).await?.problem(400)?;
+    let search = "/jobs/j/builds/1/console/search?task=a";
+    let found: FoundView = scene
+        .get(&format!("{search}&q=TWO&ignore_case=true"))
+        .await?
+        .json()?;
+    assert_eq!(found.lines.len(), 1);
+    let HitView {
+        line, found, after, ..
+    } = &found.lines[0];
+    assert_eq!((*line, found.as_str(), after.as_str()), (2, "two", " <b>"));
+    let some: FoundView = scene.get(&format!("{search}&q=o&count=2")).await?.json()?;
+    assert_eq!((some.lines.len(), some.next), (2, Some(4)));
+    let wrong = scene
+        .get(&format!("{search}&q=(&regex=true"))
+        .await?
+        .problem(400)?;
+    assert!(wrong.detail.contains("unclosed group"), "{wrong:?}");
+    scene.get(&format!("{search}&q=")).await?.problem(400)?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn consoles_of_many_builds_are_searched_newest_first() -> Result<()> {
+    let scene = Scene::new();
+    for number in 1..=3 {
+        scene.build("j").await?;
+        let claim = scene.task().await?;
+        let text = format!("build {number}\n").repeat(150);
+        scene.append(&claim, 0, text.as_bytes()).await?;
+    }
+    let first = "/search?q=build&job=j*".to_owned();
+    let (mut seen, mut path) = (Vec::new(), first.clone());
+    loop {
+        let page: Page<GrepView> = scene.get(&path).await?.json()?;
+        seen.extend(
+            page.items
+                .iter()
+                .map(|found| (found.build.number.get(), found.hit.line)),
+        );
+        match page.next {
+            Some(next) => path = format!("{first}&cursor={next}"),
+            None => break,
+        }
+    }
+    let builds = [3, 2, 1].into_iter();
+    let wanted: Vec<_> = builds
+        .flat_map(|build| (1..=150).map(move |line| (build, line)))
+        .collect();
+    assert_eq!(seen, wanted);
+    for nowhere in [
+        "q=build&job=other",
+        "q=none",
+        "q=build&task=b",
+        "q=build&failed=true",
+    ] {
+        let page: Page<GrepView> = scene.get(&format!("/search?{nowhere}")).await?.json()?;
+        assert_eq!((page.items.len(), page.next), (0, None), "{nowhere}");
+    }
+    for wrong in ["q=a&job=[", "q=a&cursor=x", "q=a&since=yesterday", "q="] {
+        scene.get(&format!("/search?{wrong}")).await?.problem(400)?;
     }
     Ok(())
 }
