@@ -315,7 +315,7 @@ mod tests {
                 "4:1: group.image: `command` and `image` exclude",
             ),
             ("[[group]]\nname = 'a'\nmax = 1", "two groups are named a"),
-            ("lable = ['x']", "did you mean `labels`?"),
+            ("lable = ['x']", "did you mean `labels`?"), // spelling:ignore-line
         ];
         let further = further.map(|(more, expected)| {
             let text = format!("[[group]]\nname = 'a'\nmax = 1\n{more}");
