@@ -134,12 +134,19 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
             biased;
             () = stop.cancelled() => {}
             Some(ended) = pool.tasks.join_next_with_id() => pool.left(ended),
-            () = sleep_until(next) => pool.known = None,
+            () = sleep_until(next) => {
+                // Before anything else, or this moment would come again and again.
+                pool.end_late(Instant::now());
+                pool.known = None;
+            }
             reply = look(&client, request) => match reply {
                 Ok(reply) => pool.act(reply),
                 Err(error) if error.is_passing() => {
                     tracing::warn!("nobody says what is wanted: {error}");
-                    sleep(PAUSE).await;
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = sleep(PAUSE) => {}
+                    }
                 }
                 Err(error) => return Err(Error::Demand(error)),
             },

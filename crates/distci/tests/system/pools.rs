@@ -233,6 +233,29 @@ fn workers_come_by_a_command_and_a_broken_one_is_told() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_worker_that_never_comes_up_makes_room_for_one_that_does() -> Result<()> {
+    let data = tempfile::tempdir()?;
+    let server = Server::start(data.path(), &["frontend"])?;
+    let folder = data.path().join("pool");
+    let text = "name = 'p'\n[[group]]\nname = 'lost'\nmax = 1\nidle = '1s'\nboot = '1s'\n\
+        command = ['sleep', '86400']\n";
+    let pool = Pool::start(&server, &folder, text)?;
+    server.set_job(&job("j", 1, "true"))?;
+    server.ask(&["trigger", "j"])?;
+    let told = "it took no ticket and did not leave";
+    eventually("the first to be given up", || {
+        Ok(pool.log()?.contains(told).then_some(()))
+    })?;
+    eventually("another one", || {
+        Ok((pool.log()?.matches("starting 1").count() > 1).then_some(()))
+    })?;
+    ensure!(pool.leave()? == 0);
+    let left = processes_with(&folder.display().to_string())?;
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
 /// What a small image needs to run this program: a shell, and the libraries that it is linked to.
 fn image_of_the_program(images: &Path, folder: &Path) -> Result<()> {
     let root = folder.join("root");
