@@ -8,6 +8,7 @@ mod assets;
 mod build;
 mod cluster;
 mod console;
+mod edit;
 mod form;
 mod headers;
 mod home;
@@ -43,6 +44,9 @@ pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
     shown()
         .route("/live", get(live::follow).with_state(live))
         .route("/sign-out", post(sign_in::leave))
+        .route("/new", get(edit::begin).post(edit::create))
+        .route("/check-job", post(edit::check))
+        .route("/jobs/{job}/edit", get(edit::show).post(edit::change))
         .route("/jobs/{job}/badge.svg", get(job::badge))
         .route("/jobs/{job}/builds", get(job::lead).post(job::trigger))
         .route("/jobs/{job}/builds/{build}/cancel", post(build::cancel))

@@ -2,7 +2,7 @@
 // node, so that what the reader does with the page (what is typed, chosen, unfolded) stays.
 
 const mark = document.querySelector("meta[name=csrf]")?.content ?? "";
-// A page may name another that shows less of it.
+// A page may name another that shows less of it, or none if it is to stay as it is.
 const other = document.querySelector("meta[name=live]")?.content;
 const address = () => other ?? location.pathname + location.search;
 let source = null;
@@ -108,6 +108,7 @@ async function glance() {
 }
 
 function look() {
+  if (other === "") return;
   clearInterval(pulse);
   if (document.hidden) {
     leave();

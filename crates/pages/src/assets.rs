@@ -20,6 +20,8 @@ pub enum Asset {
     Live,
     /// Shows a whole console, however long.
     Console,
+    /// Checks a job file while it is written.
+    Edit,
     /// The picture in the tab of what has no state.
     Plain,
     /// The same of success,
@@ -37,12 +39,13 @@ static PATHS: LazyLock<Vec<String>> = LazyLock::new(|| Asset::ALL.map(Asset::add
 
 impl Asset {
     /// All of them, each at the place of its number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Style,
         Self::Times,
         Self::Filter,
         Self::Live,
         Self::Console,
+        Self::Edit,
         Self::Plain,
         Self::Success,
         Self::Failure,
@@ -68,6 +71,7 @@ impl Asset {
             Self::Filter => include_bytes!("../assets/filter.js"),
             Self::Live => include_bytes!("../assets/live.js"),
             Self::Console => include_bytes!("../assets/console.js"),
+            Self::Edit => include_bytes!("../assets/edit.js"),
             Self::Plain => include_bytes!("../assets/plain.svg"),
             Self::Success => include_bytes!("../assets/success.svg"),
             Self::Failure => include_bytes!("../assets/failure.svg"),
@@ -103,6 +107,7 @@ impl Asset {
             Self::Filter => "filter",
             Self::Live => "live",
             Self::Console => "console",
+            Self::Edit => "edit",
             Self::Plain => "plain",
             Self::Success => "success",
             Self::Failure => "failure",
@@ -114,7 +119,7 @@ impl Asset {
     fn extension(self) -> &'static str {
         match self {
             Self::Style => "css",
-            Self::Times | Self::Filter | Self::Live | Self::Console => "js",
+            Self::Times | Self::Filter | Self::Live | Self::Console | Self::Edit => "js",
             Self::Plain | Self::Success | Self::Failure | Self::Running | Self::Waiting => "svg",
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Badge, Build, Cluster, Console, Frame, Home, Job, Page, Place, Queue, Row, Running, SignIn,
-    State, Store, Trouble, Wanted, Wish, Workers,
+    Badge, Build, Cluster, Console, Edit, Frame, Home, Job, Page, Place, Queue, Row, Running,
+    SignIn, State, Store, Trouble, Wanted, Wish, Workers,
 };
 use distci_model::Timestamp;
 use distci_model::config::JobConfig;
@@ -38,7 +38,7 @@ fn check(page: &impl Page) -> String {
     let html = page.html().unwrap();
     for foreign in [
         "<img src=x",
-        "</textarea",
+        "</textarea></title",
         "<b>{{",
         "\" onload",
         "' onfocus",
@@ -249,6 +249,25 @@ fn queue_workers_and_cluster() {
         },
         counts: vec![("claims", 3)],
     });
+}
+
+#[test]
+fn the_editor() {
+    let problem =
+        json!({ "path": HOSTILE, "line": 2, "column": 1, "message": HOSTILE, "help": HOSTILE });
+    let mut edit = Edit {
+        frame: frame(),
+        job: None,
+        revision: 0,
+        text: format!("first\n{HOSTILE}\n"),
+        problems: vec![made(problem)],
+        refused: Some(HOSTILE.to_owned()),
+    };
+    let html = check(&edit);
+    assert!(html.contains("2:1") && html.contains("aria-invalid"));
+    assert!(html.contains("action=\"/new\""));
+    edit.job = Some("j".parse().unwrap());
+    assert!(check(&edit).contains("action=\"/jobs/j/edit\""));
 }
 
 #[test]

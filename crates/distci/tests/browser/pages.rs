@@ -41,13 +41,14 @@ fn lively() -> Result<Site> {
     Ok(site)
 }
 
-const PAGES: [(&str, &str); 9] = [
+const PAGES: [(&str, &str); 10] = [
     ("home", "/"),
     ("job", "/jobs/web"),
     ("build", "/jobs/web/builds/3"),
     ("failed", "/jobs/broken/builds/1"),
     ("console", "/jobs/broken/builds/1/console?task=a"),
     ("running", "/jobs/slow/builds/1"),
+    ("edit", "/jobs/web/edit"),
     ("queue", "/queue"),
     ("workers", "/workers"),
     ("cluster", "/cluster"),
@@ -99,6 +100,44 @@ async fn a_build_is_triggered_by_the_form_and_seen_to_its_end() -> Result<()> {
     assert!(icon.is_some_and(|icon| icon.contains("success")));
     browser.see("main", "program").await?;
     browser.close().await
+}
+
+#[tokio::test]
+async fn a_job_is_written_wrongly_and_mended() -> Result<()> {
+    let site = Site::start()?;
+    let browser = site.browse().await?;
+    browser.visit(&site.at("/new")).await?;
+    let wrong = r#"{ "job_id": "made",
+  "tasks": [ { "name": "a", "type": "execute-shel", "params": { "script": "echo made" } } ] }"#;
+    write(&browser, wrong).await?;
+    // Told while it is written, with its place; and told again by who takes it.
+    browser.see("#problems", "2:").await?;
+    browser.see("#problems", "execute-shel").await?;
+    press(&browser, ".editor button").await?;
+    browser.see("#problems", "execute-shel").await?;
+    write(&browser, &wrong.replace("execute-shel", "execute-shell")).await?;
+    browser.see("[data-state]", "no problems").await?;
+    press(&browser, ".editor button").await?;
+    browser.see("h1", "made").await?;
+    browser.see(".facts", "revision 1").await?;
+    // Somebody else is faster.
+    browser.visit(&site.at("/jobs/made/edit")).await?;
+    site.set_job(&json!({ "job_id": "made", "tasks": [shell("b", &[], "true")] }))?;
+    write(&browser, &wrong.replace("execute-shel", "execute-shell")).await?;
+    press(&browser, ".editor button").await?;
+    browser
+        .see("[role=alert]", "somebody has changed the job")
+        .await?;
+    let kept = browser.find("textarea").await?.prop("value").await?;
+    assert!(kept.is_some_and(|kept| kept.contains("echo made")));
+    browser.leave().await
+}
+
+async fn write(browser: &Browser, text: &str) -> Result<()> {
+    let script = "const field = document.querySelector('textarea'); field.value = arguments[0]; \
+        field.dispatchEvent(new Event('input'))";
+    browser.window.execute(script, vec![json!(text)]).await?;
+    Ok(())
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
+use distci_model::config::ConfigProblem;
 
-use super::scene::{Answer, Scene, TOKEN};
+use super::scene::{Answer, Scene, TOKEN, one_task};
 
 /// A browser with one cookie, as far as pages need one.
 pub(super) struct Browser<'a> {
@@ -512,5 +513,67 @@ async fn builds_are_cancelled_and_run_again_by_forms() -> Result<()> {
             "{answer:?}"
         );
     }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_written_and_what_is_wrong_is_told_beside_it() -> Result<()> {
+    let scene = Scene::new();
+    let browser = Browser::signed_in(&scene).await?;
+    assert!(browser.page("/new").await?.contains("execute-shell"));
+    let text = one_task("made", &[]).to_string();
+    let named =
+        |text: &str, revision: &str| [("text", text.to_owned()), ("revision", revision.to_owned())];
+    let send = async |path: &str, text: &str, revision: &str| {
+        let fields = named(text, revision);
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        browser.submit(path, &fields).await
+    };
+    assert_eq!(
+        browser
+            .post("/new", &[("text", &text), ("revision", "0")])
+            .await?
+            .status,
+        StatusCode::FORBIDDEN
+    );
+    let wrong = send("/new", "{ \"job_id\": \"made\",\n \"task\": 1 }", "0").await?;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let page = String::from_utf8(wrong.body.to_vec())?;
+    assert!(
+        page.contains(">2:2</a>") && page.contains("did you mean `tasks`?"),
+        "{page}"
+    );
+    let problems: Vec<ConfigProblem> = send("/check-job", "{", "0").await?.json()?;
+    assert!(!problems.is_empty());
+    let problems: Vec<ConfigProblem> = send("/check-job", &text, "0").await?.json()?;
+    assert_eq!(problems, []);
+    let made = send("/new", &text, "0").await?;
+    assert_eq!(
+        (made.status, made.header("location")),
+        (StatusCode::SEE_OTHER, "/jobs/made")
+    );
+    let again = send("/new", &one_task("made", &["x"]).to_string(), "0").await?;
+    assert!(String::from_utf8(again.body.to_vec())?.contains("there is a job made already"));
+    let other = send("/jobs/made/edit", &one_task("other", &[]).to_string(), "1").await?;
+    assert!(String::from_utf8(other.body.to_vec())?.contains("a job keeps its name"));
+    let changed = send(
+        "/jobs/made/edit",
+        &one_task("made", &["x"]).to_string(),
+        "1",
+    )
+    .await?;
+    assert_eq!(changed.status, StatusCode::SEE_OTHER);
+    let late = send(
+        "/jobs/made/edit",
+        &one_task("made", &["y"]).to_string(),
+        "1",
+    )
+    .await?;
+    assert_eq!(late.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let page = browser.page("/jobs/made/edit").await?;
+    assert!(page.contains("name=\"revision\" value=\"2\""), "{page}");
     Ok(())
 }
