@@ -24,7 +24,7 @@ mod hooks;
 pub(crate) mod jobs;
 pub(crate) mod locks;
 pub(crate) mod schedules;
-mod test_reports;
+pub(crate) mod test_reports;
 mod tickets;
 pub(crate) mod why;
 

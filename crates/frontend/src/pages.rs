@@ -15,6 +15,7 @@ mod home;
 mod job;
 mod live;
 mod queue;
+mod reports;
 mod sign_in;
 mod viewer;
 mod workers;
@@ -80,6 +81,7 @@ fn shown() -> Router<App> {
         .route("/jobs/{job}", get(job::show))
         .route("/jobs/{job}/builds/{build}", get(build::show))
         .route("/jobs/{job}/builds/{build}/console", get(console::show))
+        .route("/jobs/{job}/builds/{build}/tests", get(reports::show))
         .route("/queue", get(queue::show))
         .route("/workers", get(workers::show))
         .route("/cluster", get(cluster::show))

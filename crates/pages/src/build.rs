@@ -5,6 +5,7 @@ use distci_model::Timestamp;
 use distci_model::build::{Cause, Downstream, Finished};
 use distci_model::event::Event;
 use distci_model::id::TaskName;
+use distci_model::test_report::TestCounts;
 use distci_model::why::Reason;
 use distci_model::wire::{ArtifactView, BuildView, TaskState, TaskView};
 
@@ -69,6 +70,15 @@ impl Build {
 
     fn end(&self) -> Timestamp {
         self.view.finished.unwrap_or(self.now)
+    }
+
+    /// How its tests went, as far as its tasks have told.
+    fn tests(&self) -> Option<TestCounts> {
+        let finished = self.view.tasks.iter().filter_map(|task| match &task.state {
+            TaskState::Finished { run } => run.result.tests,
+            _ => None,
+        });
+        finished.reduce(TestCounts::and)
     }
 
     fn took(&self) -> Took {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Badge, Build, Cluster, Console, Edit, Frame, Home, Job, Page, Place, Queue, Row, Running,
-    SignIn, State, Store, Trouble, Wanted, Wish, Workers,
+    Badge, Build, Cluster, Console, Edit, Frame, Home, Job, Page, Place, Queue, Reports, Row,
+    Running, SignIn, State, Store, Trouble, Wanted, Wish, Workers,
 };
 use distci_model::Timestamp;
 use distci_model::config::JobConfig;
@@ -249,6 +249,32 @@ fn queue_workers_and_cluster() {
         },
         counts: vec![("claims", 3)],
     });
+}
+
+#[test]
+fn the_tests_of_a_build() {
+    let test = json!({ "task": "a", "attempt": 1, "suite": HOSTILE, "name": HOSTILE, "outcome": "failed",
+        "duration_ms": 1234, "message": HOSTILE, "details": HOSTILE,
+        "flaky": { "why": "flips", "flips": 3, "builds": 9 } });
+    let counts = json!({ "passed": 1, "failed": 1, "errored": 0, "skipped": 0 });
+    let view = json!({ "counts": counts, "left_out": 7, "items": [test], "next": HOSTILE });
+    let mut reports = Reports {
+        frame: frame(),
+        build: "job#3".parse().unwrap(),
+        view: made(view),
+        failed: false,
+    };
+    let html = check(&reports);
+    for there in [
+        "1 passed, 1 failed",
+        "7 more are not named",
+        "1.2 s",
+        "changed 3 times in 9 builds",
+    ] {
+        assert!(html.contains(there), "{there} in {html}");
+    }
+    reports.view.items.clear();
+    assert!(check(&reports).contains("No task has told of tests"));
 }
 
 #[test]

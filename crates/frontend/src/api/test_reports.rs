@@ -20,22 +20,22 @@ use crate::error::ApiError;
 const BUILDS: usize = 30;
 
 #[derive(Deserialize, IntoParams)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// Only those that failed or could not be run to their end.
     #[serde(default)]
-    failed: bool,
+    pub(crate) failed: bool,
     /// Only those of this task.
     #[param(value_type = Option<String>)]
-    task: Option<TaskName>,
+    pub(crate) task: Option<TaskName>,
     /// Say of each whether it is flaky, as that many builds until this one show; at most 100.
-    history: Option<usize>,
+    pub(crate) history: Option<usize>,
 }
 
 /// The tests of a build as far as its tasks have ended: those that failed first, then the slowest.
 #[utoipa::path(get, path = "/jobs/{job}/builds/{build}/tests", tag = "builds",
     params(Paging, Wanted),
     responses((status = 200, body = TestsView), (status = 404, body = Problem)))]
-pub(super) async fn list(
+pub(crate) async fn list(
     State(app): State<App>,
     Path((job, selector)): Path<(JobId, String)>,
     Query(paging): Query<Paging>,
