@@ -170,6 +170,14 @@ fn same(one: &str, other: &str) -> bool {
     blake3::hash(one.as_bytes()) == blake3::hash(other.as_bytes())
 }
 
+/// Whether a browser fetches this for a page to look at or to save: never as a part of the page that
+/// runs, or that shows it as its own. Builds made some of what the API gives.
+fn is_data(headers: &HeaderMap) -> bool {
+    let purpose = headers.get("sec-fetch-dest");
+    let purpose = purpose.and_then(|purpose| purpose.to_str().ok());
+    purpose.is_none_or(|purpose| matches!(purpose, "empty" | "document"))
+}
+
 /// Lets a request pass that carries the token, or a reader's cookie; what changes something only if
 /// it was meant.
 pub(crate) async fn require(
@@ -183,7 +191,8 @@ pub(crate) async fn require(
         .ok_or_else(ApiError::unauthorized)?;
     let asks = matches!(*request.method(), Method::GET | Method::HEAD);
     let mark = headers.get(CSRF_HEADER).and_then(|mark| mark.to_str().ok());
-    if !asks && !visitor.meant(mark) {
+    let is_reader = matches!(visitor, Visitor::Reader { .. });
+    if (!asks && !visitor.meant(mark)) || (is_reader && !is_data(headers)) {
         return Err(ApiError::not_meant());
     }
     request.extensions_mut().insert(visitor);

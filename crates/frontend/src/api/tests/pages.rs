@@ -577,3 +577,25 @@ async fn a_job_is_written_and_what_is_wrong_is_told_beside_it() -> Result<()> {
     assert!(page.contains("name=\"revision\" value=\"2\""), "{page}");
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_the_api_gives_becomes_a_part_of_a_page() -> Result<()> {
+    let scene = Scene::new();
+    let browser = Browser::signed_in(&scene).await?;
+    for (purpose, status) in [
+        ("empty", StatusCode::OK),
+        ("document", StatusCode::OK),
+        ("script", StatusCode::FORBIDDEN),
+        ("style", StatusCode::FORBIDDEN),
+        ("worker", StatusCode::FORBIDDEN),
+        ("serviceworker", StatusCode::FORBIDDEN),
+        ("iframe", StatusCode::FORBIDDEN),
+        ("image", StatusCode::FORBIDDEN),
+    ] {
+        let request = browser.request(Method::GET, "/api/v1/jobs");
+        let request = request.header("sec-fetch-dest", purpose);
+        let answer = scene.raw(request.body(Body::empty())?).await?;
+        assert_eq!(answer.status, status, "{purpose}");
+    }
+    Ok(())
+}
