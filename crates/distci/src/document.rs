@@ -114,6 +114,16 @@ impl<'d, 't> Section<'d, 't> {
             self.complain(at, key, wrong);
             return None;
         };
+        self.below(key, (at, table), read)
+    }
+
+    /// Reads a table that stands below a key, and refuses what is not asked for.
+    fn below<T>(
+        &self,
+        key: &'static str,
+        (at, table): (usize, &'d DeTable<'t>),
+        read: impl FnOnce(&Section<'d, 't>) -> Option<T>,
+    ) -> Option<T> {
         let section = Section {
             document: self.document,
             path: self.name(key),
@@ -153,18 +163,8 @@ impl<'d, 't> Section<'d, 't> {
             self.complain(at, key, wrong);
             return Vec::new();
         }
-        let read = tables.into_iter().filter_map(|(at, table)| {
-            let section = Section {
-                document: self.document,
-                path: self.name(key),
-                at,
-                table,
-                known: RefCell::default(),
-            };
-            let read = read(&section);
-            section.refuse_unknown();
-            read
-        });
+        let tables = tables.into_iter();
+        let read = tables.filter_map(|table| self.below(key, table, &mut read));
         read.collect()
     }
 
