@@ -175,7 +175,19 @@ impl Starter {
 /// What `distci worker` is told about itself on its command line. No word of it needs quotes.
 fn arguments(group: &Group, id: &WorkerId) -> impl Iterator<Item = String> {
     let idle = format!("{}s", group.idle.as_secs());
-    let first = ["--once", "--idle", &idle, "--name", id.name.as_str()].map(str::to_owned);
+    let (name, session) = (id.name.as_str(), id.session.as_str());
+    // Without its session its claims would not be known as its own, and it be taken for one that never
+    // came up.
+    let first = [
+        "--once",
+        "--idle",
+        &idle,
+        "--name",
+        name,
+        "--session",
+        session,
+    ];
+    let first = first.map(str::to_owned);
     let kinds = group.kinds.iter().map(|kind| ("--kind", kind.to_string()));
     let labels = group.labels.iter();
     let labels = labels.map(|label| ("--label", label.to_string()));

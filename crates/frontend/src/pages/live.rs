@@ -175,18 +175,21 @@ struct Watcher {
 
 impl Watcher {
     fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
-        let start = Some((self, Instant::now()));
+        // What is known is told first; only then is it waited for news.
+        let start = Some((self, Some(Instant::now())));
         futures::stream::unfold(start, async |state| {
             let (mut own, mut since) = state?;
             loop {
-                let looked = own.live.look(&own.page, &own.address, since).await;
-                match looked {
+                let moment = match since.take() {
+                    Some(moment) => moment,
+                    None => own.next().await?,
+                };
+                match own.live.look(&own.page, &own.address, moment).await {
                     Ok(Some(shown)) if own.seen.as_ref() != Some(&shown.tag) => {
                         own.seen = Some(shown.tag.clone());
                         let event = Event::default().event("page").id(&shown.tag);
                         let event = event.retry(RETRY).data(&shown.event);
-                        let since = own.next().await;
-                        return Some((Ok(event), since.map(|since| (own, since))));
+                        return Some((Ok(event), Some((own, None))));
                     }
                     Ok(None) => {
                         let event = Event::default().event("gone").data("{}");
@@ -195,7 +198,6 @@ impl Watcher {
                     // Trouble passes, or the reader comes back to another frontend.
                     Ok(Some(_)) | Err(_) => {}
                 }
-                since = own.next().await?;
             }
         })
     }

@@ -5,11 +5,10 @@
 //! for a line.
 
 use bytes::{Bytes, BytesMut};
+use distci_model::wire::MAX_CONSOLE_CHUNK;
 use futures::stream::{StreamExt, TryStreamExt, iter};
 
 use super::{ConsoleHome, Index};
-use distci_model::wire::MAX_CONSOLE_CHUNK;
-
 use crate::error::StoreError;
 use crate::store::Store;
 
