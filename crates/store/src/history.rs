@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use distci_model::build::{Build, Progress};
-use distci_model::id::{BuildKey, BuildNumber, JobId};
+use distci_model::id::{Attempt, BuildKey, BuildNumber, JobId, TicketKey};
 use distci_model::wire::{BuildPhase, BuildSummary, Page};
 use futures::StreamExt;
 
@@ -18,7 +18,7 @@ use crate::error::StoreError;
 use crate::jobs::Job;
 use crate::keys;
 use crate::store::Store;
-use crate::transaction::{Read, decode, encode, read};
+use crate::transaction::{Child, Read, decode, encode, read};
 
 /// Builds of one page.
 pub(crate) const PAGE: NonZeroU64 = NonZeroU64::new(256).unwrap();
@@ -127,23 +127,55 @@ impl Store {
     ) -> Result<Option<BuildSummary>, StoreError> {
         let path = keys::build(&BuildKey::derive(&job.key, number));
         let build: Option<Read<Build>> = read(&*self.coordination, &path).await?;
-        Ok(build.map(|build| {
-            let begun = |progress: &Progress| !matches!(progress, Progress::Waiting);
-            let tasks = &build.record.checkpoint.tasks;
-            let running = tasks.iter().any(begun);
-            BuildSummary {
-                number,
-                phase: if running {
-                    BuildPhase::Running
-                } else {
-                    BuildPhase::Queued
-                },
-                outcome: None,
-                cause: build.record.cause,
-                created: build.record.created,
-                finished: None,
-            }
+        let Some(Read { record: build, .. }) = build else {
+            return Ok(None);
+        };
+        let phase = if self.has_begun(job, number, &build).await? {
+            BuildPhase::Running
+        } else {
+            BuildPhase::Queued
+        };
+        Ok(Some(BuildSummary {
+            number,
+            phase,
+            outcome: None,
+            cause: build.cause,
+            created: build.created,
+            finished: None,
         }))
+    }
+
+    /// Whether any task of an active build was ever claimed. Reads tickets only while none is known
+    /// to have been.
+    async fn has_begun(
+        &self,
+        job: &Job,
+        number: BuildNumber,
+        build: &Build,
+    ) -> Result<bool, StoreError> {
+        let key = BuildKey::derive(&job.key, number);
+        let mut posted = Vec::new();
+        for progress in &build.checkpoint.tasks {
+            match progress {
+                Progress::Waiting | Progress::Skipped { .. } => {}
+                Progress::Posted { ticket, run: 1 } => posted.push(ticket),
+                Progress::Posted { .. }
+                | Progress::Backoff { .. }
+                | Progress::Asking { .. }
+                | Progress::Finished(_) => return Ok(true),
+            }
+        }
+        for ticket in posted {
+            let build = key.clone();
+            let ticket = ticket.clone();
+            let path = keys::anchor(&TicketKey { build, ticket });
+            let child: Option<Read<Child>> = read(&*self.coordination, &path).await?;
+            // Consumed meanwhile: it has run.
+            if child.is_none_or(|child| child.record.ticket.attempt > Attempt::default()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The archived builds of a page; stored, if the page is full.
