@@ -111,6 +111,18 @@ impl Browser {
         self.window.goto(address).await.context(address.to_owned())
     }
 
+    /// Signs in on the way to an address.
+    pub(crate) async fn sign_in(&self, address: &str, token: &str) -> Result<()> {
+        self.visit(address).await?;
+        self.find("input[name=token]")
+            .await?
+            .send_keys(token)
+            .await?;
+        self.find("main form button").await?.click().await?;
+        self.find(".top nav").await?;
+        Ok(())
+    }
+
     /// The element, as soon as it is there.
     pub(crate) async fn find(&self, css: &str) -> Result<WebElement> {
         let query = self.window.query(By::Css(css)).wait(PATIENCE, LOOK);

@@ -16,7 +16,7 @@ async fn lines(browser: &Browser) -> Result<Vec<(u64, String)>> {
 }
 
 /// Waits until a line shows this text.
-async fn shows(browser: &Browser, number: u64, text: &str) -> Result<()> {
+pub(crate) async fn shows(browser: &Browser, number: u64, text: &str) -> Result<()> {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(1);
     loop {
         let all = lines(browser).await?;
@@ -30,6 +30,32 @@ async fn shows(browser: &Browser, number: u64, text: &str) -> Result<()> {
         ensure!(!late, "line {number} is not {text:?}: {all:?}");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
+}
+
+/// Scrolls from the beginning on until each line was seen: `line 1`, `line 2` and so on.
+pub(crate) async fn every_line(browser: &Browser, count: u64) -> Result<()> {
+    browser
+        .window
+        .execute(
+            "document.querySelector('[data-pane]').scrollTop = 0",
+            vec![],
+        )
+        .await?;
+    shows(browser, 1, "line 1").await?;
+    let (mut seen, mut top) = (0, 0);
+    while seen < count {
+        for (number, text) in lines(browser).await? {
+            if number == seen + 1 && text == format!("line {number}") {
+                seen = number;
+            }
+        }
+        top += 200;
+        ensure!(top < 100_000, "line {} is missing", seen + 1);
+        let scroll = format!("document.querySelector('[data-pane]').scrollTop = {top}");
+        browser.window.execute(scroll, vec![]).await?;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -119,27 +145,7 @@ async fn who_watches_misses_no_line_when_the_frontend_is_killed() -> Result<()> 
     shows(&browser, 300, "line 300").await?;
     site.finish("j#1")?;
     browser.see("[data-status]", "300 lines").await?;
-    browser
-        .window
-        .execute(
-            "document.querySelector('[data-pane]').scrollTop = 0",
-            vec![],
-        )
-        .await?;
-    shows(&browser, 1, "line 1").await?;
-    let (mut seen, mut top) = (0, 0);
-    while seen < 300 {
-        for (number, text) in lines(&browser).await? {
-            if number == seen + 1 && text == format!("line {number}") {
-                seen = number;
-            }
-        }
-        top += 200;
-        ensure!(top < 100_000, "line {} is missing", seen + 1);
-        let scroll = format!("document.querySelector('[data-pane]').scrollTop = {top}");
-        browser.window.execute(scroll, vec![]).await?;
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    every_line(&browser, 300).await?;
     let view: Value = serde_json::from_str(&site.ask(&["show", "j#1", "--json"])?)?;
     let shown = view.to_string();
     ensure!(

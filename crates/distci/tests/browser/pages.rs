@@ -7,7 +7,7 @@ use crate::browser::{Browser, Theme};
 use crate::site::{Site, pictures, shell};
 
 /// A site with builds of every state.
-fn lively() -> Result<Site> {
+pub(crate) fn lively() -> Result<Site> {
     let site = Site::start()?;
     let go = site.path("go").display().to_string();
     let wait = format!("echo compiling; until [ -e {go} ]; do sleep 0.1; done");
@@ -41,7 +41,8 @@ fn lively() -> Result<Site> {
     Ok(site)
 }
 
-const PAGES: [(&str, &str); 10] = [
+/// Pages of that site, and what pictures of them are called.
+pub(crate) const PAGES: [(&str, &str); 10] = [
     ("home", "/"),
     ("job", "/jobs/web"),
     ("build", "/jobs/web/builds/3"),

@@ -101,11 +101,7 @@ impl Site {
     pub(crate) async fn browse(&self) -> Result<Browser> {
         let token = std::fs::read_to_string(self.path("token"))?;
         let browser = Browser::open().await?;
-        browser.visit(&self.at("/")).await?;
-        let field = browser.find("input[name=token]").await?;
-        field.send_keys(token.trim()).await?;
-        browser.find("main form button").await?.click().await?;
-        browser.find(".top nav").await?;
+        browser.sign_in(&self.at("/"), token.trim()).await?;
         Ok(browser)
     }
 }

@@ -15,6 +15,8 @@ mod failover;
 mod images;
 mod job_files;
 mod locks;
+#[path = "../common/place.rs"]
+mod place;
 mod pools;
 #[path = "../common/processes.rs"]
 mod processes;
