@@ -5,7 +5,7 @@ use distci_model::config::JobConfig;
 use distci_model::drain::DrainOrder;
 use distci_model::id::{JobId, NamePattern};
 use distci_model::wire::{
-    DrainRequest, FrontendView, JobSummary, JobView, LockView, Page, PollView, QueueView,
+    DrainRequest, FrontendView, JobSummary, JobView, LockView, Page, Pass, PollView, QueueView,
     ScheduleView, Version, WorkerView,
 };
 use reqwest::header::{IF_MATCH, IF_NONE_MATCH};
@@ -97,6 +97,12 @@ impl Client {
         self.answer(&Call::get(Path::api(&["frontends"])))
             .await?
             .json()
+    }
+
+    /// What signs a reader in at the pages for a minute.
+    pub async fn pass(&self) -> Result<Pass, ClientError> {
+        let answer = self.answer(&Call::post(Path::api(&["passes"]))).await?;
+        answer.json()
     }
 
     /// The workers that one frontend sees.

@@ -14,6 +14,7 @@ use distci_model::id::{Attempt, DeliveryId, JobId, NamePattern, SessionId, TaskN
 use distci_model::isolation::{Driver, ImageName};
 
 use crate::connection::Connection;
+use crate::open::Destination;
 use crate::selector::Selector;
 
 /// Most tasks that one worker runs at once.
@@ -72,6 +73,8 @@ pub(crate) enum Command {
     Why(Show),
     /// Print the console of a build
     Logs(Logs),
+    /// Open a page in the browser, signed in
+    Open(Open),
     /// Search the consoles of many builds
     Grep(Grep),
     /// Ask builds to stop, or one task
@@ -111,6 +114,17 @@ pub(crate) struct Read {
     /// Print JSON, in the form of the API
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `open`
+#[derive(Debug, Args)]
+pub(crate) struct Open {
+    /// JOB, JOB#N, JOB@success, JOB@failed, or a page: queue, workers, cluster; without it, all jobs
+    #[arg(value_name = "WHAT")]
+    pub(crate) what: Option<Destination>,
+    /// Only print the address, which signs whoever opens it within a minute in
+    #[arg(long)]
+    pub(crate) print: bool,
 }
 
 /// `polls`

@@ -132,7 +132,7 @@ impl Service {
         let local = Local::start(place).await?;
         home.announce_url(&local.url())?;
         let (data, token) = (home.path().display(), home.token_file());
-        tracing::info!(%data, token = %token.display(), "DistCI is at {}", local.url());
+        tracing::info!(%data, token = %token.display(), "DistCI is at {}; `distci open` shows it", local.url());
         Ok(Self {
             local,
             announced: Some(home),

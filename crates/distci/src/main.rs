@@ -34,6 +34,7 @@ mod local;
 mod locks;
 mod logs;
 mod migrate;
+mod open;
 mod out;
 mod pages;
 mod plan;

@@ -23,15 +23,16 @@ mod grep;
 mod hooks;
 pub(crate) mod jobs;
 pub(crate) mod locks;
+mod passes;
 pub(crate) mod schedules;
 pub(crate) mod test_reports;
 mod tickets;
 pub(crate) mod why;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Request};
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::{Extension, Router};
 use distci_model::test_report::MAX_TEST_REPORT;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -102,6 +103,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(drains::order))
         .routes(routes!(cluster::frontends))
         .routes(routes!(cluster::metrics))
+        .routes(routes!(passes::give))
         .routes(routes!(hooks::list))
         .routes(routes!(hooks::show))
         .routes(routes!(hooks::replay))
@@ -151,7 +153,9 @@ pub fn openapi() -> serde_json::Value {
 pub(crate) fn router(app: App, token: &str) -> Router {
     let gate = Gate::new(token);
     let site = (gate.clone(), app.clone());
-    let guarded = guarded().layer(from_fn_with_state(site.clone(), auth::require));
+    let guarded = guarded()
+        .layer(Extension(gate.clone()))
+        .layer(from_fn_with_state(site.clone(), auth::require));
     let (router, api) = OpenApiRouter::<App>::with_openapi(Doc::openapi())
         .merge(public())
         .nest("/api/v1", guarded)

@@ -22,6 +22,8 @@ use crate::error::ApiError;
 pub(crate) const CSRF_HEADER: &str = "x-distci-csrf";
 /// How long a reader stays signed in.
 const SESSION: Duration = Duration::from_hours(24 * 30);
+/// How long a pass may be used.
+const PASS: Duration = Duration::from_mins(1);
 /// What the cookie is called where anybody on the way may read it,
 const PLAIN: &str = "distci";
 /// and where nobody can: a browser takes this name over TLS from the very host only.
@@ -91,25 +93,42 @@ impl Gate {
         let name = cookie_name(app, headers);
         let mut cookies = headers.get_all(COOKIE).iter().flat_map(pairs);
         cookies.find_map(|(known, value)| {
-            (known == name && self.is_session(value, app.now())).then(|| Visitor::Reader {
-                csrf: self.mark("csrf", value),
+            (known == name && self.is_lasting("session", value, app.now())).then(|| {
+                Visitor::Reader {
+                    csrf: self.mark("csrf", value),
+                }
             })
         })
     }
 
     /// A cookie that signs a reader in from now on.
     pub(crate) fn sign_in(&self, app: &App, headers: &HeaderMap) -> String {
-        let seconds = i64::try_from(SESSION.as_secs()).unwrap_or_default();
-        let end = (app.now().as_second() + seconds).to_string();
-        let value = format!("{end}.{}", self.mark("session", &end));
+        let value = self.lasting("session", app.now(), SESSION);
         cookie(app, headers, &value, SESSION)
     }
 
-    fn is_session(&self, value: &str, now: Timestamp) -> bool {
+    /// What signs a reader in instead of the token, for a minute.
+    pub(crate) fn pass(&self, now: Timestamp) -> String {
+        self.lasting("pass", now, PASS)
+    }
+
+    /// Whether this is the token, or a pass that may still be used.
+    pub(crate) fn admits(&self, shown: &str, now: Timestamp) -> bool {
+        self.opens(shown) || self.is_lasting("pass", shown, now)
+    }
+
+    /// A text that every frontend of the token knows, until its time is over.
+    fn lasting(&self, purpose: &str, now: Timestamp, age: Duration) -> String {
+        let seconds = i64::try_from(age.as_secs()).unwrap_or_default();
+        let end = (now.as_second() + seconds).to_string();
+        format!("{end}.{}", self.mark(purpose, &end))
+    }
+
+    fn is_lasting(&self, purpose: &str, value: &str, now: Timestamp) -> bool {
         let Some((end, mark)) = value.split_once('.') else {
             return false;
         };
-        let is_ours = same(&self.mark("session", end), mark);
+        let is_ours = same(&self.mark(purpose, end), mark);
         is_ours && end.parse().is_ok_and(|end: i64| now.as_second() < end)
     }
 

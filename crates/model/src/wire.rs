@@ -124,6 +124,19 @@ pub struct ScheduleView {
     pub next: Vec<Timestamp>,
 }
 
+/// What signs a reader in without the token.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct Pass {
+    /// To be shown at `/sign-in` within a minute.
+    pub pass: String,
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pass(…)")
+    }
+}
+
 /// Where a build stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]

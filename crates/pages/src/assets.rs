@@ -22,6 +22,8 @@ pub enum Asset {
     Console,
     /// Checks a job file while it is written.
     Edit,
+    /// Signs a reader in who brings a pass.
+    SignIn,
     /// The picture in the tab of what has no state.
     Plain,
     /// The same of success,
@@ -39,13 +41,14 @@ static PATHS: LazyLock<Vec<String>> = LazyLock::new(|| Asset::ALL.map(Asset::add
 
 impl Asset {
     /// All of them, each at the place of its number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Style,
         Self::Times,
         Self::Filter,
         Self::Live,
         Self::Console,
         Self::Edit,
+        Self::SignIn,
         Self::Plain,
         Self::Success,
         Self::Failure,
@@ -72,6 +75,7 @@ impl Asset {
             Self::Live => include_bytes!("../assets/live.js"),
             Self::Console => include_bytes!("../assets/console.js"),
             Self::Edit => include_bytes!("../assets/edit.js"),
+            Self::SignIn => include_bytes!("../assets/sign-in.js"),
             Self::Plain => include_bytes!("../assets/plain.svg"),
             Self::Success => include_bytes!("../assets/success.svg"),
             Self::Failure => include_bytes!("../assets/failure.svg"),
@@ -108,6 +112,7 @@ impl Asset {
             Self::Live => "live",
             Self::Console => "console",
             Self::Edit => "edit",
+            Self::SignIn => "sign-in",
             Self::Plain => "plain",
             Self::Success => "success",
             Self::Failure => "failure",
@@ -119,7 +124,9 @@ impl Asset {
     fn extension(self) -> &'static str {
         match self {
             Self::Style => "css",
-            Self::Times | Self::Filter | Self::Live | Self::Console | Self::Edit => "js",
+            Self::Times | Self::Filter | Self::Live | Self::Console | Self::Edit | Self::SignIn => {
+                "js"
+            }
             Self::Plain | Self::Success | Self::Failure | Self::Running | Self::Waiting => "svg",
         }
     }

@@ -114,10 +114,13 @@ impl Browser {
     /// Signs in on the way to an address.
     pub(crate) async fn sign_in(&self, address: &str, token: &str) -> Result<()> {
         self.visit(address).await?;
-        self.find("input[name=token]")
-            .await?
-            .send_keys(token)
-            .await?;
+        self.enter(token).await
+    }
+
+    /// Signs in where one is asked to.
+    pub(crate) async fn enter(&self, token: &str) -> Result<()> {
+        let field = self.find("input[name=token]").await?;
+        field.send_keys(token).await?;
         self.find("main form button").await?.click().await?;
         self.find(".top nav").await?;
         Ok(())
@@ -168,8 +171,13 @@ impl Browser {
         Ok(())
     }
 
-    /// Keeps a picture of what is shown.
-    pub(crate) async fn shoot(&self, file: &Path) -> Result<()> {
+    /// Keeps a picture of what is shown, if somebody wants pictures.
+    pub(crate) async fn keep(&self, name: &str, theme: Theme) -> Result<()> {
+        let Some(folder) = std::env::var_os("DISTCI_PICTURES") else {
+            return Ok(());
+        };
+        std::fs::create_dir_all(&folder)?;
+        let file = Path::new(&folder).join(format!("{name}-{}.png", theme.as_str()));
         std::fs::write(file, self.window.screenshot_as_png().await?)?;
         Ok(())
     }

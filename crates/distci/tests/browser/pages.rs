@@ -1,10 +1,12 @@
 //! Every page: whole in both themes and on a small screen, live, and good for what it offers.
 
-use anyhow::Result;
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::browser::{Browser, Theme};
-use crate::site::{Site, pictures, shell};
+use crate::site::{Site, shell};
 
 /// A site with builds of every state.
 pub(crate) fn lively() -> Result<Site> {
@@ -12,12 +14,14 @@ pub(crate) fn lively() -> Result<Site> {
     let go = site.path("go").display().to_string();
     let wait = format!("echo compiling; until [ -e {go} ]; do sleep 0.1; done");
     let publish = json!({ "name": "publish", "type": "publish-artifacts", "needs": ["compile"],
-        "params": { "artifacts": ["out/**"] } });
+        "params": { "artifacts": ["out/program"], "junit": ["out/*.xml"], "failed_tests": "ignore" } });
     let mut matrix = shell("test", &["compile"], "echo testing on $OS; sleep 0.2");
     matrix["matrix"] = json!({ "os": ["debian", "fedora", "alpine"] });
     matrix["env"] = json!({ "OS": "${os}" });
-    let compile =
-        "mkdir out; echo 'a program' > out/program; printf '\\033[1;32mcompiled\\033[0m\\n'";
+    let compile = "mkdir out; echo 'a program' > out/program; printf '\\033[1;32mcompiled\\033[0m\\n'\n\
+        echo '<testsuite name=\"cart\"><testcase classname=\"cart\" name=\"adds\" time=\"0.2\"/>\
+        <testcase classname=\"cart\" name=\"empties\" time=\"1.5\"><failure message=\"left: 1, right: 0\">\
+        cart.rs:7</failure></testcase></testsuite>' > out/tests.xml";
     site.set_job(&json!({
         "job_id": "web", "description": "The web shop, from source to release",
         "parameters": { "branch": { "default": "main", "description": "What to build" } },
@@ -42,7 +46,7 @@ pub(crate) fn lively() -> Result<Site> {
 }
 
 /// Pages of that site, and what pictures of them are called.
-pub(crate) const PAGES: [(&str, &str); 10] = [
+pub(crate) const PAGES: [(&str, &str); 12] = [
     ("home", "/"),
     ("job", "/jobs/web"),
     ("build", "/jobs/web/builds/3"),
@@ -50,6 +54,8 @@ pub(crate) const PAGES: [(&str, &str); 10] = [
     ("console", "/jobs/broken/builds/1/console?task=a"),
     ("running", "/jobs/slow/builds/1"),
     ("edit", "/jobs/web/edit"),
+    ("new", "/new"),
+    ("tests", "/jobs/web/builds/3/tests"),
     ("queue", "/queue"),
     ("workers", "/workers"),
     ("cluster", "/cluster"),
@@ -66,11 +72,7 @@ async fn every_page_is_whole_in_both_themes_and_on_a_small_screen() -> Result<()
             browser.visit(&site.at(path)).await?;
             browser.find("main h1").await?;
             browser.fits().await?;
-            if let Some(folder) = pictures() {
-                std::fs::create_dir_all(&folder)?;
-                let file = format!("{name}-{}.png", theme.as_str());
-                browser.shoot(&folder.join(file)).await?;
-            }
+            browser.keep(name, theme).await?;
         }
         browser.resize(390, 800).await?;
         for (_, path) in PAGES {
@@ -80,6 +82,64 @@ async fn every_page_is_whole_in_both_themes_and_on_a_small_screen() -> Result<()
         }
     }
     browser.close().await
+}
+
+/// What a stranger sees, and who looks for what is not there: of the latter a browser complains.
+#[tokio::test]
+async fn who_cannot_see_a_page_is_told_so() -> Result<()> {
+    let site = Site::start()?;
+    let browser = Browser::open().await?;
+    for theme in Theme::ALL {
+        browser.prefer(theme).await?;
+        for (name, path) in [("sign-in", "/queue"), ("trouble", "/jobs/no-such")] {
+            browser.visit(&site.at(path)).await?;
+            browser.fits().await?;
+            browser.keep(name, theme).await?;
+            if name == "sign-in" {
+                browser.see("main", "token").await?;
+                browser.enter(&site.token()?).await?;
+                browser.see("h1", "Queue").await?;
+            } else {
+                browser.see("main", "no-such").await?;
+            }
+        }
+        browser.window.delete_all_cookies().await?;
+    }
+    browser.leave().await
+}
+
+#[tokio::test]
+async fn who_comes_by_the_command_line_is_signed_in() -> Result<()> {
+    let site = lively()?;
+    let address = site.ask(&["open", "web#2", "--print"])?;
+    let address = address.trim();
+    let browser = Browser::open().await?;
+    // Somebody who changes the pass gets no further.
+    let (page, pass) = address.split_once('#').context("no pass")?;
+    browser.visit(&format!("{page}#1{pass}")).await?;
+    browser.see("main", "That is not the token").await?;
+    browser.visit(address).await?;
+    browser.see("h1", "#2").await?;
+    ensure!(browser.window.current_url().await?.fragment().is_none());
+    // What a program would open for this reader.
+    let opener = site.path("opener");
+    std::fs::write(&opener, "#!/bin/sh\necho \"$1\" > \"$0.said\"")?;
+    std::fs::set_permissions(&opener, PermissionsExt::from_mode(0o700))?;
+    let done = site
+        .client()
+        .args(["open", "queue"])
+        .env("BROWSER", &opener)
+        .output()?;
+    ensure!(done.status.success(), "{done:?}");
+    let shown = std::fs::read_to_string(site.path("opener.said"))?;
+    ensure!(
+        opened.starts_with(&site.at("/sign-in?to=/queue#")),
+        "{opened}"
+    );
+    let refused = site.client().args(["open", "no-such"]).output()?;
+    ensure!(refused.status.code() == Some(5), "{refused:?}");
+    // Of the answer to the wrong pass the browser complains.
+    browser.leave().await
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A DistCI with something to look at.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -67,7 +67,8 @@ impl Site {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    fn client(&self) -> Command {
+    /// A client of it.
+    pub(crate) fn client(&self) -> Command {
         let mut command = distci();
         command.arg("--data").arg(self.data.path());
         command
@@ -97,11 +98,16 @@ impl Site {
         })
     }
 
+    /// What readers sign in with.
+    pub(crate) fn token(&self) -> Result<String> {
+        let token = std::fs::read_to_string(self.path("token"))?;
+        Ok(token.trim().to_owned())
+    }
+
     /// A browser whose reader is signed in.
     pub(crate) async fn browse(&self) -> Result<Browser> {
-        let token = std::fs::read_to_string(self.path("token"))?;
         let browser = Browser::open().await?;
-        browser.sign_in(&self.at("/"), token.trim()).await?;
+        browser.sign_in(&self.at("/"), &self.token()?).await?;
         Ok(browser)
     }
 }
@@ -109,10 +115,4 @@ impl Site {
 /// A shell task.
 pub(crate) fn shell(name: &str, needs: &[&str], script: &str) -> Value {
     json!({ "name": name, "type": "execute-shell", "needs": needs, "params": { "script": script } })
-}
-
-/// The folder for pictures that are to be kept, if somebody wants them.
-pub(crate) fn pictures() -> Option<PathBuf> {
-    let folder = std::env::var_os("DISTCI_PICTURES")?;
-    Some(Path::new(&folder).to_owned())
 }

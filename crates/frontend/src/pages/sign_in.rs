@@ -65,7 +65,7 @@ pub(super) async fn enter(
             .find(|(known, _)| known == name)
             .map_or("", |(_, value)| value.as_str())
     };
-    if !gate.opens(field("token")) {
+    if !gate.admits(field("token"), app.now()) {
         tracing::warn!("somebody gave a wrong token to sign in");
         return ask(&app, StatusCode::FORBIDDEN, field("to"));
     }

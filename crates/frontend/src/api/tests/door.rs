@@ -263,6 +263,7 @@ const ROUTES: &[&str] = &[
     "post /api/v1/jobs/{job}/builds/{build}/rerun",
     "post /api/v1/jobs/{job}/builds/{build}/tasks/{task}/answer",
     "post /api/v1/jobs/{job}/builds/{build}/tasks/{task}/cancel",
+    "post /api/v1/passes",
     "post /api/v1/tickets/{ticket}/{attempt}/artifacts/{index}",
     "post /api/v1/tickets/{ticket}/{attempt}/caches/{name}",
     "post /api/v1/tickets/{ticket}/{attempt}/commit",
