@@ -133,8 +133,8 @@ async fn who_comes_by_the_command_line_is_signed_in() -> Result<()> {
     ensure!(done.status.success(), "{done:?}");
     let shown = std::fs::read_to_string(site.path("opener.said"))?;
     ensure!(
-        opened.starts_with(&site.at("/sign-in?to=/queue#")),
-        "{opened}"
+        shown.starts_with(&site.at("/sign-in?to=/queue#")),
+        "{shown}"
     );
     let refused = site.client().args(["open", "no-such"]).output()?;
     ensure!(refused.status.code() == Some(5), "{refused:?}");
