@@ -41,7 +41,7 @@ fn lively() -> Result<Site> {
     Ok(site)
 }
 
-const PAGES: [(&str, &str); 10] = [
+const PAGES: [(&str, &str); 12] = [
     ("home", "/"),
     ("job", "/jobs/web"),
     ("build", "/jobs/web/builds/3"),
@@ -49,6 +49,8 @@ const PAGES: [(&str, &str); 10] = [
     ("console", "/jobs/broken/builds/1/console?task=a"),
     ("running", "/jobs/slow/builds/1"),
     ("edit", "/jobs/web/edit"),
+    ("revisions", "/jobs/web/revisions?of=2"),
+    ("search", "/search?q=comp&since=7d"),
     ("queue", "/queue"),
     ("workers", "/workers"),
     ("cluster", "/cluster"),
