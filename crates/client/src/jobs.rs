@@ -4,6 +4,7 @@ use bytes::Bytes;
 use distci_model::config::JobConfig;
 use distci_model::drain::DrainOrder;
 use distci_model::id::{JobId, NamePattern};
+use distci_model::revision::RevisionView;
 use distci_model::wire::{
     DrainRequest, FrontendView, JobSummary, JobView, LockView, Page, Pass, PollView, QueueView,
     ScheduleView, Version, WorkerView,
@@ -24,6 +25,23 @@ impl Client {
     /// A job with its configuration.
     pub async fn job(&self, job: &JobId) -> Result<JobView, ClientError> {
         self.answer(&Call::get(job_path(job))).await?.json()
+    }
+
+    /// A page of the revisions of a job, the present one first, from `cursor` on.
+    pub async fn revisions(
+        &self,
+        job: &JobId,
+        cursor: Option<&str>,
+    ) -> Result<Page<RevisionView>, ClientError> {
+        let path = Path::api(&["jobs", job.as_str(), "revisions"]).with_some("cursor", cursor);
+        self.answer(&Call::get(path)).await?.json()
+    }
+
+    /// A job as it was at a revision.
+    pub async fn revision(&self, job: &JobId, revision: u32) -> Result<JobView, ClientError> {
+        let number = revision.to_string();
+        let path = Path::api(&["jobs", job.as_str(), "revisions", &number]);
+        self.answer(&Call::get(path)).await?.json()
     }
 
     /// Gives a job the configuration in `text`; creates the job if there is none. With `expect`,

@@ -399,9 +399,34 @@ pub(crate) enum Job {
     Get {
         /// Name of the job
         job: JobId,
+        /// As it was at this revision
+        #[arg(long, value_name = "N")]
+        revision: Option<u32>,
         /// Print it with its revision, in the form of the API
         #[arg(long)]
         json: bool,
+    },
+    /// List the revisions of a job, the present one first
+    History {
+        /// Name of the job
+        job: JobId,
+        /// Most revisions to list
+        #[arg(short = 'n', long, default_value_t = 20, value_name = "N", value_parser = positive)]
+        limit: usize,
+        /// Print JSON, in the form of the API
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print how the configuration of a job has changed
+    Diff {
+        /// Name of the job
+        job: JobId,
+        /// From this revision on
+        #[arg(value_name = "A")]
+        before: u32,
+        /// To this one [default: the present one]
+        #[arg(value_name = "B")]
+        after: Option<u32>,
     },
     /// Remove a job with its builds
     Rm {
@@ -818,6 +843,10 @@ mod tests {
             "distci artifacts hello#1 get",
             "distci artifacts hello#1 get dist/** -o out",
             "distci job set hello.json --if-revision 3",
+            "distci job get hello --revision 2 --json",
+            "distci job history hello -n 3 --json",
+            "distci job diff hello 1",
+            "distci job diff hello 1 2",
             "distci jobs --json --url http://a,http://b",
             "distci completions bash",
             "distci tests hello#3 --failed --task t --json",
@@ -867,6 +896,8 @@ mod tests {
             "distci worker --session 123",
             "distci trigger hello --timeout 5m",
             "distci trigger a/b",
+            "distci job diff hello",
+            "distci job history hello -n 0",
             "distci standalone --webhook-secret generic=a",
             "distci standalone --webhook-secret github=",
             "distci webhook show x",

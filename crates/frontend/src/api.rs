@@ -19,7 +19,7 @@ mod demand;
 mod description;
 mod drains;
 mod extract;
-mod grep;
+pub(crate) mod grep;
 mod hooks;
 pub(crate) mod jobs;
 pub(crate) mod locks;
@@ -77,6 +77,8 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(jobs::get, jobs::put, jobs::delete))
         .routes(routes!(schedules::list))
         .routes(routes!(jobs::polls))
+        .routes(routes!(jobs::revisions))
+        .routes(routes!(jobs::revision))
         .routes(routes!(builds::list, builds::trigger))
         .routes(routes!(builds::get))
         .routes(routes!(builds::state))

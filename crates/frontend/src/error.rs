@@ -128,6 +128,11 @@ impl ApiError {
     pub(crate) fn refusal(&self) -> Option<&str> {
         (self.status == StatusCode::UNPROCESSABLE_ENTITY).then_some(&self.detail)
     }
+
+    /// What is wrong with what was asked, if it cannot be understood.
+    pub(crate) fn complaint(&self) -> Option<&str> {
+        (self.code == "malformed").then_some(&self.detail)
+    }
 }
 
 impl From<StoreError> for ApiError {

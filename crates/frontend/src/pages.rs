@@ -16,6 +16,8 @@ mod job;
 mod live;
 mod queue;
 mod reports;
+mod revisions;
+mod search;
 mod sign_in;
 mod viewer;
 mod workers;
@@ -45,8 +47,10 @@ pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
     shown()
         .route("/live", get(live::follow).with_state(live))
         .route("/sign-out", post(sign_in::leave))
+        .route("/search", get(search::show))
         .route("/new", get(edit::begin).post(edit::create))
         .route("/check-job", post(edit::check))
+        .route("/jobs/{job}/revisions", get(revisions::show))
         .route("/jobs/{job}/edit", get(edit::show).post(edit::change))
         .route("/jobs/{job}/badge.svg", get(job::badge))
         .route("/jobs/{job}/builds", get(job::lead).post(job::trigger))

@@ -25,6 +25,7 @@ pub mod outcome;
 pub mod plan;
 pub mod pool;
 pub mod rerun;
+pub mod revision;
 pub mod schedule;
 pub mod test_report;
 pub mod ticket;

@@ -69,6 +69,22 @@ pub(crate) fn line(bytes: &[u8], look: &mut Look) -> Html {
     Html(writer.html)
 }
 
+/// A text without what a terminal would obey, and without what only a terminal can show.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (shown, code) = rest.split_at(rest.find('\u{1b}').unwrap_or(rest.len()));
+        plain.extend(shown.chars().filter(|c| is_shown(*c)));
+        rest = skip_code(code).0;
+    }
+    plain
+}
+
+fn is_shown(character: char) -> bool {
+    (!character.is_control() || character == '\t') && !turns_text(character)
+}
+
 #[derive(Default)]
 struct Writer {
     html: String,
@@ -96,12 +112,7 @@ impl Writer {
     }
 
     fn text(&mut self, text: &str, look: Look) {
-        let is_shown = |c: &char| !c.is_control() || *c == '\t';
-        let text: String = text
-            .chars()
-            .filter(is_shown)
-            .filter(|c| !turns_text(*c))
-            .collect();
+        let text: String = text.chars().filter(|c| is_shown(*c)).collect();
         if text.is_empty() {
             return;
         }

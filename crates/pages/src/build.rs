@@ -4,7 +4,7 @@ use askama::Template;
 use distci_model::Timestamp;
 use distci_model::build::{Cause, Downstream, Finished};
 use distci_model::event::Event;
-use distci_model::id::TaskName;
+use distci_model::id::{BuildNumber, TaskName};
 use distci_model::test_report::TestCounts;
 use distci_model::why::Reason;
 use distci_model::wire::{ArtifactView, BuildView, TaskState, TaskView};
@@ -30,6 +30,8 @@ pub struct Build {
     pub why: Vec<Reason>,
     /// What it published.
     pub artifacts: Vec<ArtifactView>,
+    /// The build before it, if it is there, and the revision that it is of.
+    pub previous: Option<(BuildNumber, u32)>,
     /// The id of the wish to run it again: sent twice, it is one.
     pub request: String,
 }
@@ -62,6 +64,21 @@ impl Build {
     fn address(&self) -> String {
         let build = &self.view.build;
         format!("/jobs/{}/builds/{}", build.job, build.number)
+    }
+
+    /// The build before it, if that was of another revision.
+    fn changed_since(&self) -> Option<(BuildNumber, u32)> {
+        self.previous
+            .filter(|(_, revision)| *revision != self.view.revision)
+    }
+
+    /// Where it is told what its revision changed: since the build before it, or at all.
+    fn changes(&self) -> String {
+        let (job, of) = (&self.view.build.job, self.view.revision);
+        match self.changed_since() {
+            Some((_, against)) => format!("/jobs/{job}/revisions?of={of}&against={against}"),
+            None => format!("/jobs/{job}/revisions?of={of}"),
+        }
     }
 
     fn size(one: &ArtifactView) -> Bytes {

@@ -20,6 +20,8 @@ pub struct Edit {
     pub job: Option<JobId>,
     /// The revision that it is to take the place of; 0 for a new job.
     pub revision: u32,
+    /// The earlier revision that the text is of, if it is to be restored.
+    pub restored: Option<u32>,
     /// The text.
     pub text: String,
     /// What is wrong with it, in the order of the text.

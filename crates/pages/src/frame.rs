@@ -9,6 +9,8 @@ pub enum Place {
     Queue,
     /// Who works.
     Workers,
+    /// What was found in consoles.
+    Search,
     /// Frontends and store.
     Cluster,
     /// None of them.
@@ -17,10 +19,11 @@ pub enum Place {
 
 impl Place {
     /// The entries of the navigation, with their addresses and names.
-    pub(crate) const ENTRIES: [(Self, &'static str, &'static str); 4] = [
+    pub(crate) const ENTRIES: [(Self, &'static str, &'static str); 5] = [
         (Self::Jobs, "/", "Jobs"),
         (Self::Queue, "/queue", "Queue"),
         (Self::Workers, "/workers", "Workers"),
+        (Self::Search, "/search", "Search"),
         (Self::Cluster, "/cluster", "Cluster"),
     ];
 }

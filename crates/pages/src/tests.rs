@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Badge, Build, Cluster, Console, Edit, Frame, Home, Job, Page, Place, Queue, Reports, Row,
-    Running, SignIn, State, Store, Trouble, Wanted, Wish, Workers,
+    Badge, Build, Cluster, Compared, Console, Edit, Found, Frame, Home, Job, Page, Place, Queue,
+    Reports, Revisions, Row, Running, Search, SearchWish, SignIn, State, Store, Trouble, Wanted,
+    Wish, Workers,
 };
 use distci_model::Timestamp;
 use distci_model::config::JobConfig;
+use distci_model::id::BuildNumber;
 use distci_model::wire::{Problem, QueueView, WorkerView};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -193,6 +195,7 @@ fn a_build() {
             made(json!({ "text": HOSTILE })),
             made(json!({ "task": "a", "text": HOSTILE })),
         ],
+        previous: BuildNumber::new(2).map(|number| (number, 7)),
         artifacts: vec![made(
             json!({ "task": "a", "path": HOSTILE, "bytes": 1, "digest": "0", "content_type": "text/html" }),
         )],
@@ -204,6 +207,7 @@ fn a_build() {
         "an address that is no page is linked to"
     );
     assert!(html.contains("/jobs/job/builds/3/tasks/b/answer") && html.contains("2 cells"));
+    assert!(html.contains("revisions?of=1&#38;against=7") && html.contains("changed since #2"));
 }
 
 #[test]
@@ -278,6 +282,103 @@ fn the_tests_of_a_build() {
 }
 
 #[test]
+fn the_revisions_of_a_job() {
+    let view = |revision: u32, config: &JobConfig| {
+        made(json!({ "job": "job", "revision": revision, "configuration": config }))
+    };
+    let (before, mut after) = (job_config(), job_config());
+    after.description = Some(format!("another {HOSTILE}"));
+    let listed = |revision: u32| {
+        made(json!({ "revision": revision, "hash": HOSTILE, "since": (revision > 2).then(now) }))
+    };
+    let mut page = Revisions {
+        frame: frame(),
+        now: now(),
+        job: "job".parse().unwrap(),
+        present: 3,
+        revisions: vec![listed(3), listed(2)],
+        next: None,
+        is_later: true,
+        compared: Some(Compared {
+            of: 2,
+            after: Some(view(2, &after)),
+            against: 1,
+            before: Some(view(1, &before)),
+        }),
+    };
+    let html = check(&page);
+    for there in [
+        "<td>+</td>",
+        "<td>-</td>",
+        ">+1<",
+        ">−1<",
+        "@@ -1,",
+        "Restore 2",
+        "/jobs/job/edit?revision=2",
+        "before 2 it was not noted",
+        "not noted</small>",
+    ] {
+        assert!(html.contains(there), "{there} in {html}");
+    }
+    page.compared = Some(Compared {
+        of: 9,
+        after: None,
+        against: 8,
+        before: None,
+    });
+    assert!(check(&page).contains("What revision 9 said is not known"));
+}
+
+#[test]
+fn a_search() {
+    let line = |number: u64| {
+        made(
+            json!({ "build": { "job": "job", "number": 3 }, "task": "a", "attempt": 2,
+            "line": number, "offset": 0, "before": HOSTILE.repeat(9),
+            "found": format!("{HOSTILE}\u{1b}[1mfound"), "after": HOSTILE.repeat(9) }),
+        )
+    };
+    let wish = SearchWish {
+        text: HOSTILE.to_owned(),
+        job: HOSTILE.to_owned(),
+        task: HOSTILE.to_owned(),
+        since: HOSTILE.to_owned(),
+        regex: true,
+        ignore_case: false,
+        failed: true,
+    };
+    let mut page = Search {
+        frame: frame(),
+        now: now(),
+        wish,
+        refused: None,
+        found: vec![Found {
+            build: "job#3".parse().unwrap(),
+            summary: made(build_summary()),
+            lines: vec![line(7), line(70_000)],
+        }],
+        next: Some((HOSTILE.to_owned(), "job#3".parse().unwrap())),
+        is_later: true,
+    };
+    let html = check(&page);
+    for there in [
+        "task=a&#38;attempt=2&#38;line=2#L7\"",
+        "a:70,000",
+        "&#38;failed=true&#38;cursor=%3C%2Fscript",
+        "searched as far as <b>job#3</b>",
+    ] {
+        assert!(html.contains(there), "{there} in {html}");
+    }
+    let marked = html.split("<mark>").nth(1);
+    let marked = marked.and_then(|rest| rest.split("</mark>").next());
+    assert!(marked.is_some_and(|marked| marked.ends_with("found") && !marked.contains('\u{202e}')));
+    (page.found, page.next) = (Vec::new(), None);
+    assert!(check(&page).contains("Nothing more."));
+    page.refused = Some(HOSTILE.to_owned());
+    assert!(check(&page).contains("aria-invalid"));
+}
+
+#[test]
 fn the_editor() {
     let problem =
         json!({ "path": HOSTILE, "line": 2, "column": 1, "message": HOSTILE, "help": HOSTILE });
@@ -285,6 +386,7 @@ fn the_editor() {
         frame: frame(),
         job: None,
         revision: 0,
+        restored: Some(3),
         text: format!("first\n{HOSTILE}\n"),
         problems: vec![made(problem)],
         refused: Some(HOSTILE.to_owned()),

@@ -34,6 +34,9 @@ pub(crate) const RECENT: usize = 16;
 pub(crate) struct JobNode {
     pub(crate) incarnation: u32,
     pub(crate) config: ConfigRef,
+    /// When it got this configuration; unknown of what was stored before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) description: Option<String>,
     #[serde(default)]
@@ -276,17 +279,18 @@ impl Store {
             (Some(job), None) => job.record.incarnation + 1,
         };
         let key = JobKey::derive(id, incarnation);
-        self.blobs
-            .put(&keys::config(&key, revision, &hash), text)
-            .await?;
+        let kept = ConfigRef {
+            revision,
+            hash,
+            file: None,
+        };
+        let replaced = live.map(|job| &job.record);
+        self.keep_revision(&key, &kept, text, replaced).await?;
         let before = live.map_or_else(Polls::new, |job| job.record.polls.clone());
         let node = JobNode {
             incarnation,
-            config: ConfigRef {
-                revision,
-                hash,
-                file: None,
-            },
+            config: kept,
+            since: Some(at),
             description: config.description.clone(),
             removed: false,
             watches: crate::events::watched(config),
@@ -301,11 +305,7 @@ impl Store {
         let committed = self
             .commit_job(transaction, present.as_ref(), live.is_some(), (id, &node))
             .await?;
-        let put = if live.is_some() {
-            Put::Updated
-        } else {
-            Put::Created
-        };
+        let put = live.map_or(Put::Created, |_| Put::Updated);
         Ok(if committed {
             Tried::Done((view(revision), put))
         } else {

@@ -375,11 +375,19 @@ pub fn request_mark(request: &RequestId) -> String {
     request.as_str().chars().take(24).collect()
 }
 
+/// Where the configurations of a job are.
+pub fn configs(job: &JobKey) -> BlobKey {
+    BlobKey::top("cfg").join(job.as_str())
+}
+
 /// One revision of a job's configuration.
 pub fn config(job: &JobKey, revision: u32, hash: &str) -> BlobKey {
-    BlobKey::top("cfg")
-        .join(job.as_str())
-        .join(&format!("{revision}-{hash}"))
+    configs(job).join(&format!("{revision}-{hash}"))
+}
+
+/// The list of the revisions before one.
+pub fn before(job: &JobKey, revision: u32) -> BlobKey {
+    configs(job).join(&format!("before-{revision}"))
 }
 
 /// Where all blobs are: configurations, builds, history, caches.

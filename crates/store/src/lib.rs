@@ -29,6 +29,7 @@ mod locks;
 mod meta;
 mod migrate;
 mod reruns;
+mod revisions;
 mod schedules;
 mod store;
 mod test_reports;

@@ -46,7 +46,7 @@ pub(crate) fn lively() -> Result<Site> {
 }
 
 /// Pages of that site, and what pictures of them are called.
-pub(crate) const PAGES: [(&str, &str); 12] = [
+pub(crate) const PAGES: [(&str, &str); 14] = [
     ("home", "/"),
     ("job", "/jobs/web"),
     ("build", "/jobs/web/builds/3"),
@@ -56,6 +56,8 @@ pub(crate) const PAGES: [(&str, &str); 12] = [
     ("edit", "/jobs/web/edit"),
     ("new", "/new"),
     ("tests", "/jobs/web/builds/3/tests"),
+    ("revisions", "/jobs/web/revisions?of=2"),
+    ("search", "/search?q=comp&since=7d"),
     ("queue", "/queue"),
     ("workers", "/workers"),
     ("cluster", "/cluster"),

@@ -29,24 +29,37 @@ const BUILDS: usize = 50;
 #[derive(Deserialize, IntoParams)]
 pub(crate) struct Wanted {
     /// The text to look for.
-    q: String,
+    pub(crate) q: String,
     /// Whether it is a regular expression.
     #[serde(default)]
-    regex: bool,
+    pub(crate) regex: bool,
     /// Whether upper and lower case are the same.
     #[serde(default)]
-    ignore_case: bool,
+    pub(crate) ignore_case: bool,
     /// The jobs, as a pattern such as `web-*`; all, if left out.
-    job: Option<String>,
+    pub(crate) job: Option<String>,
     /// The task; all, if left out.
-    task: Option<TaskName>,
+    pub(crate) task: Option<TaskName>,
     /// The moment (RFC 3339) that builds must have been made after.
-    since: Option<Timestamp>,
+    pub(crate) since: Option<Timestamp>,
     /// Whether only builds that did not succeed are searched.
     #[serde(default)]
-    failed: bool,
+    pub(crate) failed: bool,
     /// Where an earlier answer ended.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
+}
+
+/// What was found, and how far the search has come.
+#[derive(Debug, Default)]
+pub(crate) struct Searched {
+    /// The builds in which something was found, in the order of the lines.
+    pub(crate) builds: Vec<(BuildRef, BuildSummary)>,
+    /// The lines.
+    pub(crate) lines: Vec<GrepView>,
+    /// Where to go on, if it is not done.
+    pub(crate) next: Option<String>,
+    /// The build that comes next then.
+    pub(crate) reached: Option<BuildRef>,
 }
 
 /// A place in the order of all consoles.
@@ -66,14 +79,23 @@ pub(crate) async fn grep(
     State(app): State<App>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<GrepView>>, ApiError> {
+    let searched = search(&app, &wanted).await?;
+    Ok(Json(Page {
+        items: searched.lines,
+        next: searched.next,
+    }))
+}
+
+/// The same, with the builds.
+pub(crate) async fn search(app: &App, wanted: &Wanted) -> Result<Searched, ApiError> {
     let jobs = wanted.job.as_deref().map(jobs).transpose()?;
     let start = wanted.cursor.as_deref().map(place).transpose()?;
     let mut walk = Walk {
         search: pattern(&wanted.q, wanted.regex, wanted.ignore_case)?,
-        app: &app,
-        wanted: &wanted,
+        app,
+        wanted,
         deadline: Instant::now() + PATIENCE,
-        items: Vec::new(),
+        searched: Searched::default(),
     };
     for job in app.store.job_ids().await? {
         let fits = jobs.as_ref().is_none_or(|jobs| jobs.is_match(job.as_str()));
@@ -84,20 +106,18 @@ pub(crate) async fn grep(
         let from = start.as_ref().filter(|start| start.job == job);
         match walk.job(&job, from).await {
             Ok(Some(place)) => {
-                return Ok(Json(Page {
-                    items: walk.items,
+                return Ok(Searched {
                     next: Some(cursor(&place)),
-                }));
+                    reached: Some(place.reached()),
+                    ..walk.searched
+                });
             }
             // Done, or removed since it was listed.
             Ok(None) | Err(StoreError::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Json(Page {
-        items: walk.items,
-        next: None,
-    }))
+    Ok(walk.searched)
 }
 
 struct Walk<'a> {
@@ -105,7 +125,7 @@ struct Walk<'a> {
     app: &'a App,
     wanted: &'a Wanted,
     deadline: Instant,
-    items: Vec<GrepView>,
+    searched: Searched,
 }
 
 impl Walk<'_> {
@@ -124,7 +144,7 @@ impl Walk<'_> {
                     return Ok(None);
                 }
                 if self.is_wanted(&build)
-                    && let Some(place) = self.build(job, build.number, from).await?
+                    && let Some(place) = self.build(job, build, from).await?
                 {
                     return Ok(Some(place));
                 }
@@ -149,9 +169,10 @@ impl Walk<'_> {
     async fn build(
         &mut self,
         job: &JobId,
-        number: BuildNumber,
+        summary: BuildSummary,
         from: Option<&Place>,
     ) -> Result<Option<Place>, StoreError> {
+        let number = summary.number;
         let build = BuildRef {
             job: job.clone(),
             number,
@@ -175,18 +196,18 @@ impl Walk<'_> {
                 Err(StoreError::NotFound { .. }) => continue,
                 Err(error) => return Err(error),
             };
-            let room = MOST - self.items.len();
+            let room = MOST - self.searched.lines.len();
             let store = &self.app.store;
             let found = store
                 .search_console(&home, &self.search, line, room)
                 .await?;
-            self.items
-                .extend(found.matches.iter().map(|found| GrepView {
-                    build: build.clone(),
-                    task: task.name.clone(),
-                    attempt: home.attempt,
-                    hit: hit(found),
-                }));
+            let lines = found.matches.iter().map(|found| GrepView {
+                build: build.clone(),
+                task: task.name.clone(),
+                attempt: home.attempt,
+                hit: hit(found),
+            });
+            self.searched.take(&summary, lines.collect());
             let late = Instant::now() >= self.deadline;
             let (task, line) = match found.next {
                 Some(line) => (at, line),
@@ -201,6 +222,30 @@ impl Walk<'_> {
             }));
         }
         Ok(None)
+    }
+}
+
+impl Searched {
+    /// Takes in lines of one build.
+    fn take(&mut self, summary: &BuildSummary, lines: Vec<GrepView>) {
+        let Some(first) = lines.first() else { return };
+        let known = self
+            .builds
+            .last()
+            .is_some_and(|(last, _)| *last == first.build);
+        if !known {
+            self.builds.push((first.build.clone(), summary.clone()));
+        }
+        self.lines.extend(lines);
+    }
+}
+
+impl Place {
+    fn reached(&self) -> BuildRef {
+        BuildRef {
+            job: self.job.clone(),
+            number: self.build,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use distci_model::config::JobConfig;
 use distci_model::id::JobId;
+use distci_model::revision::RevisionView;
 use distci_model::wire::{JobSummary, JobView, Page, PollView, Problem};
 use distci_store::{Put, StoreError};
 use serde::Deserialize;
@@ -116,6 +117,32 @@ pub(super) async fn put(
         Put::Updated => StatusCode::OK,
     };
     Ok((status, etag(&view), Json(view)).into_response())
+}
+
+/// The revisions of a job, the present one first. Where the list ends above 1, the earlier ones were
+/// not noted.
+#[utoipa::path(get, path = "/jobs/{job}/revisions", tag = "jobs", params(Paging),
+    responses((status = 200, body = Page<RevisionView>), (status = 400, body = Problem),
+        (status = 404, body = Problem)))]
+pub(crate) async fn revisions(
+    State(app): State<App>,
+    Path(job): Path<JobId>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<RevisionView>>, ApiError> {
+    let before = paging.cursor.as_deref().map(str::parse).transpose();
+    let before = before.map_err(|_| ApiError::malformed("the cursor is no revision"))?;
+    let revisions = app.store.revisions(&job, before, paging.limit());
+    Ok(Json(revisions.await?))
+}
+
+/// A job as it was at a revision.
+#[utoipa::path(get, path = "/jobs/{job}/revisions/{revision}", tag = "jobs",
+    responses((status = 200, body = JobView), (status = 404, body = Problem)))]
+pub(super) async fn revision(
+    State(app): State<App>,
+    Path((job, revision)): Path<(JobId, u32)>,
+) -> Result<Json<JobView>, ApiError> {
+    Ok(Json(app.store.revision(&job, revision).await?))
 }
 
 /// Removes a job with all that its builds left.

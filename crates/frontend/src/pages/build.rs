@@ -4,10 +4,11 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use distci_model::build::Answer;
-use distci_model::id::{JobId, TaskName};
+use distci_model::id::{BuildNumber, BuildRef, JobId, TaskName};
 use distci_model::rerun::Again;
 use distci_model::wire::MAX_COMMENT;
 use distci_pages::{Build, Place};
+use distci_store::{Store, StoreError};
 
 use super::form::Form;
 use super::{Seat, address, page, see, wish};
@@ -22,7 +23,11 @@ pub(super) async fn show(
     let app = &seat.app;
     let build = find(app, job, &selector).await?;
     let at = Path((build.job.clone(), build.number.to_string()));
-    let (view, artifacts) = tokio::try_join!(app.store.build(&build), app.store.artifacts(&build))?;
+    let (view, artifacts, previous) = tokio::try_join!(
+        app.store.build(&build),
+        app.store.artifacts(&build),
+        previous(&app.store, &build)
+    )?;
     let why = why::get(State(app.clone()), at).await?;
     let build = Build {
         frame: seat.frame(Place::Jobs),
@@ -30,9 +35,29 @@ pub(super) async fn show(
         view,
         why: why.0,
         artifacts,
+        previous,
         request: wish()?,
     };
     page(StatusCode::OK, &build)
+}
+
+/// The build before one, and the revision that it is of; none if it is not there.
+async fn previous(
+    store: &Store,
+    build: &BuildRef,
+) -> Result<Option<(BuildNumber, u32)>, StoreError> {
+    let Some(number) = BuildNumber::new(build.number.get() - 1) else {
+        return Ok(None);
+    };
+    let before = BuildRef {
+        job: build.job.clone(),
+        number,
+    };
+    match store.build(&before).await {
+        Ok(view) => Ok(Some((number, view.revision))),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Asks to cancel it.

@@ -1,13 +1,14 @@
 //! Writing a job's configuration: the form, and what is said about it.
 
 use axum::Json;
-use axum::extract::Path;
+use axum::extract::{Path, Query};
 use axum::http::StatusCode;
 use axum::response::Response;
 use distci_model::config::{ConfigProblem, JobConfig};
 use distci_model::id::JobId;
 use distci_pages::{Edit, Place};
 use distci_store::{Expected, StoreError};
+use serde::Deserialize;
 
 use super::form::Form;
 use super::{Seat, page, see};
@@ -32,6 +33,7 @@ pub(super) async fn begin(seat: Seat) -> Result<Response, ApiError> {
         frame: seat.frame(Place::Jobs),
         job: None,
         revision: 0,
+        restored: None,
         text: SAMPLE.to_owned(),
         problems: Vec::new(),
         refused: None,
@@ -39,14 +41,31 @@ pub(super) async fn begin(seat: Seat) -> Result<Response, ApiError> {
     page(StatusCode::OK, &edit)
 }
 
-/// The editor of a job.
-pub(super) async fn show(seat: Seat, Path(job): Path<JobId>) -> Result<Response, ApiError> {
-    let view = seat.app.store.job(&job).await?;
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    /// The revision whose text it begins with; left out, the present one.
+    revision: Option<u32>,
+}
+
+/// The editor of a job, with its present text or an earlier one to be restored.
+pub(super) async fn show(
+    seat: Seat,
+    Path(job): Path<JobId>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, ApiError> {
+    let store = &seat.app.store;
+    let view = store.job(&job).await?;
+    let restored = wanted.revision.filter(|wanted| *wanted != view.revision);
+    let text = match restored {
+        Some(earlier) => store.revision(&job, earlier).await?.configuration,
+        None => view.configuration,
+    };
     let edit = Edit {
         frame: seat.frame(Place::Jobs),
         job: Some(job),
         revision: view.revision,
-        text: serde_json::to_string_pretty(&view.configuration).unwrap_or_default(),
+        restored,
+        text: serde_json::to_string_pretty(&text).unwrap_or_default(),
         problems: Vec::new(),
         refused: None,
     };
@@ -82,6 +101,7 @@ async fn save(form: &Form, job: Option<JobId>) -> Result<Response, ApiError> {
             frame: form.seat.frame(Place::Jobs),
             job: job.clone(),
             revision,
+            restored: None,
             text: text.to_owned(),
             problems,
             refused,

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use distci_model::id::{BuildRef, RequestId};
+use distci_model::id::{BuildRef, JobKey, RequestId};
 use distci_model::outcome::Outcome;
 use distci_model::rerun::Again;
-use distci_store::{Expected, Posted, Put, StoreError};
+use distci_store::{Expected, Posted, Put, StoreError, keys};
 use futures::future::try_join_all;
 use serde_json::json;
 
@@ -257,5 +257,89 @@ async fn a_rerun_takes_the_parameters_and_the_request_of_its_own() -> Result<()>
             .rerun_build(&never, &Again::All, &request, scene.now())
             .await
     ));
+    Ok(())
+}
+
+#[tokio::test]
+async fn revisions_are_listed_as_they_were_taken() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let store = scene.store();
+    let id = job_id("j");
+    let text = |n: u32| job_config(&job("j", &[&format!("t{n}")]));
+    for n in 1..=120 {
+        let (one, other) = (text(n)?, text(n + 1000)?);
+        let expected = match n {
+            1 => Expected::Absent,
+            n => Expected::Revision(n - 1),
+        };
+        // The loser of a race leaves its configuration behind, which no list may name.
+        let set = |config| store.set_job(config, expected, scene.now());
+        let (one, other) = tokio::join!(set(&one), set(&other));
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    }
+    let mut seen = Vec::new();
+    let mut before = None;
+    loop {
+        let page = store.revisions(&id, before, 7).await?;
+        seen.extend(page.items);
+        match page.next {
+            Some(next) => before = Some(next.parse()?),
+            None => break,
+        }
+    }
+    let numbers: Vec<u32> = seen.iter().map(|seen| seen.revision).collect();
+    assert_eq!(numbers, (1..=120).rev().collect::<Vec<_>>());
+    assert!(seen.is_sorted_by(|later, earlier| later.since > earlier.since));
+    let hashes: BTreeSet<_> = seen.iter().map(|seen| &seen.hash).collect();
+    assert_eq!(hashes.len(), 120);
+    for one in &seen {
+        let view = store.revision(&id, one.revision).await?;
+        let names = [text(one.revision)?, text(one.revision + 1000)?];
+        assert!(names.contains(&view.configuration), "{}", one.revision);
+    }
+    assert_eq!(store.revision(&id, 120).await?, store.job(&id).await?);
+    assert!(is_missing(&store.revision(&id, 0).await));
+    assert!(is_missing(&store.revision(&id, 121).await));
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_a_revision_that_nobody_noted_only_what_is_certain_is_told() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let store = scene.store();
+    let id = job_id("j");
+    for name in ["a", "b", "c", "d"] {
+        let config = job_config(&job("j", &[name]))?;
+        store.set_job(&config, Expected::Any, scene.now()).await?;
+    }
+    // As a store of before lists were kept has it.
+    let key = JobKey::derive(&id, 0);
+    let third = store.revisions(&id, Some(4), 1).await?.items;
+    let list = serde_json::to_vec(&third)?;
+    scene.blobs.put(&keys::before(&key, 4), list.into()).await?;
+    for unknown in [2, 3] {
+        scene
+            .blobs
+            .put(&keys::before(&key, unknown), "[]".into())
+            .await?;
+    }
+    let listed = store.revisions(&id, None, 10).await?;
+    let numbers: Vec<u32> = listed.items.iter().map(|seen| seen.revision).collect();
+    assert_eq!((numbers, listed.next), (vec![4, 3], None));
+    assert_eq!(
+        store.revision(&id, 1).await?.configuration,
+        job_config(&job("j", &["a"]))?
+    );
+    let foreign = keys::config(&key, 1, "0");
+    scene.blobs.put(&foreign, "{}".into()).await?;
+    assert!(
+        is_missing(&store.revision(&id, 1).await),
+        "one of two was guessed"
+    );
+    store.remove_job(&id).await?;
+    store
+        .set_job(&job_config(&job("j", &["z"]))?, Expected::Any, scene.now())
+        .await?;
+    assert_eq!(store.revisions(&id, None, 10).await?.items.len(), 1);
     Ok(())
 }

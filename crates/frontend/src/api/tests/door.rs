@@ -240,6 +240,8 @@ const ROUTES: &[&str] = &[
     "get /api/v1/jobs/{job}/builds/{build}/tests",
     "get /api/v1/jobs/{job}/builds/{build}/why",
     "get /api/v1/jobs/{job}/polls",
+    "get /api/v1/jobs/{job}/revisions",
+    "get /api/v1/jobs/{job}/revisions/{revision}",
     "get /api/v1/jobs/{job}/schedules",
     "get /api/v1/jobs/{job}/tests",
     "get /api/v1/layers/{ticket}/{attempt}",
