@@ -268,16 +268,11 @@ impl Row<'_> {
         })
     }
 
-    /// What it took of its machine.
-    fn usage(&self) -> String {
-        let usage = self.run().and_then(|run| run.result.usage.as_ref());
-        usage.map_or_else(String::new, |usage| {
-            format!(
-                "cpu {}, memory {}",
-                Took(usage.cpu_ms),
-                Bytes(usage.memory_peak)
-            )
-        })
+    /// What it took of its machine, if that was counted.
+    fn usage(&self) -> Option<String> {
+        let usage = self.run()?.result.usage.as_ref()?;
+        let (cpu, memory) = (Took(usage.cpu_ms), Bytes(usage.memory_peak));
+        Some(format!("cpu {cpu}, {memory}"))
     }
 
     fn outputs(&self) -> impl Iterator<Item = (&String, &String)> {
