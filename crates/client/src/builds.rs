@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use distci_model::console::{GrepView, LinesView};
 use distci_model::id::{Attempt, BuildRef, JobId, RequestId, TaskName};
+use distci_model::journal::Entry;
 use distci_model::wire::{
     AnswerRequest, BuildSummary, BuildView, CONSOLE_ATTEMPT_HEADER, CONSOLE_COMPLETE_HEADER,
     CONSOLE_LENGTH_HEADER, Page, REQUEST_ID_HEADER, ReportView, RerunRequest, TriggerRequest,
@@ -114,6 +115,12 @@ impl Client {
     /// Why a build waits, or why it ended as it did.
     pub async fn why(&self, build: &BuildRef) -> Result<Vec<Reason>, ClientError> {
         let call = Call::get(build_path(build, &["why"]));
+        self.answer(&call).await?.json()
+    }
+
+    /// All that happened in a build so far.
+    pub async fn journal(&self, build: &BuildRef) -> Result<Vec<Entry>, ClientError> {
+        let call = Call::get(build_path(build, &["journal"]));
         self.answer(&call).await?.json()
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use distci_model::capability::{Kind, Label};
 use distci_model::event::Source;
@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Why(Show),
     /// Print the console of a build
     Logs(Logs),
+    /// Tell all that happened in a build, or export it as a trace
+    Events(Events),
     /// Open a page in the browser, signed in
     Open(Open),
     /// Search the consoles of many builds
@@ -114,6 +116,34 @@ pub(crate) struct Read {
     /// Print JSON, in the form of the API
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `events`
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// JOB#N, JOB (its latest), JOB@failed, or an address
+    pub(crate) build: Selector,
+    /// Go on until the build is over
+    #[arg(short, long, conflicts_with = "format")]
+    pub(crate) follow: bool,
+    /// As text, as a trace for Chrome and Perfetto, or as one for an OpenTelemetry collector
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: EventsFormat,
+    /// Print JSON, in the form of the API; with --follow one entry a line
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) json: bool,
+}
+
+/// How to print what happened.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum EventsFormat {
+    /// One entry a line
+    #[default]
+    Text,
+    /// Trace Event Format
+    Chrome,
+    /// OpenTelemetry protocol, JSON
+    Otlp,
 }
 
 /// `open`

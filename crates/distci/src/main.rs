@@ -16,6 +16,7 @@ mod connection;
 mod console;
 mod diagnosis;
 mod document;
+mod events;
 mod exec;
 mod exit;
 mod fetch;

@@ -107,6 +107,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
         Command::Fsck(arguments) => crate::fsck::run(connection, &arguments, out).await,
         Command::Migrate(arguments) => crate::migrate::run(&arguments, out).await,
         Command::Image(deed) => crate::image::run(deed, out).await,
+        Command::Events(arguments) => crate::events::run(connection, &arguments, out).await,
         Command::Open(arguments) => crate::open::run(connection, &arguments, out).await,
         Command::Grep(arguments) => crate::grep::run(connection, &arguments, out).await,
         Command::Jobs(arguments) => crate::jobs::run(connection, &arguments, out).await,

@@ -22,6 +22,7 @@ mod extract;
 pub(crate) mod grep;
 mod hooks;
 pub(crate) mod jobs;
+mod journals;
 pub(crate) mod locks;
 mod passes;
 pub(crate) mod schedules;
@@ -85,6 +86,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(builds::events))
         .routes(routes!(builds::cancel))
         .routes(routes!(builds::rerun))
+        .routes(routes!(journals::get))
         .routes(routes!(why::get))
         .routes(routes!(builds::stop_task))
         .routes(routes!(builds::answer_task))

@@ -12,6 +12,7 @@ use crate::Timestamp;
 use crate::event;
 use crate::id::{Attempt, BuildNumber, BuildRef, JobId, RequestId, TicketId, WorkerName};
 use crate::outcome::{Outcome, TaskResult};
+use crate::past::{End, Past, remember, remember_all};
 use crate::ticket::Ticket;
 
 /// Which configuration a build runs.
@@ -135,6 +136,9 @@ pub struct Checkpoint {
     /// The earlier runs of each task that ran more than once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<EarlierRuns>,
+    /// The claims of its control ticket until the last decision: whoever commits notes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decisions: Vec<Past>,
     /// The tasks that were asked to stop, by their place in the configuration.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub stopped: BTreeSet<usize>,
@@ -156,6 +160,7 @@ impl Checkpoint {
             tasks: vec![Progress::Waiting; tasks],
             cancelled: None,
             runs: Vec::new(),
+            decisions: Vec::new(),
             stopped: BTreeSet::new(),
             cancelled_by: None,
             downstream: Vec::new(),
@@ -171,14 +176,36 @@ impl Checkpoint {
         runs.map_or(&[], |runs| &runs.ends)
     }
 
-    /// Notes that a run of a task has ended with this attempt, and that another will follow.
-    pub fn note_run(&mut self, task: usize, end: Attempt) {
-        match self.runs.iter_mut().find(|runs| runs.task == task) {
-            Some(runs) => runs.ends.push(end),
-            None => self.runs.push(EarlierRuns {
+    /// The claims of a task's earlier runs, as far as they are remembered.
+    pub fn past_of(&self, task: usize) -> &[Past] {
+        let runs = self.runs.iter().find(|runs| runs.task == task);
+        runs.map_or(&[], |runs| &runs.past)
+    }
+
+    /// Notes that a run of a task has ended so, and that another will follow.
+    pub fn note_run(&mut self, task: usize, run: &Finished) {
+        let place = self.runs.iter().position(|runs| runs.task == task);
+        let place = place.unwrap_or_else(|| {
+            self.runs.push(EarlierRuns {
                 task,
-                ends: vec![end],
-            }),
+                ends: Vec::new(),
+                past: Vec::new(),
+            });
+            self.runs.len() - 1
+        });
+        let runs = &mut self.runs[place];
+        runs.ends.push(run.attempt);
+        remember_all(&mut runs.past, run.past.clone());
+        if let (Some(worker), Some(since)) = (&run.worker, run.started) {
+            let last = Past {
+                attempt: run.attempt,
+                queued: run.queued,
+                worker: worker.clone(),
+                since,
+                until: run.finished,
+                end: End::ended(&run.result.outcome),
+            };
+            remember(&mut runs.past, last);
         }
     }
 }
@@ -190,6 +217,9 @@ pub struct EarlierRuns {
     pub task: usize,
     /// The last attempt of each run.
     pub ends: Vec<Attempt>,
+    /// Their claims.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<Past>,
 }
 
 /// How far a task is, as build control knows it.
@@ -299,6 +329,12 @@ pub struct Finished {
     pub attempt: Attempt,
     /// What came of it.
     pub result: TaskResult,
+    /// The attempts of this run before the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<Past>,
+    /// When its ticket was queued for the last attempt, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<Timestamp>,
     /// Who did the last attempt.
     pub worker: Option<WorkerName>,
     /// When the last attempt began.

@@ -217,7 +217,7 @@ impl State<'_> {
         let Some(until) = retry.and_then(|retry| retry.next_after(&last)) else {
             return Progress::Finished(last);
         };
-        self.checkpoint.note_run(task, last.attempt);
+        self.checkpoint.note_run(task, &last);
         Progress::Backoff {
             run: last.run.saturating_add(1),
             until,
@@ -332,6 +332,8 @@ impl State<'_> {
     ) {
         self.note_time(finished);
         self.checkpoint.tasks[task] = Progress::Finished(Box::new(Finished {
+            queued: None,
+            past: Vec::new(),
             ticket: TicketId::derive(&self.key, &self.config.tasks[task].name, 1),
             run: 1,
             build: None,

@@ -261,6 +261,8 @@ impl Errand {
     /// A new errand on behalf of a job.
     pub fn new(key: &JobKey, what: What, at: Timestamp) -> Self {
         let ticket = Ticket {
+            queued: None,
+            past: Vec::new(),
             duty: Duty::Errand,
             job: key.clone(),
             number: what.build().unwrap_or(BuildNumber::FIRST),

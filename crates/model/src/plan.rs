@@ -11,6 +11,7 @@ use crate::errand::back_off;
 use crate::id::{Attempt, RequestId, WorkerName};
 use crate::lock::{Hold, LockNeed, Slot};
 use crate::outcome::{Failure, Fault, Outcome, TaskResult};
+use crate::past::{End, Past, remember};
 use crate::ticket::{Claimed, Done, Duty, Ticket, TicketState};
 
 /// How long an errand waits after its first loss, and at most.
@@ -205,7 +206,7 @@ fn plan_claimed(ticket: &Ticket, claimed: &Claimed, intent: Intent) -> Result<Tr
         }
         Intent::Release { attempt, at } => {
             holds(ticket, attempt)?;
-            Ok(requeue(ticket, claimed, ticket.losses, at))
+            Ok(requeue(ticket, claimed, ticket.losses, (at, End::Released)))
         }
         Intent::Expire { attempt, at } => {
             holds(ticket, attempt)?;
@@ -350,7 +351,12 @@ fn finish(
 }
 
 /// Queues the ticket again, unless its holder was asked to stop anyway.
-fn requeue(ticket: &Ticket, claimed: &Claimed, losses: u32, at: Timestamp) -> Transition {
+fn requeue(
+    ticket: &Ticket,
+    claimed: &Claimed,
+    losses: u32,
+    (at, end): (Timestamp, End),
+) -> Transition {
     if claimed.cancel {
         return finish(ticket, Some(claimed), cancelled(), at);
     }
@@ -359,15 +365,34 @@ fn requeue(ticket: &Ticket, claimed: &Claimed, losses: u32, at: Timestamp) -> Tr
     } else {
         Vec::new()
     };
+    let mut past = ticket.past.clone();
+    // An errand lives for months; what became of it is its own to say.
+    if ticket.duty != Duty::Errand {
+        remember(&mut past, past_claim(ticket, claimed, at, end));
+    }
     let ticket = Ticket {
         losses,
         slots,
+        queued: Some(at),
+        past,
         state: TicketState::Queued,
         ..ticket.clone()
     };
     Transition {
         ticket,
         news: News::None,
+    }
+}
+
+/// What is remembered of the claim that a ticket is in.
+pub fn past_claim(ticket: &Ticket, claimed: &Claimed, until: Timestamp, end: End) -> Past {
+    Past {
+        attempt: ticket.attempt,
+        queued: ticket.queued,
+        worker: claimed.worker.clone(),
+        since: claimed.since,
+        until,
+        end,
     }
 }
 
@@ -379,7 +404,8 @@ fn end_attempt(
 ) -> Transition {
     let losses = ticket.losses.saturating_add(1);
     if result.outcome.is_retryable() && !spent(ticket, losses) {
-        requeue(ticket, claimed, losses, at)
+        let end = End::ended(&result.outcome);
+        requeue(ticket, claimed, losses, (at, end))
     } else {
         finish(ticket, Some(claimed), result, at)
     }
@@ -391,7 +417,7 @@ fn expire(ticket: &Ticket, claimed: &Claimed, at: Timestamp) -> Transition {
         return put_off(ticket, losses, at);
     }
     if claimed.cancel || !spent(ticket, losses) {
-        return requeue(ticket, claimed, losses, at);
+        return requeue(ticket, claimed, losses, (at, End::Lost));
     }
     let lost = Outcome::Fault {
         reason: Fault::Lost { attempts: losses },

@@ -152,6 +152,8 @@ mod tests {
             bytes: 1,
         });
         Progress::Finished(Box::new(Finished {
+            queued: None,
+            past: Vec::new(),
             ticket,
             run: 1,
             build: None,

@@ -15,6 +15,7 @@ use crate::id::{
 };
 use crate::lock::{LockNeed, Slot};
 use crate::outcome::TaskResult;
+use crate::past::Past;
 
 /// Most urgent is 0.
 #[derive(
@@ -159,6 +160,13 @@ pub struct Ticket {
     pub attempt: Attempt,
     /// How many attempts were lost or ended in a fault.
     pub losses: u32,
+    /// When it was queued last: posted, or handed back, or taken from one who was lost. Not noted
+    /// when it is woken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<Timestamp>,
+    /// Its earlier claims; of a control ticket those since the last decision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<Past>,
     /// The locks of which it holds a slot while it is worked on: a task while it is claimed, a
     /// build from its first claim to its end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -265,6 +265,8 @@ mod tests {
     fn finished(outcome: Outcome) -> TaskState {
         TaskState::Finished {
             run: Box::new(Finished {
+                queued: None,
+                past: Vec::new(),
                 ticket: TicketId::control(),
                 run: 2,
                 build: None,

@@ -346,8 +346,9 @@ impl Store {
         let Some(child) = child else {
             return Ok(None);
         };
-        let attempt = child.record.ticket.attempt;
-        Ok(Some(match child.record.ticket.state {
+        let record = child.record.ticket;
+        let attempt = record.attempt;
+        Ok(Some(match record.state {
             TicketState::Queued | TicketState::Parked { .. } => TaskState::Queued {
                 attempt,
                 requires: task.requires(),
@@ -357,8 +358,10 @@ impl Store {
                 worker: claimed.worker,
                 started: claimed.since,
             },
-            TicketState::Done(done) => {
-                let mut last = crate::control::finished(ticket.clone(), attempt, *done);
+            TicketState::Done(_) => {
+                let Some(mut last) = crate::control::finished(ticket.clone(), record) else {
+                    return Ok(None);
+                };
                 last.run = run;
                 let last = Box::new(last);
                 let retry = task.retry.as_ref();
@@ -505,6 +508,8 @@ pub(crate) fn ticket(
     at: Timestamp,
 ) -> Ticket {
     Ticket {
+        queued: None,
+        past: Vec::new(),
         duty,
         job: job.clone(),
         number,

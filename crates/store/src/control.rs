@@ -6,14 +6,17 @@
 use std::collections::BTreeMap;
 
 use distci_model::Timestamp;
-use distci_model::build::{Archived, Build, Cause, Downstream, Event, Finished, Progress, Wishes};
+use distci_model::build::{
+    Archived, Build, Cause, Checkpoint, Downstream, Event, Finished, Progress, Wishes,
+};
 use distci_model::capability::Capabilities;
 use distci_model::config::{DownstreamJob, JobConfig, Scope, TaskConfig};
 use distci_model::decide::{Decision, Next};
 use distci_model::id::{Attempt, BuildKey, RequestId, TicketId, TicketKey};
 use distci_model::lock::LockNeed;
 use distci_model::outcome::{Failure, Fault, Outcome, TaskResult, Verdict};
-use distci_model::plan::{Intent, Refused, plan};
+use distci_model::past::{End, Past, remember};
+use distci_model::plan::{Intent, Refused, past_claim, plan};
 use distci_model::ticket::{Done, Duty, Priority, Ticket, TicketState};
 use distci_model::wire::{BuildPhase, BuildSummary, CommitReply, CommitRequest, ControlOrder};
 
@@ -66,13 +69,8 @@ impl Store {
                 ticket: ticket.clone(),
             };
             let anchor = read::<Child>(&*self.coordination, &keys::anchor(&child)).await?;
-            if let Some(Ticket {
-                state: TicketState::Done(done),
-                attempt,
-                ..
-            }) = anchor.map(|anchor| anchor.record.ticket)
-            {
-                let mut run = finished(ticket, attempt, *done);
+            let run = anchor.and_then(|anchor| finished(ticket, anchor.record.ticket));
+            if let Some(mut run) = run {
                 self.lay_file(&mut build, &mut run).await?;
                 reported += bytes_of(&run.result);
                 if reported > MAX_REPORTED {
@@ -169,6 +167,9 @@ impl Store {
         }
         let parks = !matches!(decision.next, Next::Again);
         let is_last = matches!(decision.next, Next::Archive { .. });
+        if is_last && !before.record.ticket.past.is_empty() {
+            return self.note_past(key, attempt, &before, at).await;
+        }
         let Some(mailbox) = self.mailbox(&key.build).await? else {
             return Ok(Tried::Again);
         };
@@ -183,11 +184,10 @@ impl Store {
         if parks && !is_last {
             transaction.check(keys::mailbox(&key.build), mailbox);
         }
+        let noted = (!is_last).then_some(at);
         let mut after = Build {
-            ticket: planned.ticket,
             config,
-            checkpoint: decision.checkpoint.clone(),
-            ..before.record.clone()
+            ..decided(&before.record, planned.ticket, decision, noted)
         };
         self.fill(&mut transaction, key, &mut after, (decision, at))
             .await?;
@@ -210,6 +210,28 @@ impl Store {
         }
     }
 
+    /// Notes earlier claims before the build is archived. Its record is the same whoever writes it, so
+    /// it tells of no claim that is not in the checkpoint by then.
+    async fn note_past(
+        &self,
+        key: &TicketKey,
+        attempt: Attempt,
+        before: &Read<Build>,
+        at: Timestamp,
+    ) -> Result<Tried<CommitReply>, StoreError> {
+        let build = &before.record;
+        let mut after = build.clone();
+        after.ticket.past.clear();
+        after.checkpoint.decisions = decisions(build, None);
+        after.checkpoint.revision += 1;
+        let mut transaction = Transaction::default();
+        transaction.replace(key, before, &after)?;
+        match transaction.commit(&*self.coordination).await? {
+            Some(_) => self.committed(key, attempt, &after, at).await,
+            None => Ok(Tried::Again),
+        }
+    }
+
     async fn fill(
         &self,
         transaction: &mut Transaction,
@@ -218,7 +240,7 @@ impl Store {
         (decision, at): (&Decision, Timestamp),
     ) -> Result<(), StoreError> {
         self.consume(transaction, key, decision).await?;
-        self.post_children(transaction, key, after, decision)
+        self.post_children(transaction, key, after, (decision, at))
             .await?;
         self.trigger(transaction, after, decision, at).await
     }
@@ -279,7 +301,7 @@ impl Store {
         transaction: &mut Transaction,
         key: &TicketKey,
         build: &Build,
-        decision: &Decision,
+        (decision, at): (&Decision, Timestamp),
     ) -> Result<(), StoreError> {
         let config = self.config(&build.ticket.job, &build.config).await?;
         for posting in &decision.post {
@@ -290,6 +312,7 @@ impl Store {
             let Ticket { job, number, .. } = &build.ticket;
             // Stamped with the build's own time: what began first goes on first.
             let ticket = Ticket {
+                queued: Some(at),
                 priority: priority(&config, task),
                 locks: LockNeed::of_task(&task.locks),
                 ..ticket(Duty::Task, job, *number, &requires, build.created)
@@ -458,12 +481,53 @@ fn priority(config: &JobConfig, task: &TaskConfig) -> Priority {
     own.unwrap_or(Priority::NORMAL)
 }
 
+/// A build after a decision, whose ticket is then this.
+fn decided(
+    before: &Build,
+    ticket: Ticket,
+    decision: &Decision,
+    decided: Option<Timestamp>,
+) -> Build {
+    Build {
+        ticket: Ticket {
+            past: Vec::new(),
+            ..ticket
+        },
+        checkpoint: Checkpoint {
+            decisions: decisions(before, decided),
+            ..decision.checkpoint.clone()
+        },
+        ..before.clone()
+    }
+}
+
+/// What the checkpoint remembers of a build's own claims: those before, and the one that decides now,
+/// unless that ends the build.
+fn decisions(build: &Build, decided: Option<Timestamp>) -> Vec<Past> {
+    let (checkpoint, ticket) = (&build.checkpoint, &build.ticket);
+    let now = match (decided, &ticket.state) {
+        (Some(at), TicketState::Claimed(claimed)) => {
+            Some(past_claim(ticket, claimed, at, End::Decided))
+        }
+        _ => None,
+    };
+    let mut decisions = checkpoint.decisions.clone();
+    for claim in ticket.past.iter().cloned().chain(now) {
+        // One claim may decide several times, and be lost after that.
+        decisions.retain(|known| known.attempt != claim.attempt);
+        remember(&mut decisions, claim);
+    }
+    decisions
+}
+
 /// A build as its record has it: the same bytes, whoever ends it. One who lost his claim over it may
 /// still write a record, and does no harm.
 fn at_rest(build: Build) -> Build {
     let ticket = Ticket {
         attempt: Attempt::default(),
         losses: 0,
+        queued: None,
+        past: Vec::new(),
         slots: Vec::new(),
         state: TicketState::Parked { until: None },
         ..build.ticket
@@ -491,24 +555,29 @@ fn refusal(refused: &Refused) -> StoreError {
     }
 }
 
-/// A task's run as build control hears of it.
-pub(crate) fn finished(ticket: TicketId, attempt: Attempt, done: Done) -> Finished {
+/// A task's run as build control hears of it; `None` while it is not over.
+pub(crate) fn finished(id: TicketId, ticket: Ticket) -> Option<Finished> {
+    let TicketState::Done(done) = ticket.state else {
+        return None;
+    };
     let Done {
         result,
         worker,
         started,
         finished,
-    } = done;
-    Finished {
-        ticket,
+    } = *done;
+    Some(Finished {
+        ticket: id,
         run: 1,
         build: None,
-        attempt,
+        attempt: ticket.attempt,
         result,
+        past: ticket.past,
+        queued: ticket.queued,
         worker,
         started,
         finished,
-    }
+    })
 }
 
 /// What the finished tasks of a build have reported, in bytes.

@@ -8,7 +8,6 @@ use distci_model::config::{Action, Files, JOB_FILE_ARTIFACT, JobConfig, MAX_BYTE
 use distci_model::decide::Decision;
 use distci_model::id::{TicketId, TicketKey};
 use distci_model::outcome::{Failure, Outcome};
-use distci_model::ticket::{Ticket, TicketState};
 
 use crate::control::finished;
 use crate::error::StoreError;
@@ -77,14 +76,7 @@ impl Store {
             ticket: ticket.clone(),
         };
         let child = read::<Child>(&*self.coordination, &keys::anchor(&child)).await?;
-        Ok(match child.map(|child| child.record.ticket) {
-            Some(Ticket {
-                state: TicketState::Done(done),
-                attempt,
-                ..
-            }) => Some(finished(ticket.clone(), attempt, *done)),
-            _ => None,
-        })
+        Ok(child.and_then(|child| finished(ticket.clone(), child.record.ticket)))
     }
 
     /// Stores the configuration of the job with its file; or why there is none.

@@ -24,6 +24,7 @@ mod history;
 mod index;
 mod job_files;
 mod jobs;
+mod journals;
 pub mod keys;
 mod locks;
 mod meta;

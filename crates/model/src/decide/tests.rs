@@ -47,6 +47,8 @@ fn build(checkpoint: &Checkpoint) -> Build {
     let job = JobKey::derive(&"j".parse().unwrap(), 0);
     Build {
         ticket: Ticket {
+            queued: None,
+            past: Vec::new(),
             duty: Duty::Control,
             job,
             number: BuildNumber::FIRST,
@@ -80,6 +82,8 @@ fn decide(config: &JobConfig, checkpoint: &Checkpoint, events: &[Event]) -> Deci
 
 fn finished(config: &JobConfig, task: usize, outcome: Outcome) -> Event {
     Event::Finished(Box::new(Finished {
+        queued: None,
+        past: Vec::new(),
         ticket: TicketId::derive(&key(), &config.tasks[task].name, 1),
         run: 1,
         build: None,

@@ -164,6 +164,8 @@ mod tests {
             needs: Vec::new(),
             state: TaskState::Finished {
                 run: Box::new(Finished {
+                    queued: None,
+                    past: Vec::new(),
                     ticket: TicketId::control(),
                     run: 1,
                     build: None,

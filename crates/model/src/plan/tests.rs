@@ -14,6 +14,8 @@ fn now() -> Timestamp {
 
 fn ticket(duty: Duty) -> Ticket {
     Ticket {
+        queued: None,
+        past: Vec::new(),
         duty,
         job: JobKey::derive(&"job".parse().unwrap(), 0),
         number: BuildNumber::FIRST,
@@ -310,6 +312,25 @@ proptest! {
             let kept = after.iter().filter(|slot| before.contains(slot)).count();
             prop_assert!(kept == before.len() || after.is_empty());
             state = next.ticket;
+        }
+    }
+
+    /// Of a task, each claim that is over is remembered once, in its order.
+    #[test]
+    fn no_claim_is_forgotten(intents in prop::collection::vec(any_intent(), 0..60)) {
+        let mut state = ticket(Duty::Task);
+        for intent in intents {
+            let Ok(next) = plan(&state, intent) else { continue };
+            state = next.ticket;
+            let open = match &state.state {
+                TicketState::Claimed(_) => 1,
+                // The last attempt is told by how it ended, if it did not end while queued again.
+                TicketState::Done(done) => u32::from(done.worker.is_some()),
+                TicketState::Queued | TicketState::Parked { .. } => 0,
+            };
+            let over = 1..=state.attempt.get() - open;
+            let told = state.past.iter().map(|claim| claim.attempt.get());
+            prop_assert!(told.eq(over), "{:?}", state);
         }
     }
 

@@ -457,8 +457,10 @@ impl World {
             manual.count() == builds.len(),
             "builds that nobody asked for"
         );
-        for view in views.values() {
+        for (build, view) in &views {
             self.check_build(view, &views)?;
+            let journal = self.scene.store().journal(build).await?;
+            crate::journals::check(view, &journal)?;
         }
         let named = views.values().flat_map(|view| &view.downstream);
         let triggered = named

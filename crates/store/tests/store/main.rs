@@ -12,6 +12,7 @@ mod fsck;
 mod history;
 mod job_files;
 mod jobs;
+mod journals;
 mod laws;
 mod limits;
 mod locks;

@@ -332,6 +332,8 @@ fn first_build(config: &JobConfig, at: Timestamp) -> Build {
     let requires = Capabilities::control();
     Build {
         ticket: Ticket {
+            queued: None,
+            past: Vec::new(),
             duty: Duty::Control,
             job: JobKey::derive(&config.job_id, 0),
             number: BuildNumber::FIRST,
@@ -384,6 +386,8 @@ pub(crate) fn predict(
         }
         let ended = |posting: Posting| {
             Event::Finished(Box::new(Finished {
+                queued: None,
+                past: Vec::new(),
                 ticket: posting.ticket,
                 run: 1,
                 build: None,

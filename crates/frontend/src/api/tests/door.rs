@@ -234,6 +234,7 @@ const ROUTES: &[&str] = &[
     "get /api/v1/jobs/{job}/builds/{build}/console/lines",
     "get /api/v1/jobs/{job}/builds/{build}/console/search",
     "get /api/v1/jobs/{job}/builds/{build}/events",
+    "get /api/v1/jobs/{job}/builds/{build}/journal",
     "get /api/v1/jobs/{job}/builds/{build}/report",
     "get /api/v1/jobs/{job}/builds/{build}/state",
     "get /api/v1/jobs/{job}/builds/{build}/summary",

@@ -26,6 +26,8 @@ fn ended(checkpoint: &Checkpoint, task: usize, outcome: Outcome, second: i64) ->
         panic!("task {task} is not posted: {:?}", checkpoint.tasks[task]);
     };
     Event::Finished(Box::new(Finished {
+        queued: None,
+        past: Vec::new(),
         ticket: ticket.clone(),
         run: 1,
         build: None,
