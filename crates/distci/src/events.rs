@@ -74,13 +74,22 @@ async fn follow(client: &Client, build: &BuildRef, json: bool, out: &mut Out) ->
 }
 
 fn name_width(entry: &Entry) -> usize {
-    entry.task.as_ref().map_or(0, |task| task.as_str().len())
+    whose(entry).len()
+}
+
+/// The task; for what the build's own ticket went through, what decides about it.
+fn whose(entry: &Entry) -> &str {
+    match &entry.task {
+        Some(task) => task.as_str(),
+        None if entry.what.is_of_a_claim() => "(control)",
+        None => "",
+    }
 }
 
 /// When, of which task, what: the task's name padded to `width`.
 fn line(entry: &Entry, width: usize, paint: Paint) -> String {
     let at = paint.paint(format!("{:.3}", entry.at), Style::new().dimmed());
-    let task = entry.task.as_ref().map_or("", |task| task.as_str());
+    let task = whose(entry);
     let what = view::plain(&entry.what.to_string());
     match (task, width) {
         ("", 0) => format!("{at}  {what}"),

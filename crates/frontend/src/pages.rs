@@ -13,6 +13,7 @@ mod form;
 mod headers;
 mod home;
 mod job;
+mod journal;
 mod live;
 mod queue;
 mod reports;
@@ -85,6 +86,7 @@ fn shown() -> Router<App> {
         .route("/jobs/{job}", get(job::show))
         .route("/jobs/{job}/builds/{build}", get(build::show))
         .route("/jobs/{job}/builds/{build}/console", get(console::show))
+        .route("/jobs/{job}/builds/{build}/events", get(journal::show))
         .route("/jobs/{job}/builds/{build}/tests", get(reports::show))
         .route("/queue", get(queue::show))
         .route("/workers", get(workers::show))

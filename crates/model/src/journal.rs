@@ -474,6 +474,11 @@ impl What {
         }
     }
 
+    /// Whether it is about a claim of a ticket.
+    pub fn is_of_a_claim(&self) -> bool {
+        self.ends_a_stretch() && !matches!(self, Self::Over { .. })
+    }
+
     /// Whether a ticket ceases by it to wait, or to be worked on.
     fn ends_a_stretch(&self) -> bool {
         match self {

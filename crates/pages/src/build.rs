@@ -5,6 +5,7 @@ use distci_model::Timestamp;
 use distci_model::build::{Cause, Downstream, Finished};
 use distci_model::event::Event;
 use distci_model::id::{BuildNumber, TaskName};
+use distci_model::journal::{Stretch, What};
 use distci_model::test_report::TestCounts;
 use distci_model::why::Reason;
 use distci_model::wire::{ArtifactView, BuildView, TaskState, TaskView};
@@ -32,6 +33,8 @@ pub struct Build {
     pub artifacts: Vec<ArtifactView>,
     /// The build before it, if it is there, and the revision that it is of.
     pub previous: Option<(BuildNumber, u32)>,
+    /// When its tasks waited and worked.
+    pub stretches: Vec<Stretch>,
     /// The id of the wish to run it again: sent twice, it is one.
     pub request: String,
 }
@@ -212,41 +215,27 @@ impl Row<'_> {
         self.work().map(|(from, to)| Took::between(from, to))
     }
 
-    /// When the last of what it needs had ended; none while something has not.
-    fn ready(&self) -> Option<Timestamp> {
-        let mut ready = self.build.view.created;
-        for need in &self.task.needs {
-            let tasks = &self.build.view.tasks;
-            let task = tasks.iter().find(|task| task.name == *need)?;
-            match &task.state {
-                TaskState::Finished { run } if run.build.is_none() => {
-                    ready = ready.max(run.finished);
-                }
-                TaskState::Finished { .. } | TaskState::Skipped { .. } => {}
-                _ => return None,
-            }
-        }
-        Some(ready)
+    /// Its waiting and its work in all attempts, each with where it begins and how long it is in
+    /// thousandths of the time of the build.
+    fn line(&self) -> Vec<(&'static str, u64, u64)> {
+        let of_task = |stretch: &&Stretch| stretch.task.as_ref() == Some(&self.task.name);
+        let own = self.build.stretches.iter().filter(of_task);
+        let part = |stretch: &Stretch| {
+            let until = stretch.until.unwrap_or(self.build.now);
+            let (x, width) = self.part((stretch.from, until));
+            (self.class(stretch), x, width)
+        };
+        own.map(part).collect()
     }
 
-    /// Its waiting and its work, each with where it begins and how long it is in thousandths of the
-    /// time of the build.
-    fn line(&self) -> Vec<(&'static str, u64, u64)> {
-        if self.kept_from().is_some() {
-            return Vec::new();
+    fn class(&self, stretch: &Stretch) -> &'static str {
+        match (&stretch.worker, &stretch.end) {
+            (None, _) if stretch.attempt.get() > 0 => "wait",
+            (_, Some(What::Lost { .. })) => State::Fault.word(),
+            (_, Some(What::Released { .. })) => State::Skipped.word(),
+            (_, Some(What::Ended { again: true, .. })) => State::Failure.word(),
+            _ => self.state().word(),
         }
-        let work = self.work();
-        let waited = match (&self.task.state, self.ready()) {
-            (TaskState::Skipped { .. }, _) | (_, None) => None,
-            (_, Some(ready)) => Some((ready, work.map_or(self.build.now, |(from, _)| from))),
-        };
-        let waited = waited.filter(|(from, to)| from < to);
-        let parts = [("wait", waited), (self.state().word(), work)];
-        let part = |(class, span): (&'static str, Option<(Timestamp, Timestamp)>)| {
-            let (x, width) = self.part(span?);
-            Some((class, x, width))
-        };
-        parts.into_iter().filter_map(part).collect()
     }
 
     fn part(&self, (from, to): (Timestamp, Timestamp)) -> (u64, u64) {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Badge, Build, Cluster, Compared, Console, Edit, Found, Frame, Home, Job, Page, Place, Queue,
-    Reports, Revisions, Row, Running, Search, SearchWish, SignIn, State, Store, Trouble, Wanted,
-    Wish, Workers,
+    Badge, Build, Cluster, Compared, Console, Edit, Found, Frame, Home, Job, Journal, Page, Place,
+    Queue, Reports, Revisions, Row, Running, Search, SearchWish, SignIn, State, Store, Trouble,
+    Wanted, Wish, Workers,
 };
 use distci_model::Timestamp;
 use distci_model::config::JobConfig;
 use distci_model::id::BuildNumber;
+use distci_model::journal::stretches;
 use distci_model::wire::{Problem, QueueView, WorkerView};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -199,15 +200,44 @@ fn a_build() {
         artifacts: vec![made(
             json!({ "task": "a", "path": HOSTILE, "bytes": 1, "digest": "0", "content_type": "text/html" }),
         )],
+        stretches: stretches(&[
+            made(json!({ "at": now(), "task": "b", "what": "queued", "after": 0 })),
+            made(
+                json!({ "at": now(), "task": "b", "what": "claimed", "attempt": 1, "worker": "w" }),
+            ),
+            made(json!({ "at": now(), "task": "b", "what": "lost", "attempt": 1, "worker": "w" })),
+        ]),
         request: HOSTILE.to_owned(),
     };
     let html = check(&build);
+    assert!(html.contains(r#"<rect class="wait""#) && html.contains(r#"<rect class="fault""#));
     assert!(
         !html.contains("javascript:alert(5)"),
         "an address that is no page is linked to"
     );
     assert!(html.contains("/jobs/job/builds/3/tasks/b/answer") && html.contains("2 cells"));
     assert!(html.contains("revisions?of=1&#38;against=7") && html.contains("changed since #2"));
+}
+
+#[test]
+fn what_happened_in_a_build() {
+    let ended = json!({ "at": now(), "task": "a", "what": "ended", "attempt": 2, "outcome": HOSTILE, "again": true });
+    let journal = Journal {
+        frame: frame(),
+        build: "job#3".parse().unwrap(),
+        entries: vec![
+            made(json!({ "at": now(), "what": "posted", "cause": HOSTILE })),
+            made(json!({ "at": now(), "task": "a", "what": "lost", "attempt": 1, "worker": "w" })),
+            made(ended),
+            made(json!({ "at": now(), "what": "refused", "job": "other", "why": HOSTILE })),
+        ],
+    };
+    let html = check(&journal);
+    assert!(
+        html.contains("attempt 1 lost: w was not heard of"),
+        "{html}"
+    );
+    assert_eq!(html.matches("state fault").count(), 3);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use distci_model::build::Answer;
 use distci_model::id::{BuildNumber, BuildRef, JobId, TaskName};
+use distci_model::journal::stretches;
 use distci_model::rerun::Again;
 use distci_model::wire::MAX_COMMENT;
 use distci_pages::{Build, Place};
@@ -23,9 +24,10 @@ pub(super) async fn show(
     let app = &seat.app;
     let build = find(app, job, &selector).await?;
     let at = Path((build.job.clone(), build.number.to_string()));
-    let (view, artifacts, previous) = tokio::try_join!(
+    let (view, artifacts, journal, previous) = tokio::try_join!(
         app.store.build(&build),
         app.store.artifacts(&build),
+        app.store.journal(&build),
         previous(&app.store, &build)
     )?;
     let why = why::get(State(app.clone()), at).await?;
@@ -36,6 +38,7 @@ pub(super) async fn show(
         why: why.0,
         artifacts,
         previous,
+        stretches: stretches(&journal),
         request: wish()?,
     };
     page(StatusCode::OK, &build)
