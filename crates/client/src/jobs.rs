@@ -5,6 +5,7 @@ use distci_model::config::JobConfig;
 use distci_model::drain::DrainOrder;
 use distci_model::id::{JobId, NamePattern};
 use distci_model::revision::RevisionView;
+use distci_model::vitals::ClusterView;
 use distci_model::wire::{
     DrainRequest, FrontendView, JobSummary, JobView, LockView, Page, Pass, PollView, QueueView,
     ScheduleView, Version, WorkerView,
@@ -113,6 +114,20 @@ impl Client {
     /// The frontends that share the store, as one of them sees them.
     pub async fn frontends_seen(&self) -> Result<Vec<FrontendView>, ClientError> {
         self.answer(&Call::get(Path::api(&["frontends"])))
+            .await?
+            .json()
+    }
+
+    /// How the cluster fares, as one of its frontends sees it.
+    pub async fn cluster(&self) -> Result<ClusterView, ClientError> {
+        self.answer(&Call::get(Path::api(&["cluster"])))
+            .await?
+            .json()
+    }
+
+    /// The orders to leave that stand, newest first.
+    pub async fn drains(&self) -> Result<Vec<DrainOrder>, ClientError> {
+        self.answer(&Call::get(Path::api(&["workers", "drain"])))
             .await?
             .json()
     }

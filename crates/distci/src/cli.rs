@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Locks(Read),
     /// List the frontends that share the store
     Frontends(Read),
+    /// Say how the cluster fares: servers, how long things take, the last faults
+    Cluster(Read),
     /// List the workers, or ask some to leave
     Workers(Workers),
     /// List, show and replay webhooks that started no build; make a token for a generic one

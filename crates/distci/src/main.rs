@@ -19,6 +19,7 @@ mod document;
 mod events;
 mod exec;
 mod exit;
+mod fares;
 mod fetch;
 mod follow;
 mod forges;

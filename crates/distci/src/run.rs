@@ -127,6 +127,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
         Command::Tests(arguments) => crate::test_reports::run(connection, &arguments, out).await,
         Command::Queue(arguments) => crate::queue::run(connection, &arguments, out).await,
         Command::Locks(arguments) => crate::locks::run(connection, &arguments, out).await,
+        Command::Cluster(arguments) => crate::fares::run(connection, &arguments, out).await,
         Command::Frontends(arguments) => crate::frontends::run(connection, &arguments, out).await,
         Command::Workers(arguments) => crate::workers::run(connection, &arguments, out).await,
         Command::Webhook(deed) => crate::webhook::run(connection, deed, out).await,

@@ -44,6 +44,10 @@ pub(crate) async fn run(
         ]);
     }
     view::print(&table, "no workers", out)?;
+    for order in client.drains().await? {
+        let age = view::age(order.at, now());
+        out.say(format_args!("{} were asked to leave {age}", order.pattern))?;
+    }
     Ok(Exit::Ok)
 }
 

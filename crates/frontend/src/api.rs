@@ -17,7 +17,7 @@ pub(crate) mod console_lines;
 mod consoles;
 mod demand;
 mod description;
-mod drains;
+pub(crate) mod drains;
 mod extract;
 pub(crate) mod grep;
 mod hooks;
@@ -28,6 +28,7 @@ mod passes;
 pub(crate) mod schedules;
 pub(crate) mod test_reports;
 mod tickets;
+pub(crate) mod vitals;
 pub(crate) mod why;
 
 use axum::extract::DefaultBodyLimit;
@@ -104,8 +105,9 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(locks::list))
         .routes(routes!(cluster::workers))
         .routes(routes!(demand::get, demand::ask))
-        .routes(routes!(drains::order))
+        .routes(routes!(drains::list, drains::order))
         .routes(routes!(cluster::frontends))
+        .routes(routes!(vitals::get))
         .routes(routes!(cluster::metrics))
         .routes(routes!(passes::give))
         .routes(routes!(hooks::list))

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use distci_model::Timestamp;
 use distci_model::id::{BuildKey, BuildRef, TicketKey};
-use distci_store::Store;
 use distci_store::coordination::Clock;
+use distci_store::{Observer, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ use crate::schedules::Schedules;
 use crate::seen::Seen;
 use crate::signals::Signals;
 use crate::timers::Timers;
+use crate::vitals::Vitals;
 
 /// What every handler works with. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +46,8 @@ pub(crate) struct App {
     /// Whether the mirror shows what the store holds.
     pub(crate) current: watch::Sender<bool>,
     pub(crate) metrics: Arc<Metrics>,
+    /// How this frontend fares.
+    pub(crate) vitals: Arc<Vitals>,
     /// Rings when a build may have changed.
     pub(crate) builds: Arc<Signals<BuildKey>>,
     /// Rings when the claim of a request, by its worker's mark and its own, may have been made.
@@ -61,8 +64,10 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(store: Store, clock: Clock, stop: CancellationToken) -> Self {
         let peers = Arc::<Peers>::default();
+        let metrics = Arc::<Metrics>::default();
+        let vitals = Arc::new(Vitals::new(&metrics, Arc::clone(&clock)));
         Self {
-            store,
+            store: store.observed(Arc::clone(&vitals) as Arc<dyn Observer>),
             board: Board::new(Arc::clone(&peers)),
             peers,
             seen: Arc::default(),
@@ -75,7 +80,8 @@ impl App {
             schedules: Arc::default(),
             drains: Arc::default(),
             time: Arc::default(),
-            metrics: Arc::default(),
+            metrics,
+            vitals,
             builds: Arc::default(),
             requests: Arc::default(),
             consoles: Arc::default(),

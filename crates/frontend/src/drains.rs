@@ -46,6 +46,11 @@ impl Drains {
         self.0.subscribe()
     }
 
+    /// Those that stand.
+    pub(crate) fn all(&self) -> Vec<DrainOrder> {
+        self.0.borrow().clone()
+    }
+
     /// The order that is for a worker that was there at `moment`, if there is one.
     pub(crate) fn asks(&self, worker: &WorkerName, moment: Timestamp) -> Option<DrainOrder> {
         let orders = self.0.borrow();

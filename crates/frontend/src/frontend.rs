@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::hooks::HookSecrets;
-use crate::{api, forsaken, mirror, pulse, schedules, timers};
+use crate::{api, forsaken, mirror, pulse, schedules, timers, vitals};
 
 /// How long requests may take to end once the frontend stops.
 const GRACE: Duration = Duration::from_secs(10);
@@ -157,6 +157,7 @@ fn background(app: App, address: String, stop: &CancellationToken) -> JoinSet<io
     run(Box::pin(timers::run(app.clone(), stop.clone())));
     run(Box::pin(schedules::run(app.clone(), stop.clone())));
     run(Box::pin(forsaken::run(app.clone(), stop.clone())));
+    run(Box::pin(vitals::follow(app.clone(), stop.clone())));
     run(Box::pin(pulse::beat(app, address, stop.clone())));
     tasks
 }

@@ -18,6 +18,7 @@ mod hooks;
 mod leases;
 mod metrics;
 mod mirror;
+mod pace;
 mod pages;
 mod peers;
 mod pulse;
@@ -26,6 +27,7 @@ mod seen;
 mod shared;
 mod signals;
 mod timers;
+mod vitals;
 
 pub use api::openapi;
 pub use frontend::{Frontend, Settings, StartError};

@@ -285,6 +285,9 @@ async fn give_up(app: &App, lapsed: Vec<Lapsed>) {
         match app.store.expire(&key, attempt, app.now()).await {
             Ok(()) => {
                 app.metrics.expired.inc();
+                let what = "a claim was given up, for its worker is silent";
+                app.vitals
+                    .fault(what, format!("ticket {key}, attempt {attempt}"));
                 tracing::warn!(ticket = %key, %attempt, "the worker is silent; queued again");
             }
             // Somebody else was first, or the holder finished after all.

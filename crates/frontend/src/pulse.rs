@@ -179,6 +179,7 @@ impl Told {
         Card {
             address: self.address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            since: Some(app.vitals.since),
             wants: app.board.wanted(MAX_WANTS),
         }
     }

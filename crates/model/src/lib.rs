@@ -31,6 +31,7 @@ pub mod revision;
 pub mod schedule;
 pub mod test_report;
 pub mod ticket;
+pub mod vitals;
 pub mod why;
 pub mod wire;
 

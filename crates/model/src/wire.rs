@@ -840,6 +840,9 @@ pub struct FrontendView {
     pub address: String,
     /// Its version.
     pub version: String,
+    /// Since when it runs, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// Whether it is the one that answers.
     pub here: bool,
 }

@@ -1,12 +1,13 @@
-//! The cluster: frontends and the store.
+//! The cluster: how it fares, as one frontend sees it.
 
 use askama::Template;
-use distci_model::wire::FrontendView;
+use distci_model::Timestamp;
+use distci_model::vitals::{ClusterView, PaceView, ServerView};
 
 use crate::assets::Asset;
 use crate::frame::Frame;
 use crate::state::State;
-use crate::time::Took;
+use crate::time::{Ago, Took};
 
 /// The cluster as one frontend sees it.
 #[derive(Debug, Template)]
@@ -14,39 +15,67 @@ use crate::time::Took;
 pub struct Cluster {
     /// What surrounds it.
     pub frame: Frame,
-    /// The frontends, by their own account.
-    pub frontends: Vec<FrontendView>,
-    /// How the store stands.
-    pub store: Store,
-    /// What this frontend counts: name, value.
-    pub counts: Vec<(&'static str, u64)>,
+    /// When it is made.
+    pub now: Timestamp,
+    /// How it fares.
+    pub view: ClusterView,
 }
 
-/// The store as one frontend sees it.
-#[derive(Debug)]
-pub struct Store {
-    /// How long a read took, in milliseconds, or why there was none.
-    pub read: Result<u64, String>,
-    /// How it is connected, in a word.
-    pub health: &'static str,
-    /// Whether the frontend has taken in what it holds.
-    pub is_current: bool,
-}
-
-impl Store {
-    fn took(&self) -> Result<String, &str> {
-        let words = |millis: &u64| match millis {
-            0 => "under 1 ms".to_owned(),
-            millis => Took(*millis).to_string(),
-        };
-        self.read.as_ref().map(words).map_err(String::as_str)
+impl Cluster {
+    fn state(&self) -> State {
+        let coordination = &self.view.coordination;
+        match &coordination.trouble {
+            None if coordination.current => State::Success,
+            None => State::Waiting,
+            Some(_) => State::Fault,
+        }
     }
 
-    fn state(&self) -> State {
-        match &self.read {
-            Ok(_) if self.is_current => State::Success,
-            Ok(_) => State::Waiting,
-            Err(_) => State::Fault,
+    fn state_of(server: &ServerView) -> State {
+        match server.state {
+            Some(_) => State::Success,
+            None => State::Fault,
         }
+    }
+
+    fn ago(&self, at: &Timestamp) -> Ago {
+        Ago {
+            at: *at,
+            now: self.now,
+        }
+    }
+
+    /// How long a read took.
+    fn read(&self) -> Option<String> {
+        self.view.coordination.read_us.map(took)
+    }
+
+    fn median(pace: &PaceView) -> String {
+        took(pace.median_us)
+    }
+
+    fn p99(pace: &PaceView) -> String {
+        took(pace.p99_us)
+    }
+
+    fn words(pace: &PaceView) -> &str {
+        match pace.what.as_str() {
+            "request" => "answer a request",
+            "read" => "read a node, or the names below one",
+            "commit" => "commit",
+            "catch_up" => "catch up with the store",
+            "blob_put" => "store a blob",
+            "blob_get" => "read a blob",
+            "blob_list" => "list blobs",
+            other => other,
+        }
+    }
+}
+
+/// A length of time in microseconds: shorter than a few milliseconds as a fraction of one.
+fn took(micros: u64) -> String {
+    match micros {
+        0..10_000 => format!("{}.{:02} ms", micros / 1000, micros % 1000 / 10),
+        _ => Took(micros / 1000).to_string(),
     }
 }

@@ -34,7 +34,7 @@ mod workers;
 
 pub use badge::Badge;
 pub use build::Build;
-pub use cluster::{Cluster, Store};
+pub use cluster::Cluster;
 pub use console::{Console, console_lines};
 pub use edit::Edit;
 pub use frame::{Frame, Place};

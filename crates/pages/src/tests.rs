@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     Badge, Build, Cluster, Compared, Console, Edit, Found, Frame, Home, Job, Journal, Page, Place,
-    Queue, Reports, Revisions, Row, Running, Search, SearchWish, SignIn, State, Store, Trouble,
-    Wanted, Wish, Workers,
+    Queue, Reports, Revisions, Row, Running, Search, SearchWish, SignIn, State, Trouble, Wanted,
+    Wish, Workers,
 };
 use distci_model::Timestamp;
 use distci_model::config::JobConfig;
@@ -270,19 +270,24 @@ fn queue_workers_and_cluster() {
         frame: frame(),
         now: now(),
         workers: vec![worker],
+        drains: vec![made(json!({ "pattern": "web-*", "at": now() }))],
     });
-    check(&Cluster {
+    let server = json!({ "address": HOSTILE, "trouble": HOSTILE });
+    let up = json!({ "address": HOSTILE, "state": { "role": HOSTILE, "version": HOSTILE, "latency": HOSTILE, "connections": 3 } });
+    let html = check(&Cluster {
         frame: frame(),
-        frontends: vec![made(
-            json!({ "frontend": "0123456789ab", "address": HOSTILE, "version": HOSTILE, "here": true }),
-        )],
-        store: Store {
-            read: Err(HOSTILE.to_owned()),
-            health: "connected",
-            is_current: false,
-        },
-        counts: vec![("claims", 3)],
+        now: now(),
+        view: made(
+            json!({ "since": now(), "blobs": HOSTILE, "counts": { "claims": 3 },
+            "frontends": [{ "frontend": "0123456789ab", "address": HOSTILE, "version": HOSTILE, "here": true }],
+            "coordination": { "place": HOSTILE, "health": "connected", "current": false, "trouble": HOSTILE,
+                "session": { "id": HOSTILE, "timeout_ms": 1, "losses": 1, "ended": 1 }, "servers": [server, up] },
+            "paces": [{ "what": "read", "count": 2, "median_us": 250, "p99_us": 1_250_000 }, 
+                { "what": HOSTILE, "count": 2, "median_us": 1, "p99_us": 1 }],
+            "faults": [{ "at": now(), "what": HOSTILE, "place": HOSTILE, "times": 2 }] }),
+        ),
     });
+    assert!(html.contains("0.25 ms") && html.contains("1.2 s"), "{html}");
 }
 
 #[test]

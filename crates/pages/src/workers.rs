@@ -2,6 +2,7 @@
 
 use askama::Template;
 use distci_model::Timestamp;
+use distci_model::drain::DrainOrder;
 use distci_model::wire::WorkerView;
 
 use crate::assets::Asset;
@@ -19,6 +20,8 @@ pub struct Workers {
     pub now: Timestamp,
     /// By name.
     pub workers: Vec<WorkerView>,
+    /// The orders to leave that stand.
+    pub drains: Vec<DrainOrder>,
 }
 
 impl Workers {

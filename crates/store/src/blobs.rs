@@ -25,6 +25,8 @@ use object_store::{
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
+use crate::observed::{Act, Observer, observe};
+
 #[cfg(test)]
 mod contract;
 mod directory;
@@ -49,6 +51,10 @@ pub struct Blobs {
     store: Arc<dyn ObjectStore>,
     /// The same store, if it is more than a store of blobs.
     s3: Option<Arc<s3::S3>>,
+    /// What it is, for people.
+    place: Arc<str>,
+    /// Who hears of what it does.
+    observer: Option<Arc<dyn Observer>>,
 }
 
 /// What a streamed write has stored.
@@ -100,6 +106,8 @@ impl Blobs {
         Ok(Self {
             store: Arc::new(directory::open(dir)?),
             s3: None,
+            place: format!("the folder {}", dir.display()).into(),
+            observer: None,
         })
     }
 
@@ -114,6 +122,8 @@ impl Blobs {
         Ok(Self {
             store: s3.store(),
             s3: Some(Arc::new(s3)),
+            place: settings.place().into(),
+            observer: None,
         })
     }
 
@@ -122,7 +132,31 @@ impl Blobs {
         Self {
             store: Arc::new(InMemory::new()),
             s3: None,
+            place: "memory".into(),
+            observer: None,
         }
+    }
+
+    /// The same store, of which somebody hears.
+    pub(crate) fn observed(self, observer: Arc<dyn Observer>) -> Self {
+        Self {
+            observer: Some(observer),
+            ..self
+        }
+    }
+
+    /// What the store is, in words, without secrets.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Does something of which the observer hears.
+    async fn told<T>(
+        &self,
+        act: Act,
+        work: impl Future<Output = Result<T, BlobError>>,
+    ) -> Result<T, BlobError> {
+        observe(self.observer.as_ref(), act, work).await
     }
 
     /// Looks whether the store can be written, read and deleted from. Takes 10 s for a gateway
@@ -159,6 +193,10 @@ impl Blobs {
     /// The same bytes may be stored again under their key, and a caller whose write was interrupted
     /// should do so.
     pub async fn put(&self, key: &BlobKey, bytes: Bytes) -> Result<(), BlobError> {
+        self.told(Act::Put, self.put_over(key, bytes)).await
+    }
+
+    async fn put_over(&self, key: &BlobKey, bytes: Bytes) -> Result<(), BlobError> {
         self.store.put(&key.location()?, bytes.into()).await?;
         Ok(())
     }
@@ -173,6 +211,10 @@ impl Blobs {
     ///
     /// As [`put`](Self::put): a blob of the same size is taken for an earlier try of this call.
     pub async fn put_new(&self, key: &BlobKey, bytes: Bytes) -> Result<bool, BlobError> {
+        self.told(Act::Put, self.put_first(key, bytes)).await
+    }
+
+    async fn put_first(&self, key: &BlobKey, bytes: Bytes) -> Result<bool, BlobError> {
         let (location, ours) = (key.location()?, bytes.len() as u64);
         let put = self
             .store
@@ -188,7 +230,7 @@ impl Blobs {
                 ours,
                 theirs,
             }),
-            Ok(None) if knows_no_create(&error) => self.put(key, bytes).await.map(|()| true),
+            Ok(None) if knows_no_create(&error) => self.put_over(key, bytes).await.map(|()| true),
             Ok(None) | Err(_) => Err(error.into()),
         }
     }
@@ -227,11 +269,14 @@ impl Blobs {
 
     /// A whole blob of at most `limit` bytes, if it is there.
     pub async fn get(&self, key: &BlobKey, limit: u64) -> Result<Option<Bytes>, BlobError> {
-        match self.open(key, None).await? {
-            Some(blob) if blob.meta.size > limit => Err(BlobError::TooLarge { limit }),
-            Some(blob) => Ok(Some(blob.bytes().await?)),
-            None => Ok(None),
-        }
+        let get = async {
+            match self.open(key, None).await? {
+                Some(blob) if blob.meta.size > limit => Err(BlobError::TooLarge { limit }),
+                Some(blob) => Ok(Some(blob.bytes().await?)),
+                None => Ok(None),
+            }
+        };
+        self.told(Act::Get, get).await
     }
 
     /// The part of a blob that is within `range`, which may be empty, if the blob is there.
@@ -243,14 +288,15 @@ impl Blobs {
         if range.is_empty() {
             return Ok(self.head(key).await?.map(|_| Bytes::new()));
         }
-        match self
-            .open_from(key, range.start, GetRange::Bounded(range))
-            .await?
-        {
-            Some(Opened::Some(blob)) => Ok(Some(blob.bytes().await?)),
-            Some(Opened::Beyond(_)) => Ok(Some(Bytes::new())),
-            None => Ok(None),
-        }
+        let get = async {
+            let opened = self.open_from(key, range.start, GetRange::Bounded(range));
+            match opened.await? {
+                Some(Opened::Some(blob)) => Ok(Some(blob.bytes().await?)),
+                Some(Opened::Beyond(_)) => Ok(Some(Bytes::new())),
+                None => Ok(None),
+            }
+        };
+        self.told(Act::Get, get).await
     }
 
     /// The size of a blob and its bytes from `from` on, if it is there.
@@ -302,10 +348,9 @@ impl Blobs {
             Some((name.to_owned(), meta.size))
         };
         let listed = self.store.list(Some(&prefix.location()?));
-        let mut blobs: Vec<_> = listed
-            .try_filter_map(|meta| ready(Ok(named(meta))))
-            .try_collect()
-            .await?;
+        let listed = listed.try_filter_map(|meta| ready(Ok(named(meta))));
+        let list = async { Ok(listed.try_collect().await?) };
+        let mut blobs: Vec<_> = self.told(Act::List, list).await?;
         blobs.sort_unstable();
         Ok(blobs)
     }

@@ -32,6 +32,9 @@ pub struct Card {
     pub address: String,
     /// Its version.
     pub version: String,
+    /// Since when it runs, by its own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// The classes of tickets that workers wait for there.
     #[serde(default)]
     pub wants: Vec<ClassId>,

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -271,6 +272,52 @@ pub enum Health {
     Fenced,
 }
 
+/// What a handle is of, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// What the store is, in words.
+    pub place: String,
+    /// The session with it, if it has sessions.
+    pub session: Option<SessionFacts>,
+}
+
+/// A session with a store on other machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// Its id as the store's own tools show it; none while there is no session.
+    pub id: Option<String>,
+    /// How long the store waits for it when it is silent.
+    pub timeout: Duration,
+    /// How often its connection, or that of an earlier one, was lost.
+    pub losses: u64,
+    /// How many sessions ended before it.
+    pub ended: u64,
+}
+
+/// One of the servers that are the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Where it is.
+    pub address: String,
+    /// How it stands, or why that is not known.
+    pub state: Result<ServerState, String>,
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerState {
+    /// What it is among the others.
+    pub role: String,
+    /// Its version.
+    pub version: String,
+    /// How long it takes to answer: least, average, longest, in milliseconds.
+    pub latency: String,
+    /// How many clients it has.
+    pub connections: Option<u64>,
+    /// How many requests wait in it.
+    pub outstanding: Option<u64>,
+}
+
 /// The shared tree.
 ///
 /// The root is a directory without a node: it can be listed and watched, `get` finds nothing there,
@@ -309,6 +356,13 @@ pub trait Coordination: Send + Sync + fmt::Debug {
 
     /// The state of the store as this handle sees it, with its changes.
     fn health(&self) -> Receiver<Health>;
+
+    /// What the handle is of, as far as this process knows. For people: nothing is decided by it.
+    fn standing(&self) -> Standing;
+
+    /// The servers that are the store, none if it is in this process; each is asked now, and has a
+    /// quarter of a second. For people as well.
+    async fn servers(&self) -> Vec<ServerFacts>;
 }
 
 /// Refuses what no store takes, before anything else is looked at.

@@ -13,7 +13,8 @@ use lru::LruCache;
 use crate::blobs::{BlobError, Blobs};
 use crate::consoles::ConsoleIndexes;
 use crate::coordination::embedded::{Embedded, OpenError as CoordinationError};
-use crate::coordination::{Clock, Coordination};
+use crate::coordination::{Clock, Coordination, ServerFacts, Standing};
+use crate::observed::{Observed, Observer};
 use crate::turns::Turns;
 
 /// Configurations kept parsed.
@@ -50,6 +51,33 @@ impl Store {
             consoles: Arc::default(),
             turns: Arc::default(),
         }
+    }
+
+    /// The same store, of which somebody hears.
+    #[must_use]
+    pub fn observed(self, observer: Arc<dyn Observer>) -> Self {
+        let tree = self.coordination;
+        Self {
+            blobs: self.blobs.observed(Arc::clone(&observer)),
+            coordination: Arc::new(Observed { tree, observer }),
+            ..self
+        }
+    }
+
+    /// What the coordination store is, and the session with it. For people.
+    pub fn standing(&self) -> Standing {
+        self.coordination.standing()
+    }
+
+    /// The servers that are the coordination store, each asked now. For people; takes a quarter of a
+    /// second at most.
+    pub async fn servers(&self) -> Vec<ServerFacts> {
+        self.coordination.servers().await
+    }
+
+    /// Where the blobs are, without secrets.
+    pub fn blob_place(&self) -> &str {
+        self.blobs.place()
     }
 
     /// The store of one machine: everything below `dir`, which no other process may use.

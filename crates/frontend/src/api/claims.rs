@@ -294,6 +294,12 @@ async fn release_orphans(app: &App, request: &BeatRequest) {
         match app.store.release(&key, attempt, app.now()).await {
             Ok(()) => {
                 app.metrics.orphaned.inc();
+                let what = format!(
+                    "worker {} does not know of a claim of its own",
+                    request.worker
+                );
+                app.vitals
+                    .fault(what, format!("ticket {key}, attempt {attempt}"));
                 tracing::warn!(ticket = %key, %attempt, worker = %request.worker, "claimed in vain; queued again");
             }
             Err(StoreError::AttemptOver { .. } | StoreError::Gone) => {

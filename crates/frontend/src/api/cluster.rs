@@ -158,6 +158,7 @@ pub(crate) async fn frontends(State(app): State<App>) -> Json<Vec<FrontendView>>
         frontend,
         address: card.address,
         version: card.version,
+        since: card.since,
     };
     Json(app.peers.all().into_iter().map(view).collect())
 }

@@ -10,6 +10,15 @@ use super::extract::Json;
 use crate::app::App;
 use crate::error::ApiError;
 
+/// The orders to leave that stand, newest first.
+#[utoipa::path(get, path = "/workers/drain", tag = "cluster",
+    responses((status = 200, body = Vec<DrainOrder>)))]
+pub(crate) async fn list(State(app): State<App>) -> Answer<Vec<DrainOrder>> {
+    let mut orders = app.drains.all();
+    orders.sort_unstable_by_key(|order| std::cmp::Reverse(order.at));
+    Answer(orders)
+}
+
 /// Asks the workers whose names fit, and that are there now, to leave: they take no more tickets, and
 /// finish what they hold, however long it takes.
 #[utoipa::path(post, path = "/workers/drain", tag = "cluster", request_body = DrainRequest,

@@ -6,7 +6,7 @@ use axum::response::Response;
 use distci_pages::{Place, Workers};
 
 use super::{Seat, page};
-use crate::api::cluster;
+use crate::api::{cluster, drains};
 use crate::error::ApiError;
 
 pub(super) async fn show(seat: Seat) -> Result<Response, ApiError> {
@@ -15,6 +15,7 @@ pub(super) async fn show(seat: Seat) -> Result<Response, ApiError> {
         frame: seat.frame(Place::Workers),
         now: seat.app.now(),
         workers: workers.0,
+        drains: drains::list(State(seat.app.clone())).await.0,
     };
     page(StatusCode::OK, &workers)
 }

@@ -53,6 +53,32 @@ pub struct S3Settings {
     pub signed_urls: bool,
 }
 
+impl S3Settings {
+    /// Where the blobs are, for people: without keys, also where somebody wrote one into an address.
+    pub(super) fn place(&self) -> String {
+        let bare = |endpoint: &String| match endpoint.split_once("://") {
+            Some((scheme, rest)) => {
+                let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+                let host = authority.rsplit('@').next().unwrap_or_default();
+                let path = path.split(['?', '#']).next().unwrap_or_default();
+                let slash = if path.is_empty() { "" } else { "/" };
+                format!("{scheme}://{host}{slash}{path}")
+            }
+            None => endpoint.rsplit('@').next().unwrap_or_default().to_owned(),
+        };
+        let gateways: Vec<_> = self.endpoints.iter().map(bare).collect();
+        let below = match self.prefix.as_deref() {
+            None | Some("") => String::new(),
+            Some(prefix) => format!(", below {prefix}"),
+        };
+        format!(
+            "the bucket {} at {}{below}",
+            self.bucket,
+            gateways.join(", ")
+        )
+    }
+}
+
 impl fmt::Debug for S3Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("S3Settings")

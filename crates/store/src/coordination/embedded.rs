@@ -26,7 +26,7 @@ use super::tree::Tree;
 use super::watch::Watches;
 use super::{
     Clock, CommitError, Coordination, Health, Node, NodePath, Op, Outage, ReadError, Receipt,
-    Watch, check_limits,
+    ServerFacts, Standing, Watch, check_limits,
 };
 
 /// Commits that wait while the disk is busy. With more callers than that, the rest wait in line for
@@ -149,6 +149,17 @@ impl Coordination for Embedded {
 
     fn health(&self) -> Receiver<Health> {
         self.shared.health.subscribe()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            place: "a file of this process's own".to_owned(),
+            session: None,
+        }
+    }
+
+    async fn servers(&self) -> Vec<ServerFacts> {
+        Vec::new()
     }
 }
 

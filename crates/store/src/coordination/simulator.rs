@@ -16,8 +16,8 @@ use tokio::sync::watch::Receiver;
 
 use self::world::{Opened, World};
 use super::{
-    Clock, CommitError, Coordination, Health, Node, NodePath, Op, ReadError, Receipt, Watch,
-    check_limits,
+    Clock, CommitError, Coordination, Health, Node, NodePath, Op, ReadError, Receipt, ServerFacts,
+    Standing, Watch, check_limits,
 };
 
 /// The most times that one call lets others go first, so that no odds can hold it for ever.
@@ -172,6 +172,17 @@ impl Coordination for Session {
 
     fn health(&self) -> Receiver<Health> {
         self.this.health.clone()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            place: "a simulator, for tests".to_owned(),
+            session: None,
+        }
+    }
+
+    async fn servers(&self) -> Vec<ServerFacts> {
+        Vec::new()
     }
 }
 

@@ -9,6 +9,7 @@ mod feed;
 mod keeper;
 mod plan;
 mod refusal;
+mod servers;
 mod session;
 mod settings;
 #[cfg(test)]
@@ -30,8 +31,8 @@ use zookeeper_client::{Client, CreateMode, MultiWriteError, MultiWriteResult};
 use self::feed::{Feed, Line};
 use self::plan::{Plan, Verdict};
 use super::{
-    CommitError, Coordination, Health, Node, NodePath, Op, Outage, ReadError, Receipt, Version,
-    Watch, check_limits,
+    CommitError, Coordination, Health, Node, NodePath, Op, Outage, ReadError, Receipt, ServerFacts,
+    Standing, Version, Watch, check_limits,
 };
 
 pub use self::session::OpenError;
@@ -224,6 +225,18 @@ impl Coordination for ZooKeeper {
 
     fn health(&self) -> Receiver<Health> {
         self.feed.health()
+    }
+
+    fn standing(&self) -> Standing {
+        let chroot = &self.settings.chroot;
+        Standing {
+            place: format!("ZooKeeper, below {chroot}"),
+            session: Some(self.feed.session(self.settings.session_timeout)),
+        }
+    }
+
+    async fn servers(&self) -> Vec<ServerFacts> {
+        servers::ask(&self.settings).await
     }
 }
 

@@ -336,7 +336,7 @@ async fn a_store_in_use_is_clean() -> Result<()> {
             }
             Ok(())
         };
-        futures::future::try_join(work, check).await?;
+        futures::future::try_join(Box::pin(work), Box::pin(check)).await?;
     }
     Ok(())
 }

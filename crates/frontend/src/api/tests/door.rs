@@ -222,6 +222,7 @@ async fn strangers_invent_no_metrics() -> Result<()> {
 /// Every route. Who adds one adds it here, and to `distci-client`.
 const ROUTES: &[&str] = &[
     "delete /api/v1/jobs/{job}",
+    "get /api/v1/cluster",
     "get /api/v1/demand",
     "get /api/v1/frontends",
     "get /api/v1/jobs",
@@ -255,6 +256,7 @@ const ROUTES: &[&str] = &[
     "get /api/v1/webhooks",
     "get /api/v1/webhooks/{id}",
     "get /api/v1/workers",
+    "get /api/v1/workers/drain",
     "get /livez",
     "get /readyz",
     "get /version",

@@ -25,7 +25,7 @@ use tower::ServiceExt;
 
 use crate::app::App;
 use crate::hooks::HookSecrets;
-use crate::{api, mirror, pulse, schedules, timers};
+use crate::{api, mirror, pulse, schedules, timers, vitals};
 
 /// The token of all tests.
 pub(super) const TOKEN: &str = "correct-horse-battery-staple";
@@ -116,6 +116,7 @@ impl Scene {
         tasks.spawn(mirror::expire(app.clone(), stop.clone()));
         tasks.spawn(timers::run(app.clone(), stop.clone()));
         tasks.spawn(schedules::run(app.clone(), stop.clone()));
+        tasks.spawn(vitals::follow(app.clone(), stop.clone()));
         tasks.spawn(pulse::beat(app.clone(), "here".into(), stop.clone()));
         let board = app.board.clone();
         tasks.spawn(async move { board.ripen().await });

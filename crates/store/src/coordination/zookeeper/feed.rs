@@ -21,7 +21,7 @@ use zookeeper_client::{
 
 use super::session::Session;
 use crate::coordination::watch::Watches;
-use crate::coordination::{Event, Health, NodePath, Outage, Watch};
+use crate::coordination::{Event, Health, NodePath, Outage, SessionFacts, Watch};
 
 /// How long a request waits for a line. Most losses are a server that restarts, and others take
 /// over within this time; after a longer one it is better to answer than to gather callers.
@@ -75,6 +75,8 @@ struct State {
     link: Link,
     // How often the line was lost; with it an epoch ends.
     losses: u64,
+    // How many sessions there have been.
+    sessions: u64,
     // The keeper's. Callers poll in its name, or it would sleep through what comes after them.
     waker: Waker,
 }
@@ -89,6 +91,7 @@ impl Feed {
                 directories: Vec::new(),
                 link: Link::Ended,
                 losses: 0,
+                sessions: 0,
                 waker: Waker::noop().clone(),
             }),
             health: Sender::new(Health::Disconnected),
@@ -100,6 +103,19 @@ impl Feed {
 
     pub(super) fn health(&self) -> Receiver<Health> {
         self.health.subscribe()
+    }
+
+    /// The session for people; `wanted` is the timeout that was asked for.
+    pub(super) fn session(&self, wanted: Duration) -> SessionFacts {
+        let state = self.drained();
+        let client = state.client.as_ref();
+        let running = u64::from(client.is_some());
+        SessionFacts {
+            id: client.map(|client| format!("{:#018x}", client.session_id().0)),
+            timeout: client.map_or(wanted, |client| client.session_timeout()),
+            losses: state.losses,
+            ended: state.sessions.saturating_sub(running),
+        }
     }
 
     /// Notes what the leader's clock said, and gives the newest that it ever said: leaders change,
@@ -196,6 +212,7 @@ impl Feed {
         let mut state = self.lock();
         state.client = Some(Arc::new(session.client));
         state.lifeline = Some(session.lifeline);
+        state.sessions += 1;
         state.link = Link::Back;
     }
 

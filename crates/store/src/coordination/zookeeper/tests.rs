@@ -152,3 +152,38 @@ async fn commit_at_last(store: &ZooKeeper, op: Op) {
     })
     .await;
 }
+
+#[tokio::test]
+async fn each_server_says_how_it_stands() {
+    let alone = open(&settings(shared::zookeeper().unwrap())).await;
+    let servers = alone.servers().await;
+    assert_eq!(servers.len(), 1, "{servers:?}");
+    let state = servers[0].state.as_ref().unwrap();
+    assert_eq!(state.role, "standalone", "{state:?}");
+    assert!(
+        state.connections.is_some_and(|clients| clients > 0),
+        "{state:?}"
+    );
+    let standing = alone.standing();
+    let session = standing.session.unwrap();
+    assert!(session.id.is_some() && session.ended == 0, "{session:?}");
+    let several = settings(shared::ensemble().unwrap());
+    let gone = format!("{},127.0.0.1:1", several.hosts);
+    let servers = open(&Settings {
+        hosts: gone,
+        ..several
+    })
+    .await
+    .servers()
+    .await;
+    let roles: Vec<_> = servers
+        .iter()
+        .map(|server| server.state.as_ref().map(|state| state.role.as_str()))
+        .collect();
+    let count = |role: &str| roles.iter().filter(|known| **known == Ok(role)).count();
+    assert_eq!((count("leader"), count("follower")), (1, 2), "{roles:?}");
+    assert!(
+        roles.iter().any(Result::is_err),
+        "a server that is not there answers: {roles:?}"
+    );
+}
