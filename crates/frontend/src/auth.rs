@@ -118,13 +118,14 @@ impl Gate {
     }
 
     /// A text that every frontend of the token knows, until its time is over.
-    fn lasting(&self, purpose: &str, now: Timestamp, age: Duration) -> String {
+    pub(crate) fn lasting(&self, purpose: &str, now: Timestamp, age: Duration) -> String {
         let seconds = i64::try_from(age.as_secs()).unwrap_or_default();
         let end = (now.as_second() + seconds).to_string();
         format!("{end}.{}", self.mark(purpose, &end))
     }
 
-    fn is_lasting(&self, purpose: &str, value: &str, now: Timestamp) -> bool {
+    /// Whether it is such a text, of this purpose.
+    pub(crate) fn is_lasting(&self, purpose: &str, value: &str, now: Timestamp) -> bool {
         let Some((end, mark)) = value.split_once('.') else {
             return false;
         };
@@ -226,6 +227,7 @@ pub(crate) async fn recognise(
 ) -> Result<Response, ApiError> {
     let visitor = gate.visitor(&app, request.headers());
     let visitor = visitor.ok_or_else(ApiError::unauthorized)?;
+    request.extensions_mut().insert(gate);
     request.extensions_mut().insert(visitor);
     Ok(next.run(request).await)
 }

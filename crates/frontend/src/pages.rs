@@ -4,6 +4,7 @@
 //! API, by the same functions. How pages look is `distci-pages`. Nothing changes by a GET, and what a
 //! form does is answered with where to look next, so that loading a page again repeats nothing.
 
+mod artifacts;
 mod assets;
 mod build;
 mod cluster;
@@ -51,6 +52,11 @@ pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
         .route("/search", get(search::show))
         .route("/new", get(edit::begin).post(edit::create))
         .route("/check-job", post(edit::check))
+        .route("/jobs/{job}/builds/{build}/artifacts", get(artifacts::list))
+        .route(
+            "/jobs/{job}/builds/{build}/artifacts/{*path}",
+            get(artifacts::show),
+        )
         .route("/jobs/{job}/revisions", get(revisions::show))
         .route("/jobs/{job}/edit", get(edit::show).post(edit::change))
         .route("/jobs/{job}/badge.svg", get(job::badge))
@@ -74,6 +80,7 @@ pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
         .merge(
             Router::new()
                 .route("/sign-in", get(sign_in::show).post(sign_in::enter))
+                .route("/made/{pass}/{job}/{build}/{*path}", get(artifacts::raw))
                 .with_state((gate.clone(), app.clone())),
         )
         .route("/assets/{name}", get(assets::get))

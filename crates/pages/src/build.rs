@@ -15,7 +15,13 @@ use crate::frame::Frame;
 use crate::graph::Graph;
 use crate::state::State;
 use crate::time::{Ago, Moment, Took};
-use crate::words::{self, Below, Bytes};
+use crate::tree::{self, Step};
+use crate::words::{self, Below, Bytes, Segment};
+
+/// Most artifacts that stand on a build's page; of more there is a page of their own.
+const MOST_ARTIFACTS: usize = 100;
+/// Up to so many are shown without being asked for.
+const FEW_ARTIFACTS: usize = 30;
 
 /// A build.
 #[derive(Debug, Template)]
@@ -86,6 +92,24 @@ impl Build {
 
     fn size(one: &ArtifactView) -> Bytes {
         Bytes(one.artifact.bytes)
+    }
+
+    fn tree(&self) -> Vec<Step<'_>> {
+        tree::tree(&self.artifacts)
+    }
+
+    /// Whether the artifacts are few enough to stand here.
+    fn is_tree(&self) -> bool {
+        self.artifacts.len() <= MOST_ARTIFACTS
+    }
+
+    /// Whether they are few enough to be seen at once.
+    fn is_small(&self) -> bool {
+        self.artifacts.len() <= FEW_ARTIFACTS
+    }
+
+    fn artifact_bytes(&self) -> Bytes {
+        Bytes(self.artifacts.iter().map(|one| one.artifact.bytes).sum())
     }
 
     fn end(&self) -> Timestamp {

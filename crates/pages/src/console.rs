@@ -114,7 +114,8 @@ pub fn console_lines<'a>(lines: impl Iterator<Item = (&'a [u8], u64)>) -> Vec<St
     html(lines).map(|line| line.to_string()).collect()
 }
 
-fn html<'a>(lines: impl Iterator<Item = (&'a [u8], u64)>) -> impl Iterator<Item = Html> {
+/// Lines as HTML, each with how many bytes are left out of it.
+pub(crate) fn html<'a>(lines: impl Iterator<Item = (&'a [u8], u64)>) -> impl Iterator<Item = Html> {
     let mut look = Look::default();
     lines.map(move |(bytes, cut)| {
         let line = ansi::line(bytes, &mut look);

@@ -6,6 +6,7 @@
 //! from people, builds or repositories is escaped, and nothing on a page runs that is not in `assets/`.
 
 mod ansi;
+mod artifacts;
 pub mod assets;
 mod badge;
 mod build;
@@ -20,6 +21,7 @@ mod job;
 mod journal;
 mod json;
 mod page;
+mod preview;
 mod queue;
 mod reports;
 mod revisions;
@@ -28,10 +30,12 @@ mod sign_in;
 mod spark;
 mod state;
 mod time;
+mod tree;
 mod trouble;
 mod words;
 mod workers;
 
+pub use artifacts::Artifacts;
 pub use badge::Badge;
 pub use build::Build;
 pub use cluster::Cluster;
@@ -42,6 +46,7 @@ pub use home::{Home, Row, Running};
 pub use job::{Job, Wish};
 pub use journal::Journal;
 pub use page::{Page, Unrendered};
+pub use preview::{Preview, Sight};
 pub use queue::{Queue, Wanted};
 pub use reports::Reports;
 pub use revisions::{Compared, Revisions};
@@ -50,6 +55,11 @@ pub use sign_in::SignIn;
 pub use state::State;
 pub use trouble::Trouble;
 pub use workers::Workers;
+
+/// A path as it stands below an address.
+pub fn below(path: &str) -> String {
+    words::Below(path).to_string()
+}
 
 #[cfg(test)]
 mod tests;

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Badge, Build, Cluster, Compared, Console, Edit, Found, Frame, Home, Job, Journal, Page, Place,
-    Queue, Reports, Revisions, Row, Running, Search, SearchWish, SignIn, State, Trouble, Wanted,
-    Wish, Workers,
+    Artifacts, Badge, Build, Cluster, Compared, Console, Edit, Found, Frame, Home, Job, Journal,
+    Page, Place, Preview, Queue, Reports, Revisions, Row, Running, Search, SearchWish, Sight,
+    SignIn, State, Trouble, Wanted, Wish, Workers,
 };
 use distci_model::Timestamp;
 use distci_model::config::JobConfig;
 use distci_model::id::BuildNumber;
 use distci_model::journal::stretches;
-use distci_model::wire::{Problem, QueueView, WorkerView};
+use distci_model::wire::{ArtifactView, Problem, QueueView, WorkerView};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -217,6 +217,61 @@ fn a_build() {
     );
     assert!(html.contains("/jobs/job/builds/3/tasks/b/answer") && html.contains("2 cells"));
     assert!(html.contains("revisions?of=1&#38;against=7") && html.contains("changed since #2"));
+}
+
+fn artifact(path: &str) -> ArtifactView {
+    made(
+        json!({ "task": "a", "path": path, "bytes": 1_500, "digest": "0", "content_type": HOSTILE }),
+    )
+}
+
+#[test]
+fn artifacts_as_a_tree_and_by_folders() {
+    let paths = ["b.txt", "out/x", "out/deep/y", "out/deep/z", HOSTILE];
+    let artifacts: Vec<_> = paths.into_iter().map(artifact).collect();
+    let page = |below: &str, skip| Artifacts {
+        frame: frame(),
+        build: "job#3".parse().unwrap(),
+        artifacts: artifacts.clone(),
+        below: below.to_owned(),
+        skip,
+    };
+    let top = check(&page("", 0));
+    assert!(
+        top.contains("/jobs/job/builds/3/artifacts?below=out%2F") && top.contains("3 files"),
+        "{top}"
+    );
+    assert!(!top.contains("out/deep"), "{top}");
+    let out = check(&page("out/", 0));
+    assert!(
+        out.contains("/jobs/job/builds/3/artifacts/out/x") && out.contains("2 files"),
+        "{out}"
+    );
+    assert!(check(&page(&format!("{HOSTILE}/"), 0)).contains("There is nothing here."));
+    assert!(check(&page("", usize::MAX)).contains("There is nothing here."));
+}
+
+#[test]
+fn one_artifact_looked_at() {
+    let sights = [
+        Sight::Text(HOSTILE.as_bytes().to_vec(), 1),
+        Sight::Text(b"\xff<script>\n\x1b[31mred".to_vec(), 0),
+        Sight::Picture("/made/1.2/job/3/a.png".to_owned()),
+        Sight::Report("/made/1.2/job/3/a.html".to_owned()),
+        Sight::Nothing,
+    ];
+    for sight in sights {
+        let framed = matches!(sight, Sight::Report(_));
+        let html = check(&Preview {
+            frame: frame(),
+            build: "job#3".parse().unwrap(),
+            task: "a".parse().unwrap(),
+            artifact: artifact(HOSTILE).artifact,
+            sight,
+        });
+        assert_eq!(html.contains("sandbox=\"allow-scripts\""), framed);
+        assert!(!html.contains("allow-same-origin"));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! needs to see, never for a time; and every test fails if the browser complains of a page.
 
 mod access;
+mod artifacts;
 mod browser;
 mod console;
 mod pages;

@@ -1,11 +1,14 @@
 //! Artifacts, layers and summaries over HTTP.
 
-use anyhow::Result;
+use std::io::Read as _;
+
+use anyhow::{Context, Result};
 use axum::body::Body;
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, Request, StatusCode};
 use distci_model::wire::{ArtifactView, Claim};
 use serde_json::json;
 
+use super::pages::Browser;
 use super::scene::{Answer, Scene};
 
 const BUILD: &str = "/jobs/j/builds/1";
@@ -136,5 +139,116 @@ async fn a_place_is_for_the_holder_of_the_claim() -> Result<()> {
     for what in ["layer?bytes=5", "artifacts/0?bytes=5"] {
         ask(what).await?.problem(410)?;
     }
+    Ok(())
+}
+
+/// What a tar that is packed with zstd holds.
+fn unpacked(archive: &[u8]) -> Result<Vec<(String, String)>> {
+    let mut archive = tar::Archive::new(zstd::Decoder::new(archive)?);
+    let mut files = Vec::new();
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let (path, mut content) = (entry.path()?.display().to_string(), String::new());
+        entry.read_to_string(&mut content)?;
+        files.push((path, content));
+    }
+    Ok(files)
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_artifacts_or_those_of_a_folder_come_as_one_archive() -> Result<()> {
+    let content = "0123456789".repeat(100_000);
+    let (scene, _) = published(&content).await?;
+    scene.control().await?;
+    let archive = scene.get(&format!("{BUILD}/artifacts.tar.zst")).await?;
+    assert_eq!(archive.status, StatusCode::OK, "{archive:?}");
+    let name = "attachment; filename=\"j-1.tar.zst\"";
+    assert_eq!(archive.header("content-disposition"), name);
+    let empty = ("empty".to_owned(), String::new());
+    let long = ("out/a b.html".to_owned(), content);
+    assert!(unpacked(&archive.body)? == [empty, long.clone()]);
+    let part = scene
+        .get(&format!("{BUILD}/artifacts.tar.zst?below=out/"))
+        .await?;
+    assert!(unpacked(&part.body)? == [long]);
+    let none = scene
+        .get(&format!("{BUILD}/artifacts.tar.zst?below=x/"))
+        .await?;
+    none.problem(404)?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_a_stranger_and_needs_its_pass() -> Result<()> {
+    let (scene, _) = published("<script src=x.js></script>").await?;
+    scene.control().await?;
+    let browser = Browser::signed_in(&scene).await?;
+    let page = browser
+        .get(&format!("{BUILD}/artifacts/out/a%20b.html"))
+        .await?;
+    assert_eq!(page.status, StatusCode::OK, "{page:?}");
+    let policy = page.header("content-security-policy");
+    assert!(
+        policy.contains("frame-src 'self'") && policy.contains("frame-ancestors 'none'"),
+        "{policy}"
+    );
+    let html = String::from_utf8(page.body.to_vec())?;
+    let at = html
+        .split("src=\"/made/")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
+    let at = format!("/made/{}", at.context("no report on the page")?);
+    let bare = async |path: &str| {
+        let request = Request::builder().uri(path).body(Body::empty())?;
+        scene.raw(request).await
+    };
+    let report = bare(&at).await?;
+    assert_eq!(
+        &report.body[..],
+        b"<script src=x.js></script>",
+        "{report:?}"
+    );
+    let policy = report.header("content-security-policy");
+    assert!(policy.starts_with("sandbox allow-scripts;"), "{policy}");
+    assert!(
+        !policy.contains("connect-src") && policy.contains("default-src 'none'"),
+        "{policy}"
+    );
+    assert_eq!(report.header("x-frame-options"), "SAMEORIGIN");
+    assert_eq!(report.header("x-content-type-options"), "nosniff");
+    // The pass is for the artifacts of this build, and for nothing else.
+    for wrong in [
+        at.replace("/j/1/", "/j/2/"),
+        at.replacen(".", ".0", 1),
+        at.replace("a%20b", "c"),
+    ] {
+        bare(&wrong).await?.problem(404)?;
+    }
+    let pass = at.split('/').nth(2).context("no pass")?;
+    let request = Request::builder().uri(format!("/api/v1{BUILD}"));
+    let request = request.header("cookie", format!("distci={pass}"));
+    let refused = scene.raw(request.body(Body::empty())?).await?;
+    refused.problem(401)?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn artifacts_are_shown_by_folder() -> Result<()> {
+    let (scene, _) = published("x").await?;
+    scene.control().await?;
+    let browser = Browser::signed_in(&scene).await?;
+    let build = browser.page(BUILD).await?;
+    assert!(build.contains("artifacts.tar.zst?below=out%2F"), "{build}");
+    let top = browser.page(&format!("{BUILD}/artifacts")).await?;
+    assert!(
+        top.contains("below=out%2F") && top.contains(">empty</a>"),
+        "{top}"
+    );
+    let out = browser
+        .page(&format!("{BUILD}/artifacts?below=out/"))
+        .await?;
+    assert!(out.contains("artifacts/out/a%20b.html"), "{out}");
+    let gone = browser.get(&format!("{BUILD}/artifacts/none")).await?;
+    assert_eq!(gone.status, StatusCode::NOT_FOUND);
     Ok(())
 }
