@@ -8,7 +8,7 @@
     reason = "the description's macro writes argument types out"
 )]
 
-mod artifacts;
+pub(crate) mod artifacts;
 pub(crate) mod builds;
 mod caches;
 mod claims;
@@ -94,6 +94,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(console_lines::search))
         .routes(routes!(grep::grep))
         .routes(routes!(artifacts::list))
+        .routes(routes!(artifacts::archive))
         .routes(routes!(artifacts::get))
         .routes(routes!(artifacts::summary))
         .routes(routes!(test_reports::list))

@@ -3,7 +3,7 @@
 //! Owns their storing and reading. Everything is keyed by attempt and written once; it becomes
 //! visible only when a committed result refers to it, so what a zombie uploads is never seen.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::time::Duration;
 
@@ -43,12 +43,12 @@ pub struct LayerOf {
     pub build: Option<BuildNumber>,
 }
 
-/// An artifact with its content.
-pub struct OpenArtifact {
+/// An artifact, and where its content is.
+#[derive(Debug, Clone)]
+pub struct StoredArtifact {
     /// What it is.
     pub artifact: Artifact,
-    /// Its content.
-    pub contents: Contents,
+    blob: BlobKey,
 }
 
 /// A stream of bytes that somebody uploads.
@@ -246,51 +246,59 @@ impl Store {
         Ok(views)
     }
 
-    /// Opens an artifact. If several tasks published the path, the last in order counts.
+    /// An artifact. If several tasks published the path, the last in order counts.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub async fn open_artifact(
-        &self,
-        id: &BuildRef,
-        path: &str,
-        from: u64,
-    ) -> Result<OpenArtifact, StoreError> {
-        let (artifact, blob) = self.find_artifact(id, path).await?;
-        let contents = self.blobs.get_stream(&blob, from).await?;
-        let contents = contents.ok_or_else(|| StoreError::corrupt(&blob, "it is gone"))?;
-        Ok(OpenArtifact { artifact, contents })
-    }
-
-    /// Where an artifact can be read without us, if it can.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`].
-    pub async fn artifact_address(
-        &self,
-        id: &BuildRef,
-        path: &str,
-    ) -> Result<Option<SignedUrl>, StoreError> {
-        let (_, blob) = self.find_artifact(id, path).await?;
-        Ok(self.blobs.signed(&blob, Deed::Read, ADDRESS_TTL).await?)
-    }
-
-    async fn find_artifact(
-        &self,
-        id: &BuildRef,
-        path: &str,
-    ) -> Result<(Artifact, BlobKey), StoreError> {
+    pub async fn artifact(&self, id: &BuildRef, path: &str) -> Result<StoredArtifact, StoreError> {
         for (_, blobs, count) in self.finished_attempts(id).await?.into_iter().rev() {
             if count == 0 {
                 continue;
             }
-            let artifacts = self.manifest(&blobs).await?.artifacts.into_iter();
-            let found = artifacts.enumerate().find(|(_, found)| found.path == path);
-            if let Some((index, artifact)) = found {
-                return Ok((artifact, blobs.artifact(index)));
+            let mut artifacts = stored(&blobs, self.manifest(&blobs).await?);
+            if let Some(found) = artifacts.find(|found| found.artifact.path == path) {
+                return Ok(found);
             }
         }
         Err(StoreError::missing(format!("artifact {path:?} in {id}")))
+    }
+
+    /// The artifacts of a build that count, by path: each path once.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] without such a build.
+    pub async fn stored_artifacts(&self, id: &BuildRef) -> Result<Vec<StoredArtifact>, StoreError> {
+        let mut by_path = BTreeMap::new();
+        for (_, blobs, count) in self.finished_attempts(id).await? {
+            if count == 0 {
+                continue;
+            }
+            let artifacts = stored(&blobs, self.manifest(&blobs).await?);
+            by_path.extend(artifacts.map(|one| (one.artifact.path.clone(), one)));
+        }
+        Ok(by_path.into_values().collect())
+    }
+
+    /// The content of an artifact from `from` on, with the size of all of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if it is gone.
+    pub async fn open_artifact(
+        &self,
+        artifact: &StoredArtifact,
+        from: u64,
+    ) -> Result<Contents, StoreError> {
+        let contents = self.blobs.get_stream(&artifact.blob, from).await?;
+        contents.ok_or_else(|| StoreError::corrupt(&artifact.blob, "it is gone"))
+    }
+
+    /// Where an artifact can be read without us, if it can.
+    pub async fn artifact_address(
+        &self,
+        artifact: &StoredArtifact,
+    ) -> Result<Option<SignedUrl>, StoreError> {
+        let address = self.blobs.signed(&artifact.blob, Deed::Read, ADDRESS_TTL);
+        Ok(address.await?)
     }
 
     pub(crate) async fn manifest(
@@ -328,6 +336,18 @@ impl Store {
         });
         Ok(finished.collect())
     }
+}
+
+/// The artifacts of an attempt: the content of each is where its place in the list says.
+fn stored(
+    blobs: &AttemptBlobs,
+    manifest: ArtifactManifest,
+) -> impl Iterator<Item = StoredArtifact> {
+    let artifacts = manifest.artifacts.into_iter().enumerate();
+    artifacts.map(|(index, artifact)| StoredArtifact {
+        artifact,
+        blob: blobs.artifact(index),
+    })
 }
 
 fn check_index(index: usize) -> Result<(), StoreError> {

@@ -38,7 +38,7 @@ mod transaction;
 mod turns;
 mod wishes;
 
-pub use artifacts::{LayerOf, OpenArtifact, Upload};
+pub use artifacts::{LayerOf, StoredArtifact, Upload};
 pub use builds::{Posted, Which};
 pub use cluster::{Card, ClusterNews, ClusterWatch, DigestNode};
 pub use consoles::{

@@ -1,5 +1,7 @@
 //! Artifacts, layers and summaries over HTTP, streamed both ways.
 
+mod archive;
+
 use axum::Json as Answer;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
@@ -11,8 +13,8 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use distci_model::id::{Attempt, BuildNumber, JobId, TaskName, TicketKey};
 use distci_model::wire::{ArtifactManifest, ArtifactView, Place, Problem, Uploaded};
-use distci_store::LayerOf;
 use distci_store::blobs::SignedUrl;
+use distci_store::{LayerOf, StoredArtifact};
 use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -60,33 +62,41 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let build = find(&app, job, &selector).await?;
+    let found = app.store.artifact(&build, &path).await?;
     if how.direct
-        && let Some(address) = app.store.artifact_address(&build, &path).await?
+        && let Some(address) = app.store.artifact_address(&found).await?
     {
         return Ok(lead(&address));
     }
-    let listed = app.store.artifacts(&build).await?;
-    let known = listed.iter().rev().find(|view| view.artifact.path == path);
-    let bytes = known.map_or(0, |view| view.artifact.bytes);
+    let content = content(&app, &found, &headers).await?;
+    // What a build made is data: no browser shall run it on this site.
+    Ok(([(CONTENT_DISPOSITION, "attachment")], content).into_response())
+}
+
+/// The content of an artifact, as far as was asked for.
+pub(crate) async fn content(
+    app: &App,
+    found: &StoredArtifact,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let artifact = &found.artifact;
+    let bytes = artifact.bytes;
     let range = if bytes > 0 {
-        byte_range(&headers, bytes)?
+        byte_range(headers, bytes)?
     } else {
         None
     };
     let wanted = range.clone().unwrap_or(0..bytes);
-    let found = app.store.open_artifact(&build, &path, wanted.start).await?;
+    let (_, pieces) = app.store.open_artifact(found, wanted.start).await?;
     let length = wanted.end - wanted.start;
-    let artifact = found.artifact;
-    let reply: [(HeaderName, String); 6] = [
-        (CONTENT_TYPE, artifact.content_type),
+    let reply: [(HeaderName, String); 5] = [
+        (CONTENT_TYPE, artifact.content_type.clone()),
         (CONTENT_LENGTH, length.to_string()),
         (ACCEPT_RANGES, "bytes".to_owned()),
         (ETAG, format!("\"{}\"", artifact.digest)),
-        // What a build made is data: no browser shall run it on this site.
-        (CONTENT_DISPOSITION, "attachment".to_owned()),
         (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
     ];
-    let body = Body::from_stream(first_bytes(found.contents.1, length));
+    let body = Body::from_stream(first_bytes(pieces, length));
     Ok(match range {
         Some(range) => {
             let value = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
@@ -111,6 +121,43 @@ fn first_bytes<E>(
         let over = matches!(&cut, Ok(piece) if piece.is_empty());
         std::future::ready((!over).then_some(cut))
     })
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(super) struct Part {
+    /// Only what is in this folder: `FOLDER/`.
+    #[serde(default)]
+    below: String,
+}
+
+/// The artifacts of a build, or of a folder of them, as one archive.
+#[utoipa::path(get, path = "/jobs/{job}/builds/{build}/artifacts.tar.zst", tag = "builds",
+    params(Part),
+    responses((status = 200, content_type = "application/zstd", body = Vec<u8>),
+        (status = 404, body = Problem)))]
+pub(super) async fn archive(
+    State(app): State<App>,
+    Path((job, selector)): Path<(JobId, String)>,
+    Query(part): Query<Part>,
+) -> Result<Response, ApiError> {
+    let build = find(&app, job, &selector).await?;
+    let mut artifacts = app.store.stored_artifacts(&build).await?;
+    artifacts.retain(|one| one.artifact.path.starts_with(&part.below));
+    if artifacts.is_empty() && !part.below.is_empty() {
+        let detail = format!("{build} has no artifact below {:?}", part.below);
+        return Err(ApiError::not_found(detail));
+    }
+    let made = app.store.build(&build).await?.created;
+    let name = format!("{}-{}.tar.zst", build.job, build.number);
+    let headers = [
+        (CONTENT_TYPE, "application/zstd".to_owned()),
+        (
+            CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{name}\""),
+        ),
+    ];
+    let pieces = archive::pieces(app.store, artifacts, made)?;
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -43,8 +43,9 @@ async fn publish(
 }
 
 async fn content(scene: &Scene, build: &BuildRef, path: &str, from: u64) -> Result<String> {
-    let found = scene.store().open_artifact(build, path, from).await?;
-    let pieces: Vec<Bytes> = found.contents.1.try_collect().await?;
+    let found = scene.store().artifact(build, path).await?;
+    let (_, pieces) = scene.store().open_artifact(&found, from).await?;
+    let pieces: Vec<Bytes> = pieces.try_collect().await?;
     Ok(String::from_utf8(pieces.concat())?)
 }
 
@@ -73,6 +74,9 @@ async fn artifacts_are_seen_when_their_task_has_ended_and_stay() -> Result<()> {
         .await?;
     scene.control().await?;
     assert_eq!(store.artifacts(&build).await?.len(), 2);
+    let counting = store.stored_artifacts(&build).await?;
+    let counting: Vec<_> = counting.iter().map(|one| &one.artifact.path).collect();
+    assert_eq!(counting, ["out/x"]);
     assert_eq!(content(&scene, &build, "out/x", 0).await?, "second");
     assert_eq!(content(&scene, &build, "out/x", 5).await?, "d");
     assert_eq!(content(&scene, &build, "out/x", 99).await?, "");

@@ -229,6 +229,7 @@ const ROUTES: &[&str] = &[
     "get /api/v1/jobs/{job}/builds",
     "get /api/v1/jobs/{job}/builds/{build}",
     "get /api/v1/jobs/{job}/builds/{build}/artifacts",
+    "get /api/v1/jobs/{job}/builds/{build}/artifacts.tar.zst",
     "get /api/v1/jobs/{job}/builds/{build}/artifacts/{path}",
     "get /api/v1/jobs/{job}/builds/{build}/console",
     "get /api/v1/jobs/{job}/builds/{build}/console/lines",
