@@ -655,7 +655,7 @@ pub(crate) struct Artifacts {
 pub(crate) enum ArtifactsDeed {
     /// Download artifacts
     Get {
-        /// Which: *, ?, […], {a,b}, and ** for any folders; left out, all
+        /// Which: *, ?, […], {a,b}, ** for any folders, FOLDER/ for all in it; left out, all
         #[arg(value_name = "PATTERN")]
         patterns: Vec<String>,
         /// Folder to download to

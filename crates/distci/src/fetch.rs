@@ -50,7 +50,11 @@ fn matcher_of_one(pattern: &str) -> Result<GlobSet> {
 fn matcher(patterns: &[String]) -> Result<GlobSet> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
-        let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+        // `FOLDER/` is all that is in it, as the archive understands it too.
+        let all = if pattern.ends_with('/') { "**" } else { "" };
+        let glob = GlobBuilder::new(&format!("{pattern}{all}"))
+            .literal_separator(true)
+            .build();
         set.add(glob.map_err(|error| Ended::failed(error.to_string()))?);
     }
     Ok(set.build()?)
@@ -169,6 +173,8 @@ mod tests {
             ["dist/sub/two.txt=2", "dist/one.txt=3"]
         );
         assert_eq!(chosen(&["dist/*"]).unwrap(), ["dist/one.txt=3"]);
+        assert_eq!(chosen(&["dist/sub/"]).unwrap(), ["dist/sub/two.txt=2"]);
+        assert_eq!(chosen(&["dist/"]).unwrap().len(), 2);
         assert_eq!(chosen(&["**/two.txt"]).unwrap(), ["dist/sub/two.txt=2"]);
         let error = chosen(&["dist/*", "*.jar"]).unwrap_err();
         assert_eq!(error.to_string(), "no artifact matches \"*.jar\"");

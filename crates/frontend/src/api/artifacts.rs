@@ -143,7 +143,7 @@ pub(super) async fn archive(
     let build = find(&app, job, &selector).await?;
     let mut artifacts = app.store.stored_artifacts(&build).await?;
     artifacts.retain(|one| one.artifact.path.starts_with(&part.below));
-    if artifacts.is_empty() {
+    if artifacts.is_empty() && !part.below.is_empty() {
         let detail = format!("{build} has no artifact below {:?}", part.below);
         return Err(ApiError::not_found(detail));
     }

@@ -1,6 +1,7 @@
 //! Artifacts, layers and summaries over HTTP.
 
-use std::io::Read as _;
+use std::collections::BTreeMap;
+use std::io::Read;
 
 use anyhow::{Context, Result};
 use axum::body::Body;
@@ -44,6 +45,95 @@ async fn published(content: &str) -> Result<(Scene, Claim)> {
     let done = scene.act(&claim, "complete", &result).await?;
     assert_eq!(done.status, StatusCode::NO_CONTENT, "{done:?}");
     Ok((scene, claim))
+}
+
+/// A finished build that published files of these paths; of each it says that it has as many bytes.
+async fn with_files(files: &[(&str, &str, usize)]) -> Result<Scene> {
+    let scene = Scene::new();
+    scene.build("j").await?;
+    let claim = scene.task().await?;
+    let mut artifacts = Vec::new();
+    for (index, (path, content, bytes)) in files.iter().enumerate() {
+        let what = format!("artifacts/{index}");
+        put(&scene, &claim, &what, (*content).to_owned()).await?;
+        let digest = blake3::hash(content.as_bytes()).to_hex().to_string();
+        artifacts.push(
+            json!({ "path": path, "bytes": bytes, "digest": digest, "content_type": "text/plain" }),
+        );
+    }
+    let manifest = json!({ "artifacts": artifacts }).to_string();
+    let taken = put(&scene, &claim, "artifacts", manifest).await?;
+    assert!(taken.status.is_success(), "{taken:?}");
+    let result = json!({ "verdict": "success", "artifacts": files.len() });
+    scene.act(&claim, "complete", &result).await?;
+    scene.control().await?;
+    Ok(scene)
+}
+
+/// What is in an archive.
+fn unpacked(archive: &[u8]) -> Result<BTreeMap<String, String>> {
+    let mut archive = tar::Archive::new(zstd::Decoder::new(archive)?);
+    let mut found = BTreeMap::new();
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = String::from_utf8(entry.path_bytes().into_owned())?;
+        assert_eq!(entry.header().mode()?, 0o644);
+        let mut content = String::new();
+        entry.read_to_string(&mut content)?;
+        found.insert(path, content);
+    }
+    Ok(found)
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_artifacts_or_a_folder_of_them_are_one_archive() -> Result<()> {
+    let large = "0123456789".repeat(300_000);
+    let long = format!("out/{}/{}", "ä".repeat(100), "b".repeat(200));
+    let files = [
+        "out/line\nbreak",
+        "out/\"><script>",
+        "-x",
+        "outer",
+        "out/empty",
+        "out/block",
+        &long,
+        "large",
+    ];
+    let block = "b".repeat(512);
+    let content = |path: &str| match path {
+        "out/empty" => "",
+        "out/block" => &block,
+        "large" => &large,
+        _ => "content",
+    };
+    let stored = files.map(|path| (path, content(path), content(path).len()));
+    let scene = with_files(&stored).await?;
+    let all = scene.get(&format!("{BUILD}/artifacts.tar.zst")).await?;
+    assert_eq!(all.header("content-type"), "application/zstd");
+    let named = "attachment; filename=\"j-1.tar.zst\"";
+    assert_eq!(all.header("content-disposition"), named);
+    let whole = files.map(|path| (path.to_owned(), content(path).to_owned()));
+    let whole = BTreeMap::from(whole);
+    assert!(unpacked(&all.body)? == whole);
+    let folder = format!("{BUILD}/artifacts.tar.zst?below=out/");
+    let folder = unpacked(&scene.get(&folder).await?.body)?;
+    assert_eq!(folder.len(), 5);
+    assert!(folder.keys().all(|path| path.starts_with("out/")));
+    let nothing = format!("{BUILD}/artifacts.tar.zst?below=no/");
+    scene.get(&nothing).await?.problem(404)?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archive_of_nothing_is_whole_and_one_that_lacks_something_breaks_off() -> Result<()> {
+    let scene = with_files(&[]).await?;
+    let nothing = scene.get(&format!("{BUILD}/artifacts.tar.zst")).await?;
+    assert_eq!(unpacked(&nothing.body)?, BTreeMap::new());
+    let scene = with_files(&[("whole", "content", 7), ("short", "content", 8)]).await?;
+    let broken = scene.get(&format!("{BUILD}/artifacts.tar.zst")).await;
+    let why = format!("{:#}", broken.expect_err("a truncated archive looked good"));
+    assert!(why.contains("lacks 1 bytes"), "{why}");
+    Ok(())
 }
 
 async fn range(scene: &Scene, path: &str, range: &str) -> Result<Answer> {
@@ -139,42 +229,6 @@ async fn a_place_is_for_the_holder_of_the_claim() -> Result<()> {
     for what in ["layer?bytes=5", "artifacts/0?bytes=5"] {
         ask(what).await?.problem(410)?;
     }
-    Ok(())
-}
-
-/// What a tar that is packed with zstd holds.
-fn unpacked(archive: &[u8]) -> Result<Vec<(String, String)>> {
-    let mut archive = tar::Archive::new(zstd::Decoder::new(archive)?);
-    let mut files = Vec::new();
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let (path, mut content) = (entry.path()?.display().to_string(), String::new());
-        entry.read_to_string(&mut content)?;
-        files.push((path, content));
-    }
-    Ok(files)
-}
-
-#[tokio::test(start_paused = true)]
-async fn all_artifacts_or_those_of_a_folder_come_as_one_archive() -> Result<()> {
-    let content = "0123456789".repeat(100_000);
-    let (scene, _) = published(&content).await?;
-    scene.control().await?;
-    let archive = scene.get(&format!("{BUILD}/artifacts.tar.zst")).await?;
-    assert_eq!(archive.status, StatusCode::OK, "{archive:?}");
-    let name = "attachment; filename=\"j-1.tar.zst\"";
-    assert_eq!(archive.header("content-disposition"), name);
-    let empty = ("empty".to_owned(), String::new());
-    let long = ("out/a b.html".to_owned(), content);
-    assert!(unpacked(&archive.body)? == [empty, long.clone()]);
-    let part = scene
-        .get(&format!("{BUILD}/artifacts.tar.zst?below=out/"))
-        .await?;
-    assert!(unpacked(&part.body)? == [long]);
-    let none = scene
-        .get(&format!("{BUILD}/artifacts.tar.zst?below=x/"))
-        .await?;
-    none.problem(404)?;
     Ok(())
 }
 
