@@ -17,6 +17,7 @@ use crate::board::Board;
 use crate::cluster_time::ClusterTime;
 use crate::drains::Drains;
 use crate::hooks::{HookSecrets, Hooks};
+use crate::jobs::Jobs;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -35,6 +36,7 @@ pub(crate) struct App {
     pub(crate) leases: Arc<Leases>,
     pub(crate) timers: Arc<Timers>,
     pub(crate) schedules: Arc<Schedules>,
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) drains: Arc<Drains>,
     pub(crate) time: Arc<ClusterTime>,
     /// Who has asked for work here of late.
@@ -78,6 +80,7 @@ impl App {
             leases: Arc::default(),
             timers: Arc::default(),
             schedules: Arc::default(),
+            jobs: Arc::default(),
             drains: Arc::default(),
             time: Arc::default(),
             metrics,
@@ -102,6 +105,12 @@ impl App {
         let base = self.public_url.as_deref()?.trim_end_matches('/');
         let BuildRef { job, number } = build;
         Some(format!("{base}/jobs/{job}/builds/{number}"))
+    }
+
+    /// Tells whoever shows a build that it may be another than before.
+    pub(crate) fn ring_build(&self, build: &BuildKey) {
+        self.jobs.ring(build);
+        self.builds.ring(build);
     }
 
     /// The present moment by the clock that was handed in.

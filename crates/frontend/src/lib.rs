@@ -15,6 +15,7 @@ mod error;
 mod forsaken;
 mod frontend;
 mod hooks;
+mod jobs;
 mod leases;
 mod metrics;
 mod mirror;

@@ -1,4 +1,4 @@
-//! The mirror: keeps board, leases, timers and drain orders in step with the store's index.
+//! The mirror: keeps board, leases, timers, drain orders and jobs in step with the store's index.
 //!
 //! Owns two loops of a frontend that nobody asks for: following the store, and giving up claims that
 //! have lapsed. Both derive everything from the store and may be run by any number of frontends at
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use distci_model::ticket::{IndexName, QueueName};
 use distci_store::{
-    ClusterNews, ClusterWatch, DrainNews, DrainWatch, IndexNews, IndexWatch, LockNews, LockWatch,
-    StoreError,
+    ClusterNews, ClusterWatch, DrainNews, DrainWatch, IndexNews, IndexWatch, JobNews, JobWatch,
+    LockNews, LockWatch, StoreError,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -57,34 +57,35 @@ pub(crate) async fn follow(app: App, stop: CancellationToken) {
             tracing::info!("the store is closed");
             return;
         };
-        applied = match news {
+        applied = if behind {
             // A mirror that is behind is made whole before it takes single news.
-            _ if behind => list(&app).await,
-            News::Gap
-            | News::Index(IndexNews::Gap)
-            | News::Cluster(ClusterNews::Gap)
-            | News::Locks(LockNews::Gap)
-            | News::Drains(DrainNews::Gap) => {
-                // One loss is told by every watch; what they hold now, the list shows.
-                watches.skip();
-                list(&app).await
-            }
-            News::Index(news) => apply(&app, news).await,
-            News::Cluster(news) => hear(&app, news).await,
-            News::Locks(LockNews::Freed(lock)) => {
-                app.board.freed(&lock);
-                Ok(())
-            }
-            News::Drains(DrainNews::Given(order)) => {
-                app.drains.add(order);
-                Ok(())
-            }
-            News::Drains(DrainNews::Gone(order)) => {
-                app.drains.remove(&order);
-                Ok(())
-            }
+            list(&app).await
+        } else {
+            take(&app, &mut watches, news).await
         };
     }
+}
+
+async fn take(app: &App, watches: &mut Watches, news: News) -> Result<(), StoreError> {
+    match news {
+        News::Gap
+        | News::Index(IndexNews::Gap)
+        | News::Cluster(ClusterNews::Gap)
+        | News::Locks(LockNews::Gap)
+        | News::Jobs(JobNews::Gap)
+        | News::Drains(DrainNews::Gap) => {
+            // One loss is told by every watch; what they hold now, the list shows.
+            watches.skip();
+            return list(app).await;
+        }
+        News::Index(news) => return apply(app, news).await,
+        News::Cluster(news) => return hear(app, news).await,
+        News::Locks(LockNews::Freed(lock)) => app.board.freed(&lock),
+        News::Jobs(JobNews::Changed(job)) => app.jobs.changed(job),
+        News::Drains(DrainNews::Given(order)) => app.drains.add(order),
+        News::Drains(DrainNews::Gone(order)) => app.drains.remove(&order),
+    }
+    Ok(())
 }
 
 enum News {
@@ -92,6 +93,7 @@ enum News {
     Cluster(ClusterNews),
     Locks(LockNews),
     Drains(DrainNews),
+    Jobs(JobNews),
     Gap,
 }
 
@@ -103,6 +105,7 @@ struct Watches {
     cluster: ClusterWatch,
     locks: LockWatch,
     drains: DrainWatch,
+    jobs: JobWatch,
 }
 
 impl Watches {
@@ -114,6 +117,7 @@ impl Watches {
             cluster: app.store.watch_cluster(),
             locks: app.store.watch_locks(),
             drains: app.store.watch_drains(),
+            jobs: app.store.watch_jobs(),
         }
     }
 
@@ -128,6 +132,7 @@ impl Watches {
             news = self.timers.next() => news.map(News::Index),
             news = self.cluster.next() => news.map(News::Cluster),
             news = self.locks.next() => news.map(News::Locks),
+            news = self.jobs.next() => news.map(News::Jobs),
         }
     }
 
@@ -139,6 +144,7 @@ impl Watches {
         self.cluster.skip();
         self.locks.skip();
         self.drains.skip();
+        self.jobs.skip();
     }
 }
 
@@ -161,22 +167,22 @@ async fn apply(app: &App, news: IndexNews) -> Result<(), StoreError> {
             let build = entry.key.build.clone();
             learn(app, &entry).await?;
             app.board.add(&entry);
-            app.builds.ring(&build);
+            app.ring_build(&build);
         }
         IndexNews::Removed(IndexName::Queue(entry)) => {
             app.board.remove(&entry);
-            app.builds.ring(&entry.key.build);
+            app.ring_build(&entry.key.build);
         }
         IndexNews::Added(IndexName::Claim(claim)) => {
             let build = claim.key.build.clone();
             let request = (claim.worker.clone(), claim.request.clone());
             app.leases.add(claim, Instant::now());
             app.requests.ring(&request);
-            app.builds.ring(&build);
+            app.ring_build(&build);
         }
         IndexNews::Removed(IndexName::Claim(claim)) => {
             app.leases.remove(&claim);
-            app.builds.ring(&claim.key.build);
+            app.ring_build(&claim.key.build);
             // Its console is complete.
             app.consoles.ring(&claim.key);
         }
@@ -206,6 +212,7 @@ async fn list(app: &App) -> Result<(), StoreError> {
     app.peers.set(app.store.members().await?);
     // Before anything is offered to those who are asked to leave.
     app.drains.reset(app.store.drains().await?);
+    app.jobs.reset(app.store.job_ids().await?);
     app.board.reset(&queue);
     app.board.freed_any();
     app.leases.reset(claims, Instant::now());

@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use distci_model::build::{Build, Progress};
-use distci_model::id::{Attempt, BuildKey, BuildNumber, JobId, TicketKey};
+use distci_model::id::{Attempt, BuildKey, BuildNumber, JobId, JobKey, TicketKey};
 use distci_model::wire::{BuildPhase, BuildSummary, Page};
 use futures::StreamExt;
 
@@ -30,6 +30,8 @@ const MAX_PAGE: u64 = 1024 * 1024;
 /// A job in a list, with its last builds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobHead {
+    /// What its builds are known by.
+    pub key: JobKey,
     /// What it is for.
     pub description: Option<String>,
     /// Counts the changes of its configuration.
@@ -48,6 +50,7 @@ impl Store {
         let job = self.read_job(id).await?;
         let (builds, _) = self.list_builds_of(&job, None, limit).await?;
         Ok(JobHead {
+            key: job.key,
             description: job.node.record.description,
             revision: job.node.record.config.revision,
             builds,

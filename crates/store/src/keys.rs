@@ -129,6 +129,12 @@ pub fn numbers(id: &JobId) -> NodePath {
     job(id).join("n")
 }
 
+/// The job whose node or numbers are at `path`, which may be a shard.
+pub fn job_of(path: &NodePath) -> Option<JobId> {
+    let own = |path: &NodePath| path.name().parse().ok().filter(|id| job(id) == *path);
+    own(path).or_else(|| path.parent().and_then(|parent| own(&parent)))
+}
+
 /// Where the jobs are named that wait for events of repositories.
 pub fn watchers() -> NodePath {
     dir("r")

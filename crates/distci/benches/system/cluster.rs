@@ -10,8 +10,8 @@ mod idle;
 mod limits;
 mod rig;
 
-use crate::raw;
 use crate::report::Report;
+use crate::{pages, raw};
 use limits::Limits;
 use rig::Cluster;
 
@@ -33,13 +33,23 @@ const FIGURES: [&str; 13] = [
 ];
 
 pub(crate) async fn measure(report: &mut Report, machine: &raw::Limits) -> anyhow::Result<()> {
-    if !FIGURES.iter().any(|figure| report.wants(figure)) {
+    let pages = pages::CLUSTERED
+        .iter()
+        .map(|figure| format!("cluster: {figure}"));
+    let pages = pages.into_iter().any(|figure| report.wants(&figure));
+    let others = FIGURES.iter().any(|figure| report.wants(figure));
+    if !pages && !others {
         return Ok(());
     }
     let cluster = Cluster::start().await?;
     let limits = Limits::measure(&cluster, machine).await?;
     report.note(format!("The servers of the cluster: {limits}."));
     report.note(busy("before")?);
+    if pages {
+        let workers = cluster.workers(4).await?;
+        pages::measure_cluster(report, &cluster.site()?).await?;
+        drop(workers);
+    }
     idle::memory(report, &cluster).await?;
     builds::measure(report, &limits, &cluster).await?;
     idle::workers(report, &cluster).await?;

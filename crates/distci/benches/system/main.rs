@@ -14,6 +14,7 @@ mod builds;
 mod cluster;
 mod idle;
 mod isolation;
+mod pages;
 mod raw;
 mod reads;
 mod report;
@@ -52,6 +53,7 @@ async fn measure() -> anyhow::Result<()> {
     builds::measure(&mut report, &limits).await?;
     reads::measure(&mut report, &limits).await?;
     idle::measure(&mut report).await?;
+    pages::measure(&mut report).await?;
     isolation::measure(&mut report).await?;
     cluster::measure(&mut report, &limits).await?;
     println!("{}", report.table());

@@ -73,7 +73,7 @@ impl Report {
         };
         let notes = self.notes.iter().map(|note| format!("\n{note}\n"));
         let lines = self.rows.iter().map(row).chain(notes);
-        lines.fold(head.to_owned(), |table, line| table + &line)
+        lines.fold(head.to_owned(), |table, line| [table, line].concat())
     }
 
     /// Writes the figures as JSON beside the build's other products.

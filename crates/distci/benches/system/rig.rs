@@ -11,9 +11,11 @@ use distci_model::id::{BuildRef, JobId};
 use distci_model::wire::{BuildPhase, BuildView, Claim, ClaimRequest, TriggerRequest};
 use tokio::task::JoinSet;
 
+use crate::pages::Site;
+
 /// A running server in a data directory of its own. Dropped, it is killed.
 pub(crate) struct Server {
-    process: Child,
+    process: Running,
     data: tempfile::TempDir,
     pub(crate) url: String,
     pub(crate) client: Client,
@@ -31,7 +33,18 @@ impl Server {
     }
 
     async fn start(arguments: &[&str]) -> anyhow::Result<Self> {
-        let data = tempfile::tempdir()?;
+        Self::over(tempfile::tempdir()?, arguments).await
+    }
+
+    /// The same data under a new process, which has nothing of it in memory: a frontend.
+    pub(crate) async fn anew(self) -> anyhow::Result<Self> {
+        let Self { process, data, .. } = self;
+        drop(process);
+        std::fs::remove_file(data.path().join("url"))?;
+        Self::over(data, &["frontend"]).await
+    }
+
+    async fn over(data: tempfile::TempDir, arguments: &[&str]) -> anyhow::Result<Self> {
         let process = Command::new(env!("CARGO_BIN_EXE_distci"))
             .args(arguments)
             .args(["--listen", "127.0.0.1:0", "--data"])
@@ -41,6 +54,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .context("starting distci")?;
+        let process = Running(process);
         let url = appears(&data.path().join("url")).await?;
         let token: Token = appears(&data.path().join("token")).await?.parse()?;
         let client = Client::new(vec![url.clone()], Some(token))?;
@@ -53,7 +67,17 @@ impl Server {
     }
 
     pub(crate) fn id(&self) -> u32 {
-        self.process.id()
+        self.process.0.id()
+    }
+
+    /// Its pages, and how to get in.
+    pub(crate) fn site(&self) -> anyhow::Result<Site<'_>> {
+        let token = std::fs::read_to_string(self.data.path().join("token"))?;
+        Ok(Site {
+            client: &self.client,
+            url: &self.url,
+            token: token.trim().to_owned(),
+        })
     }
 
     /// A worker process of this server.
@@ -62,9 +86,12 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+/// A process that is killed when this is dropped.
+struct Running(Child);
+
+impl Drop for Running {
     fn drop(&mut self) {
-        end(&mut self.process);
+        end(&mut self.0);
     }
 }
 
@@ -205,6 +232,15 @@ pub(crate) fn resident(process: u32) -> anyhow::Result<f64> {
         .context("no value")?
         .parse()?;
     Ok(kilobytes / 1024.0)
+}
+
+/// The time that a process has spent on processors. Linux counts it in hundredths of a second.
+pub(crate) fn worked(process: u32) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')').context("no name")?;
+    let times = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = times.map(str::parse::<u64>).sum::<Result<_, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// The text of a file as soon as it is there.

@@ -97,7 +97,7 @@ pub(crate) async fn search(app: &App, wanted: &Wanted) -> Result<Searched, ApiEr
         deadline: Instant::now() + PATIENCE,
         searched: Searched::default(),
     };
-    for job in app.store.job_ids().await? {
+    for job in crate::jobs::names(app).await? {
         let fits = jobs.as_ref().is_none_or(|jobs| jobs.is_match(job.as_str()));
         let done = start.as_ref().is_some_and(|start| job < start.job);
         if !fits || done {

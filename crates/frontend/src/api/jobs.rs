@@ -1,5 +1,7 @@
 //! Jobs over HTTP.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::header::ETAG;
@@ -9,13 +11,14 @@ use distci_model::config::JobConfig;
 use distci_model::id::JobId;
 use distci_model::revision::RevisionView;
 use distci_model::wire::{JobSummary, JobView, Page, PollView, Problem};
-use distci_store::{Put, StoreError};
+use distci_store::{JobHead, Put};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::extract::expected;
 use crate::app::App;
 use crate::error::ApiError;
+use crate::jobs;
 
 /// Most entries of one page.
 const MAX_PAGE: usize = 500;
@@ -41,40 +44,21 @@ pub(super) async fn list(
     State(app): State<App>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<JobSummary>>, ApiError> {
-    let ids = app.store.job_ids().await?;
-    let after = |id: &JobId| {
-        paging
-            .cursor
-            .as_deref()
-            .is_none_or(|last| id.as_str() > last)
-    };
-    let mut items = Vec::new();
-    let mut rest = ids.into_iter().filter(after).peekable();
-    while items.len() < paging.limit() {
-        let Some(job) = rest.next() else { break };
-        match summary(&app, job).await {
-            Ok(summary) => items.push(summary),
-            // Removed, now or since it was listed.
-            Err(StoreError::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let more = rest.peek().is_some();
-    let next = items
-        .last()
-        .filter(|_| more)
-        .map(|last| last.job.to_string());
+    let after = paging.cursor.as_deref().map(str::parse).transpose();
+    let after = after.map_err(|_| ApiError::malformed("the cursor is no job"))?;
+    let listed = jobs::list(&app, |_| true, after, paging.limit()).await?;
+    let items = listed.heads.into_iter().map(summary).collect();
+    let next = listed.next.map(|last| last.to_string());
     Ok(Json(Page { items, next }))
 }
 
-async fn summary(app: &App, job: JobId) -> Result<JobSummary, StoreError> {
-    let head = app.store.job_with_builds(&job, 1).await?;
-    Ok(JobSummary {
+fn summary((job, head): (JobId, Arc<JobHead>)) -> JobSummary {
+    JobSummary {
         job,
-        description: head.description,
+        description: head.description.clone(),
         revision: head.revision,
-        latest: head.builds.into_iter().next(),
-    })
+        latest: head.builds.first().cloned(),
+    }
 }
 
 /// A job with its configuration.

@@ -9,6 +9,7 @@ mod drains;
 mod frontends;
 mod hooks;
 mod jobs;
+mod listing;
 mod locks;
 mod pages;
 mod revisions;

@@ -1,8 +1,10 @@
 //! Home: all jobs.
 //!
-//! Owns what is read for it: the names of all jobs, and more of those only that are shown.
+//! Owns what is read for it: nothing of jobs that have not changed since they were shown last, and
+//! what runs now.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::extract::Query;
 use axum::http::StatusCode;
@@ -10,21 +12,20 @@ use axum::response::Response;
 use distci_model::id::{JobId, TicketKey};
 use distci_model::wire::About;
 use distci_pages::{Home, Place, Row, Running};
-use distci_store::StoreError;
+use distci_store::{JobHead, StoreError};
 use futures::stream::{StreamExt, TryStreamExt, iter};
 use serde::Deserialize;
 
 use super::{Seat, page};
 use crate::app::App;
 use crate::error::ApiError;
+use crate::jobs;
 
 /// Jobs of one page.
 const ROWS: usize = 100;
-/// Builds of each that are shown.
-const BUILDS: usize = 16;
 /// Builds that run now and are shown.
 const RUNNING: usize = 12;
-/// Jobs, or tickets, that are read at once.
+/// Tickets that are read at once.
 const PARALLEL: usize = 32;
 
 #[derive(Deserialize)]
@@ -33,35 +34,28 @@ pub(super) struct Wanted {
     #[serde(default)]
     q: String,
     /// The last job of the page before.
-    after: Option<String>,
+    after: Option<JobId>,
 }
 
 pub(super) async fn show(seat: Seat, Query(wanted): Query<Wanted>) -> Result<Response, ApiError> {
     let app = &seat.app;
-    let ids = app.store.job_ids().await?;
-    let jobs = ids.len();
     let query = wanted.q.trim().to_owned();
-    let fitting: Vec<JobId> = ids.into_iter().filter(|id| fits(id, &query)).collect();
-    let count = fitting.len();
-    let after = |id: &JobId| {
-        wanted
-            .after
-            .as_deref()
-            .is_none_or(|last| id.as_str() > last)
-    };
-    let mut rest = fitting.into_iter().filter(after).peekable();
-    let shown: Vec<JobId> = rest.by_ref().take(ROWS).collect();
-    let next = shown.last().filter(|_| rest.peek().is_some()).cloned();
     let is_later = wanted.after.is_some();
     let at_start = !is_later && query.is_empty();
+    let listed = jobs::list(app, |id| fits(id, &query), wanted.after, ROWS).await?;
+    let row = |(job, head): (JobId, Arc<JobHead>)| Row {
+        job,
+        description: head.description.clone(),
+        builds: head.builds.clone(),
+    };
     let home = Home {
         frame: seat.frame(Place::Jobs),
         now: app.now(),
         query,
-        jobs,
-        fitting: count,
-        rows: rows(app, shown).await?,
-        next,
+        jobs: listed.jobs,
+        fitting: listed.fitting,
+        rows: listed.heads.into_iter().map(row).collect(),
+        next: listed.next,
         is_later,
         running: if at_start {
             running(app).await?
@@ -82,21 +76,6 @@ fn fits(id: &JobId, query: &str) -> bool {
             .as_bytes()
             .windows(query.len())
             .any(|part| part.eq_ignore_ascii_case(query))
-}
-
-async fn rows(app: &App, jobs: Vec<JobId>) -> Result<Vec<Row>, StoreError> {
-    let row = async |job: JobId| match app.store.job_with_builds(&job, BUILDS).await {
-        Ok(head) => Ok(Some(Row {
-            job,
-            description: head.description,
-            builds: head.builds,
-        })),
-        // Removed, now or since it was listed.
-        Err(StoreError::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error),
-    };
-    let rows = iter(jobs).map(row).buffered(PARALLEL);
-    rows.try_filter_map(async |row| Ok(row)).try_collect().await
 }
 
 /// Some of the builds of which workers hold a task, those that began first.

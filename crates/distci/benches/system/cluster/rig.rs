@@ -20,6 +20,7 @@ use distci_store::keys;
 use futures::FutureExt;
 use serde_json::json;
 
+use crate::pages::Site;
 use crate::rig::{Worker, end, metric};
 
 const FRONTENDS: usize = 3;
@@ -98,6 +99,16 @@ impl Cluster {
         cluster.client = client(cluster.urls())?;
         tokio::time::sleep(CARDS).await;
         Ok(cluster)
+    }
+
+    /// The pages of one of its frontends.
+    pub(super) fn site(&self) -> anyhow::Result<Site<'_>> {
+        let frontend = self.frontends.first().context("no frontend")?;
+        Ok(Site {
+            client: &frontend.client,
+            url: &frontend.url,
+            token: fs::read_to_string(self.path("token"))?.trim().to_owned(),
+        })
     }
 
     fn urls(&self) -> Vec<String> {

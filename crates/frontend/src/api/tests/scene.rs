@@ -86,9 +86,14 @@ impl Scene {
 
     /// The same that takes webhooks.
     pub(super) fn hooked(secrets: HookSecrets) -> Self {
-        let (clock, stop) = (clock(), CancellationToken::new());
-        let simulator = Simulator::new(1, Faults::none(), clock.clone());
+        let simulator = Simulator::new(1, Faults::none(), clock());
         let store = Store::new(Arc::new(simulator.session()), Blobs::memory());
+        Self::over(store, secrets)
+    }
+
+    /// The same over this store.
+    pub(super) fn over(store: Store, secrets: HookSecrets) -> Self {
+        let (clock, stop) = (clock(), CancellationToken::new());
         let app = App::new(store, clock, stop.clone()).with_hooks(secrets);
         let mut tasks = JoinSet::new();
         tasks.spawn(mirror::follow(app.clone(), stop.clone()));
