@@ -73,6 +73,10 @@ pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
         )
         .route("/jobs/{job}/builds/{build}/console/part", get(viewer::part))
         .route(
+            "/jobs/{job}/builds/{build}/console/times",
+            get(viewer::times),
+        )
+        .route(
             "/jobs/{job}/builds/{build}/console/growth",
             get(viewer::growth).with_state(viewer::Watch::new(app)),
         )

@@ -7,9 +7,11 @@ const BATCHES = 60;
 const STALE = -1;
 // Browsers draw nothing this tall; beyond it the scroll bar stands for the console in proportion.
 const TALLEST = 8000000;
+// What a line says of itself, and is not shown of it: what begins a part, and how bad a message is.
+const MARK = /^((?:<span[^>]*>)*)(?:::group::|::endgroup::|::(error|warning|notice|debug)\b[^:<]*::)/;
 
-const viewer = document.querySelector("[data-console]");
-if (viewer) start(viewer);
+const viewers = [...document.querySelectorAll("[data-console]")];
+viewers.forEach(start);
 
 function start(root) {
   const base = root.dataset.console;
@@ -31,11 +33,19 @@ function start(root) {
   let drawn = "";
   const batches = new Map();
   const wanted = new Map();
+  // The parts that the console tells of by itself; `top` is a row, and a row is a line that is not folded.
+  let found = [];
+  let seen = 0;
+  let folded = [];
+  let heads = new Map();
+  let gaps = hidden([]);
+  let times = null;
 
   const rows = () => Math.max(1, Math.floor(pane.clientHeight / HEIGHT));
-  const last = () => Math.max(0, total - rows());
-  const tall = () => Math.min(total * HEIGHT, TALLEST);
-  const scaled = () => total * HEIGHT > TALLEST;
+  const shown = () => total - gaps.count;
+  const last = () => Math.max(0, shown() - rows());
+  const tall = () => Math.min(shown() * HEIGHT, TALLEST);
+  const scaled = () => shown() * HEIGHT > TALLEST;
 
   async function batch(number) {
     if (wanted.has(number)) return;
@@ -95,16 +105,17 @@ function start(root) {
 
   function draw() {
     const first = Math.max(0, Math.floor(top) - 20);
-    const end = Math.min(total, Math.floor(top) + rows() + 20);
+    const end = Math.min(shown(), Math.floor(top) + rows() + 20);
     const items = [];
     let missing = false;
-    for (let line = first; line < end; line++) {
+    for (let row = first; row < end; row++) {
+      const line = gaps.line(row);
       const number = Math.floor(line / BATCH);
       const html = batches.get(number)?.[line % BATCH];
       if (html === undefined || batches.get(number).total === STALE) { missing = true; batch(number); }
-      items.push(`<li class="${line === marked ? "marked" : ""}"><a href="#L${line + 1}">${line + 1}</a><span>${html ?? "…"}</span></li>`);
+      items.push(item(line, html ?? "…"));
     }
-    const key = `${first} ${end} ${marked} ${missing} ${total}`;
+    const key = `${first} ${end} ${marked} ${missing} ${total} ${gaps.count} ${times !== null}`;
     if (missing || key !== drawn) {
       drawn = missing ? "" : key;
       // Made by the server from escaped text; the policy of the page runs nothing in it anyway.
@@ -114,8 +125,86 @@ function start(root) {
     list.style.setProperty("--top", `${offset}px`);
   }
 
+  // A line, with what it says of itself: a heading under which others are folded, an error, a warning.
+  function item(line, html) {
+    const part = heads.get(line);
+    let kind = line === marked ? "marked" : "";
+    const text = html.replace(MARK, (_, before, level) => {
+      if (level) kind += ` ${level}`;
+      return before;
+    });
+    const at = times ? `<time>${timeOf(line)}</time>` : "";
+    const fold = part
+      ? `<button type="button" data-fold="${line}" aria-expanded="${part.shown}" aria-label="Fold">${part.shown ? "▾" : "▸"}</button>`
+      : "";
+    return `<li class="${kind}${part ? " part" : ""}"><a href="#L${line + 1}">${line + 1}</a>${at}<span>${fold}${text}</span></li>`;
+  }
+
+  function timeOf(line) {
+    let low = 0, high = times.length;
+    while (low < high) { const middle = (low + high) >> 1; if (times[middle][0] <= line + 1) low = middle + 1; else high = middle; }
+    return low === 0 ? "" : times[low - 1][2];
+  }
+
+  async function toggleTimes() {
+    if (times) { times = null; draw(); return; }
+    const answer = await fetch(`${base}/times?${query}`).catch(() => null);
+    if (!answer?.ok) { tell("the times cannot be read now"); return; }
+    const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    times = (await answer.json()).map(([line, at]) => [line, at, clock.format(new Date(at))]);
+    draw();
+  }
+
+  // Asks for the lines that begin or end a part, from the last one that is known.
+  async function findParts() {
+    if (seen >= total) return;
+    const from = seen + 1;
+    seen = total;
+    const more = `&regex=true&line=${from}`;
+    const answer = await search(MARKERS, more).catch(() => null);
+    if (!answer) { seen = from - 1; return; }
+    const fresh = answer.lines.map((hit) => ({ line: hit.line - 1, text: hit.before + hit.found + hit.after }));
+    if (answer.next) seen = answer.next - 1;
+    if (fresh.length === 0) return;
+    found = found.concat(fresh);
+    const before = new Map(folded.map((part) => [part.first, part.shown]));
+    folded = parts(found, total);
+    for (const part of folded) part.shown = before.get(part.first) ?? (part.shown || !complete || (part.first < marked && marked <= part.last));
+    fold();
+    if (answer.next) findParts();
+  }
+
+  function fold() {
+    const line = gaps.line(Math.floor(top));
+    gaps = hidden(folded);
+    heads = new Map(folded.map((part) => [part.first, part]));
+    top = Math.min(gaps.row(line), last());
+    drawn = "";
+    place();
+    draw();
+  }
+
+  function toggle(line) {
+    const part = heads.get(line);
+    if (part) { part.shown = !part.shown; fold(); }
+  }
+
+  function toggleAll() {
+    const some = folded.some((part) => part.shown);
+    for (const part of folded) part.shown = !some;
+    fold();
+  }
+
+  // Unfolds whatever a line is in.
+  function reveal(line) {
+    const around = folded.filter((part) => !part.shown && part.first < line && line <= part.last);
+    for (const part of around) part.shown = true;
+    if (around.length > 0) fold();
+  }
+
   function go(line) {
-    top = Math.min(Math.max(0, line - Math.floor(rows() / 3)), last());
+    reveal(line);
+    top = Math.min(Math.max(0, gaps.row(line) - Math.floor(rows() / 3)), last());
     place();
     draw();
   }
@@ -159,7 +248,7 @@ function start(root) {
         hits = { text, lines: found.lines.map((hit) => hit.line - 1), next: found.next ?? null };
       }
       if (hits.lines.length === 0) { tell(`“${text}” is nowhere`); return; }
-      const from = marked < 0 ? Math.floor(top) - 1 : marked;
+      const from = marked < 0 ? gaps.line(Math.floor(top)) - 1 : marked;
       let at = step > 0 ? hits.lines.findIndex((line) => line > from) : hits.lines.findLastIndex((line) => line < from);
       if (at < 0) at = step > 0 ? 0 : hits.lines.length - 1;
       setFollow(false);
@@ -189,6 +278,8 @@ function start(root) {
   follow.addEventListener("click", () => setFollow(!following));
   pane.addEventListener("scroll", scrolled, { passive: true });
   list.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-fold]");
+    if (button) { toggle(Number(button.dataset.fold)); return; }
     const link = event.target.closest("a[href^='#L']");
     if (!link) return;
     event.preventDefault();
@@ -200,8 +291,11 @@ function start(root) {
     const keys = {
       "/": () => field.focus(), n: () => find(1), N: () => find(-1), e: firstError,
       g: () => { setFollow(false); go(0); }, G: () => go(total), f: () => setFollow(!following),
+      z: toggleAll, t: toggleTimes,
     };
-    if (!(event.key in keys)) return;
+    // Of two beside each other, the keys are for the one that has the focus, or for the first.
+    const own = viewers.find((one) => one.contains(document.activeElement)) ?? viewers[0];
+    if (own !== root || !(event.key in keys)) return;
     event.preventDefault();
     keys[event.key]();
   });
@@ -217,11 +311,14 @@ function start(root) {
       if (open) { open.total = STALE; drawn = ""; }
       grow(lines, ended);
       draw();
+      findParts();
       if (ended) source.close();
     });
     addEventListener("pagehide", () => source.close());
   }
 
+  root.querySelector("button[data-times]").addEventListener("click", toggleTimes);
+  root.querySelector("button[data-folds]").addEventListener("click", toggleAll);
   root.hidden = false;
   for (const plain of document.querySelectorAll("[data-plain]")) plain.remove();
   const asked = /^#L(\d+)$/.exec(location.hash);
@@ -229,6 +326,7 @@ function start(root) {
   if (asked) mark(Number(asked[1]) - 1);
   else if (complete) { place(); draw(); }
   else setFollow(true);
+  findParts();
   if (!complete) listen();
   addEventListener("hashchange", () => {
     const line = /^#L(\d+)$/.exec(location.hash);

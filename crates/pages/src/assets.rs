@@ -73,7 +73,11 @@ impl Asset {
             Self::Times => include_bytes!("../assets/times.js"),
             Self::Filter => include_bytes!("../assets/filter.js"),
             Self::Live => include_bytes!("../assets/live.js"),
-            Self::Console => include_bytes!("../assets/console.js"),
+            Self::Console => concat!(
+                include_str!("../assets/folds.js"),
+                include_str!("../assets/console.js")
+            )
+            .as_bytes(),
             Self::Edit => include_bytes!("../assets/edit.js"),
             Self::SignIn => include_bytes!("../assets/sign-in.js"),
             Self::Plain => include_bytes!("../assets/plain.svg"),

@@ -37,6 +37,19 @@ pub struct Console {
     pub total: u64,
     /// and how many bytes.
     pub length: u64,
+    /// Another attempt that is shown beside it.
+    pub beside: Option<View>,
+}
+
+/// A console that is shown by the viewer.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// Of which attempt it is,
+    pub attempt: u32,
+    /// how many lines it has,
+    pub total: u64,
+    /// and whether nothing will be added.
+    pub is_complete: bool,
 }
 
 /// A line with its number.
@@ -95,13 +108,27 @@ impl Console {
         format!("/jobs/{}/builds/{}", self.build.job, self.build.number)
     }
 
+    /// This one, and the one beside it.
+    fn views(&self) -> Vec<View> {
+        let own = View {
+            attempt: self.attempt,
+            total: self.total,
+            is_complete: self.is_complete,
+        };
+        [Some(own), self.beside].into_iter().flatten().collect()
+    }
+
     /// Which console it is, as addresses say it.
     fn query(&self) -> String {
-        format!(
-            "task={}&attempt={}",
-            Segment(self.task.as_str()),
-            self.attempt
-        )
+        self.query_of_attempt(self.attempt)
+    }
+
+    fn query_of(&self, view: &View) -> String {
+        self.query_of_attempt(view.attempt)
+    }
+
+    fn query_of_attempt(&self, attempt: u32) -> String {
+        format!("task={}&attempt={attempt}", Segment(self.task.as_str()))
     }
 
     fn raw(&self) -> String {

@@ -39,7 +39,7 @@ pub use artifacts::Artifacts;
 pub use badge::Badge;
 pub use build::Build;
 pub use cluster::Cluster;
-pub use console::{Console, console_lines};
+pub use console::{Console, View, console_lines};
 pub use edit::Edit;
 pub use frame::{Frame, Place};
 pub use home::{Home, Row, Running};

@@ -508,6 +508,7 @@ fn a_console() {
         shown: lines.iter().map(|line| (line.to_vec(), 70_000)).collect(),
         total: 2_000_000,
         length: 1 << 30,
+        beside: None,
     };
     let html = check(&console);
     for there in [

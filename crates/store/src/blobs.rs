@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use distci_model::Timestamp;
 use futures::future::ready;
 use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -353,6 +354,21 @@ impl Blobs {
         let mut blobs: Vec<_> = self.told(Act::List, list).await?;
         blobs.sort_unstable();
         Ok(blobs)
+    }
+
+    /// When each blob below `prefix` was stored, by its name.
+    pub async fn times(&self, prefix: &BlobKey) -> Result<Vec<(String, Timestamp)>, BlobError> {
+        let below = format!("{prefix}/");
+        let timed = |meta: object_store::ObjectMeta| {
+            let name = meta.location.as_ref().strip_prefix(&below)?;
+            let millis = meta.last_modified.timestamp_millis();
+            let at = Timestamp::from_millisecond(millis).ok()?;
+            Some((name.to_owned(), at))
+        };
+        let listed = self.store.list(Some(&prefix.location()?));
+        let listed = listed.try_filter_map(|meta| ready(Ok(timed(meta))));
+        let list = async { Ok(listed.try_collect().await?) };
+        self.told(Act::List, list).await
     }
 
     async fn open(

@@ -55,6 +55,10 @@ async fn a_report_runs_for_itself_and_is_a_stranger_to_us() -> Result<()> {
     let file = browser.find(".tree a[href$='index.html']").await?;
     file.click().await?;
     let frame = browser.find("iframe.report").await?;
+    for theme in Theme::ALL {
+        browser.prefer(theme).await?;
+        browser.keep("report", theme).await?;
+    }
     let address = frame.attr("src").await?.context("no address")?;
     for inside in [true, false] {
         if inside {
@@ -95,7 +99,6 @@ async fn artifacts_are_looked_at_and_saved() -> Result<()> {
             .visit(&site.at("/jobs/web/builds/1/artifacts?below=out/"))
             .await?;
         browser.see("main", "notes.txt").await?;
-        browser.keep("artifacts", theme).await?;
         browser
             .visit(&site.at("/jobs/web/builds/1/artifacts/out/notes.txt"))
             .await?;

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::browser::Browser;
+use crate::browser::{Browser, Theme};
 use crate::program::eventually;
 use crate::site::{Site, shell};
 
@@ -154,4 +154,92 @@ async fn who_watches_misses_no_line_when_the_frontend_is_killed() -> Result<()> 
     );
     // While nobody was there the browser could not load anything, and said so.
     browser.leave().await
+}
+
+/// Presses a key on the page.
+async fn press(browser: &Browser, key: &str) -> Result<()> {
+    browser.find("body").await?.send_keys(key).await?;
+    Ok(())
+}
+
+/// Waits until the numbers of the lines that are shown are these.
+async fn sees(browser: &Browser, wanted: &[u64]) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(1);
+    loop {
+        let all = lines(browser).await?;
+        if all.iter().map(|line| line.0).eq(wanted.iter().copied()) {
+            return Ok(());
+        }
+        let late = tokio::time::Instant::now() > deadline;
+        ensure!(!late, "not {wanted:?}: {all:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// Fourteen lines with parts of three forms in them, one of them with colours.
+const PARTS: &str = r"
+echo 'before'
+echo '::group::Install <b>'
+printf 'a \033[31mred\033[0m thing\n'
+echo '::group::inner'
+echo 'deep'
+echo '::endgroup::'
+echo '::endgroup::'
+echo '::error file=a.c::it is broken'
+echo '--- a/file'
+echo '+++ b/file'
+printf 'section_start:1560896352:name\r\033[0KCompile\n'
+echo 'compiled'
+printf 'section_end:1560896353:name\r\033[0K\n'
+echo 'last'
+exit 1";
+
+#[tokio::test]
+async fn parts_of_a_console_are_folded_and_found() -> Result<()> {
+    let site = Site::start()?;
+    let task = json!({ "name": "a", "type": "execute-shell", "retry": { "max": 1, "backoff": "0s" },
+        "params": { "script": PARTS } });
+    site.set_job(&json!({ "job_id": "parts", "tasks": [task] }))?;
+    site.ask(&["trigger", "parts"])?;
+    site.finish("parts#1")?;
+    let browser = site.browse().await?;
+    let path = "/jobs/parts/builds/1/console?task=a&attempt=2";
+    browser.visit(&site.at(path)).await?;
+    // Groups are folded, sections are not unless they say so. The last line is the worker's own.
+    sees(&browser, &[1, 2, 8, 9, 10, 11, 12, 13, 14, 15]).await?;
+    shows(&browser, 2, "▸Install <b>").await?;
+    shows(&browser, 8, "it is broken").await?;
+    shows(&browser, 11, "▾Compile").await?;
+    browser.find(".viewer li.error").await?;
+    browser.find("[data-fold='1']").await?.click().await?;
+    sees(&browser, &[1, 2, 3, 4, 7, 8, 9, 10, 11, 12, 13, 14, 15]).await?;
+    press(&browser, "z").await?;
+    sees(&browser, &[1, 2, 8, 9, 10, 11, 14, 15]).await?;
+    press(&browser, "z").await?;
+    sees(&browser, &(1..=15).collect::<Vec<_>>()).await?;
+    press(&browser, "t").await?;
+    let time = browser.find(".viewer time").await?.text().await?;
+    ensure!(time.contains(':'), "{time:?} is no time");
+    press(&browser, "t").await?;
+    // What is looked for is found through colours, and unfolds what it is in.
+    press(&browser, "z").await?;
+    let field = browser.find(".viewer input").await?;
+    field.send_keys("a red thing\u{e007}").await?;
+    sees(&browser, &[1, 2, 3, 4, 7, 8, 9, 10, 11, 14, 15]).await?;
+    browser.find(".viewer li.marked").await?;
+    // So does a link to a line.
+    browser.visit(&site.at("/queue")).await?;
+    browser.visit(&site.at(&format!("{path}#L5"))).await?;
+    shows(&browser, 5, "deep").await?;
+    browser.visit(&site.at(&format!("{path}&beside=1"))).await?;
+    browser.see(".beside", "attempt 1").await?;
+    for theme in Theme::ALL {
+        browser.prefer(theme).await?;
+        browser.keep("beside", theme).await?;
+    }
+    let count =
+        "return [...document.querySelectorAll('.beside .console')].map(one => one.children.length)";
+    let counts: Vec<u64> = browser.window.execute(count, vec![]).await?.convert()?;
+    ensure!(counts == [10, 10], "{counts:?}");
+    browser.close().await
 }

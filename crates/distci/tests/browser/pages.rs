@@ -46,7 +46,7 @@ pub(crate) fn lively() -> Result<Site> {
 }
 
 /// Pages of that site, and what pictures of them are called.
-pub(crate) const PAGES: [(&str, &str); 15] = [
+pub(crate) const PAGES: [(&str, &str); 16] = [
     ("home", "/"),
     ("job", "/jobs/web"),
     ("build", "/jobs/web/builds/3"),
@@ -55,6 +55,7 @@ pub(crate) const PAGES: [(&str, &str); 15] = [
     ("running", "/jobs/slow/builds/1"),
     ("edit", "/jobs/web/edit"),
     ("new", "/new"),
+    ("artifacts", "/jobs/web/builds/3/artifacts"),
     ("events", "/jobs/web/builds/3/events"),
     ("tests", "/jobs/web/builds/3/tests"),
     ("revisions", "/jobs/web/revisions?of=2"),

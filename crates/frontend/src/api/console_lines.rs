@@ -34,6 +34,20 @@ pub(crate) struct Wanted {
     count: Option<usize>,
 }
 
+impl Wanted {
+    /// The same with at most so many lines before it, and how many these are.
+    pub(crate) fn with_before(self, most: u64) -> (Self, usize) {
+        let before = self.line.map_or(0, |line| line.saturating_sub(1).min(most));
+        let known = usize::try_from(before).unwrap_or_default();
+        let wanted = Self {
+            line: self.line.map(|line| line - before),
+            count: Some(self.count.unwrap_or(USUAL).saturating_add(known)),
+            ..self
+        };
+        (wanted, known)
+    }
+}
+
 #[derive(Deserialize, IntoParams)]
 pub(crate) struct Searched {
     /// The task.

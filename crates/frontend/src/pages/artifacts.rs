@@ -9,9 +9,10 @@ use std::time::Duration;
 use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_SECURITY_POLICY, X_FRAME_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY,
+    X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use distci_model::id::{BuildNumber, BuildRef, JobId};
 use distci_model::wire::Artifact;
@@ -20,7 +21,7 @@ use distci_store::StoredArtifact;
 use futures::StreamExt;
 use serde::Deserialize;
 
-use super::{Seat, page};
+use super::{Seat, headers, page};
 use crate::api::artifacts::content;
 use crate::api::builds::find;
 use crate::app::App;
@@ -36,10 +37,6 @@ const REPORT_POLICY: &str = "sandbox allow-scripts; default-src 'none'; \
      script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data:; frame-src 'self'; \
      worker-src blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'self'";
-/// The policy of a page with a report in it.
-const FRAMING: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-     connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Wanted {
@@ -103,7 +100,7 @@ pub(super) async fn show(
     };
     let mut response = page(StatusCode::OK, &preview)?;
     if frames {
-        let policy = HeaderValue::from_static(FRAMING);
+        let policy = headers::framing();
         response
             .headers_mut()
             .insert(CONTENT_SECURITY_POLICY, policy);
@@ -120,7 +117,8 @@ pub(super) async fn raw(
     let missing = || ApiError::not_found("there is nothing here, or not any more".to_owned());
     let number = BuildNumber::new(number).ok_or_else(missing)?;
     let build = BuildRef { job, number };
-    if !gate.is_lasting(&purpose(&build), &pass, app.now()) {
+    let known = gate.is_lasting(&purpose(&build), &pass, app.now());
+    if !known || is_part_of_ours(&headers) {
         return Err(missing());
     }
     let found = app.store.artifact(&build, &path).await?;
@@ -130,7 +128,14 @@ pub(super) async fn raw(
         (X_FRAME_OPTIONS, "SAMEORIGIN"),
         // A report is of no origin: what it brings along would be kept from it otherwise. Whoever has
         // the address may read what is there anyhow.
-        (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (ACCESS_CONTROL_ALLOW_ORIGIN, "null"),
+        // The address opens something: no link leads it away.
+        (REFERRER_POLICY, "no-referrer"),
+        // A browser makes no stranger of a window that is opened with any other.
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "unsafe-none",
+        ),
         (
             HeaderName::from_static("cross-origin-resource-policy"),
             "cross-origin",
@@ -138,6 +143,14 @@ pub(super) async fn raw(
         (CACHE_CONTROL, "private, max-age=3600"),
     ];
     Ok((stranger, content).into_response())
+}
+
+/// Whether a page of this site asks for what would become a part of it: a script, a style.
+fn is_part_of_ours(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let purpose = text("sec-fetch-dest").unwrap_or("document");
+    let is_apart = matches!(purpose, "document" | "iframe" | "frame" | "image");
+    text("sec-fetch-site") == Some("same-origin") && !is_apart
 }
 
 /// What a pass for the artifacts of a build is for.

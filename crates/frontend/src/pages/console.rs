@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use distci_model::id::{Attempt, JobId, TaskName};
 use distci_model::wire::TaskState;
-use distci_pages::{Console, Place, State};
+use distci_pages::{Console, Place, State, View};
 use distci_store::LinesFrom;
 use serde::Deserialize;
 
@@ -23,6 +23,8 @@ pub(super) struct Wanted {
     attempt: Option<u32>,
     /// The first line, from 1; without it, the last lines are shown.
     line: Option<u64>,
+    /// Another attempt, to be shown beside it.
+    beside: Option<u32>,
     /// Whether only what surrounds the lines is wanted, as the viewer of an open page does.
     #[serde(default)]
     head: bool,
@@ -45,6 +47,19 @@ pub(super) async fn show(
     });
     let most = if wanted.head { 0 } else { LINES };
     let lines = store.console_lines(&home, from, most).await?;
+    let beside = match wanted.beside {
+        Some(attempt) => {
+            let attempt = Some(Attempt::new(attempt));
+            let home = store.console(&build, &wanted.task, attempt).await?;
+            let lines = store.console_lines(&home, LinesFrom::End, 0).await?;
+            Some(View {
+                attempt: home.attempt.get(),
+                total: lines.total,
+                is_complete: home.complete,
+            })
+        }
+        None => None,
+    };
     let mut tasks = view.tasks.iter();
     let task = tasks.find(|task| task.name == wanted.task);
     let state = task.map(|task| &task.state);
@@ -62,6 +77,7 @@ pub(super) async fn show(
         shown: shown.map(|line| (line.bytes.to_vec(), line.cut)).collect(),
         total: lines.total,
         length: lines.length,
+        beside,
     };
     page(StatusCode::OK, &console)
 }

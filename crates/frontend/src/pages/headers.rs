@@ -15,6 +15,12 @@ use axum::response::Response;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// What a page may do that shows a report in a frame. The report has a policy of its own.
+pub(super) fn framing() -> HeaderValue {
+    let policy = format!("{POLICY}; frame-src 'self'");
+    HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static(POLICY))
+}
+
 const HEADERS: [(HeaderName, &str); 6] = [
     (CONTENT_SECURITY_POLICY, POLICY),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -27,6 +27,8 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::shared::{Look, Looks};
 
+/// How many lines before those that are wanted are looked at for colours that last.
+const BEFORE: u64 = 200;
 /// How often a console is looked at for what came through another frontend.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long a burst of output is collected before it is told.
@@ -50,14 +52,31 @@ pub(super) async fn part(
     Query(wanted): Query<Wanted>,
 ) -> Result<impl IntoResponse, ApiError> {
     let build = find(&seat.app, job, &selector).await?;
+    // Colours last from line to line: those before say how the first of these begins.
+    let (wanted, before) = wanted.with_before(BEFORE);
     let (home, lines) = console_lines::read(&seat.app, &build, &wanted).await?;
     let shown = lines.lines.iter();
     let shown = shown.map(|line| (&line.bytes[..], line.cut));
     Ok(Json(Part {
         total: lines.total,
         complete: home.complete,
-        lines: console_lines(shown),
+        lines: console_lines(shown).split_off(before.min(lines.lines.len())),
     }))
+}
+
+/// From which line on the lines came when: `[[1, "2026-11-23T09:00:00Z"], …]`.
+pub(super) async fn times(
+    seat: Seat,
+    Path((job, selector)): Path<(JobId, String)>,
+    Query(wanted): Query<Watched>,
+) -> Result<impl IntoResponse, ApiError> {
+    let store = &seat.app.store;
+    let build = find(&seat.app, job, &selector).await?;
+    let attempt = wanted.attempt.map(Attempt::new);
+    let home = store.console(&build, &wanted.task, attempt).await?;
+    let times = store.console_times(&home).await?;
+    let times = times.into_iter().map(|(line, at)| (line + 1, at));
+    Ok(Json(times.collect::<Vec<_>>()))
 }
 
 /// How a console has grown.

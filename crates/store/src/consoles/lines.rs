@@ -4,12 +4,16 @@
 //! appended here is counted as it passes, the rest is read and counted once, when somebody first asks
 //! for a line.
 
+use std::collections::HashMap;
+
 use bytes::{Bytes, BytesMut};
+use distci_model::Timestamp;
 use distci_model::wire::MAX_CONSOLE_CHUNK;
 use futures::stream::{StreamExt, TryStreamExt, iter};
 
 use super::{ConsoleHome, Index};
 use crate::error::StoreError;
+use crate::keys;
 use crate::store::Store;
 
 /// Most bytes of a line that are given; the rest is told by its count.
@@ -146,6 +150,24 @@ impl Store {
             total: map.total(),
             length: map.length,
         })
+    }
+
+    /// When the lines of a console came, as far as its chunks tell: from which line on, and when that
+    /// was stored. Whoever prints for a second or two is in one chunk.
+    pub async fn console_times(
+        &self,
+        home: &ConsoleHome,
+    ) -> Result<Vec<(u64, Timestamp)>, StoreError> {
+        let map = self.map(home).await?;
+        let times = self.blobs.times(&home.blobs.console()).await?;
+        let times: HashMap<u64, Timestamp> = times
+            .into_iter()
+            .filter_map(|(name, at)| Some((keys::parse_chunk(&name)?, at)))
+            .collect();
+        let starts = map.starts.iter().zip(&map.before);
+        Ok(starts
+            .filter_map(|(start, before)| Some((*before, *times.get(start)?)))
+            .collect())
     }
 
     /// Counts what was not counted, without keeping anybody from appending meanwhile.

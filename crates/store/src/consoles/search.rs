@@ -103,6 +103,33 @@ impl Store {
     }
 }
 
+/// Begins whatever a terminal would obey.
+const ESCAPE: u8 = 0x1b;
+
+/// Adds a text to `plain` without the codes that a terminal would obey: `ESC [ … letter`, `ESC ] … BEL`
+/// or `… ESC \`, and `ESC` with one character.
+fn without_codes(text: &[u8], plain: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(ESCAPE, rest) {
+        plain.extend_from_slice(&rest[..at]);
+        let code = &rest[at + 1..];
+        let length = match code.first() {
+            Some(b'[') => code[1..]
+                .iter()
+                .position(|byte| (0x40..=0x7e).contains(byte))
+                .map_or(code.len(), |end| end + 2),
+            Some(b']') => memchr::memchr2(0x07, ESCAPE, code).map_or(code.len(), |end| {
+                let is_long = code.get(end) == Some(&ESCAPE) && code.get(end + 1) == Some(&b'\\');
+                end + 1 + usize::from(is_long)
+            }),
+            Some(_) => 1,
+            None => 0,
+        };
+        rest = &code[length.min(code.len())..];
+    }
+    plain.extend_from_slice(rest);
+}
+
 /// A search on its way.
 struct Walk<'a> {
     search: &'a Search,
@@ -139,6 +166,9 @@ impl Walk<'_> {
 
     /// Searches whole lines.
     fn lines(&mut self, block: &[u8]) -> bool {
+        if memchr::memchr(ESCAPE, block).is_some() {
+            return self.coloured(block);
+        }
         let mut position = 0;
         while let Some(hit) = self.search.0.find_at(block, position) {
             let start = memchr::memrchr(b'\n', &block[..hit.start()]).map_or(0, |end| end + 1);
@@ -166,11 +196,36 @@ impl Walk<'_> {
         false
     }
 
+    /// Searches whole lines as a reader sees them: without what a terminal would obey.
+    fn coloured(&mut self, block: &[u8]) -> bool {
+        let mut plain = Vec::new();
+        for line in block.split_inclusive(|&byte| byte == b'\n') {
+            let text = line.strip_suffix(b"\n").unwrap_or(line);
+            let text = if memchr::memchr(ESCAPE, text).is_some() {
+                plain.clear();
+                without_codes(text, &mut plain);
+                &plain
+            } else {
+                text
+            };
+            if let Some(hit) = self.search.0.find(text)
+                && self.note(text, self.offset, hit.range())
+            {
+                return true;
+            }
+            self.offset += line.len() as u64;
+            self.line += 1;
+        }
+        false
+    }
+
     /// Searches a part of a line that does not end for long.
     fn part(&mut self) -> bool {
         let block = self.open.split();
-        let hit = self.search.0.find(&block);
-        let enough = hit.is_some_and(|hit| self.note(&block, self.offset, hit.range()));
+        let mut plain = Vec::new();
+        without_codes(&block, &mut plain);
+        let hit = self.search.0.find(&plain);
+        let enough = hit.is_some_and(|hit| self.note(&plain, self.offset, hit.range()));
         self.offset += block.len() as u64;
         enough
     }

@@ -273,11 +273,19 @@ async fn a_report_is_a_stranger_and_needs_its_pass() -> Result<()> {
     // The pass is for the artifacts of this build, and for nothing else.
     for wrong in [
         at.replace("/j/1/", "/j/2/"),
-        at.replacen(".", ".0", 1),
+        at.replacen('.', ".0", 1),
         at.replace("a%20b", "c"),
     ] {
         bare(&wrong).await?.problem(404)?;
     }
+    // No page of ours takes it for a script of its own.
+    let request = Request::builder().uri(&at);
+    let request = request.header("sec-fetch-site", "same-origin");
+    let request = request.header("sec-fetch-dest", "script");
+    scene
+        .raw(request.body(Body::empty())?)
+        .await?
+        .problem(404)?;
     let pass = at.split('/').nth(2).context("no pass")?;
     let request = Request::builder().uri(format!("/api/v1{BUILD}"));
     let request = request.header("cookie", format!("distci={pass}"));

@@ -15,7 +15,8 @@ use distci_store::blobs::Blobs;
 use distci_store::coordination::embedded::Embedded;
 use distci_store::coordination::zookeeper::{Identity, Settings, ZooKeeper};
 use distci_store::coordination::{
-    CommitError, Coordination, Health, Node, NodePath, Op, ReadError, Receipt, Watch,
+    CommitError, Coordination, Health, Node, NodePath, Op, ReadError, Receipt, ServerFacts,
+    Standing, Watch,
 };
 use tempfile::TempDir;
 use tokio::sync::watch::Receiver;
@@ -77,6 +78,14 @@ impl Coordination for Counted {
 
     fn health(&self) -> Receiver<Health> {
         self.inner.health()
+    }
+
+    fn standing(&self) -> Standing {
+        self.inner.standing()
+    }
+
+    async fn servers(&self) -> Vec<ServerFacts> {
+        self.inner.servers().await
     }
 }
 
