@@ -46,6 +46,7 @@ use crate::error::ApiError;
 pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
     let state = (gate.clone(), app.clone());
     let live = live::Live::new(app, shown());
+    let watch = viewer::Watch::new(app);
     shown()
         .route("/live", get(live::follow).with_state(live))
         .route("/sign-out", post(sign_in::leave))
@@ -71,14 +72,17 @@ pub(crate) fn router(app: &App, gate: &Gate) -> Router<App> {
             "/jobs/{job}/builds/{build}/tasks/{task}/answer",
             post(build::answer_task),
         )
-        .route("/jobs/{job}/builds/{build}/console/part", get(viewer::part))
+        .route(
+            "/jobs/{job}/builds/{build}/console/part",
+            get(viewer::part).with_state(watch.clone()),
+        )
         .route(
             "/jobs/{job}/builds/{build}/console/times",
             get(viewer::times),
         )
         .route(
             "/jobs/{job}/builds/{build}/console/growth",
-            get(viewer::growth).with_state(viewer::Watch::new(app)),
+            get(viewer::growth).with_state(watch),
         )
         .layer(from_fn_with_state(state, auth::recognise))
         .merge(

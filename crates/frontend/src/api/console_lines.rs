@@ -20,7 +20,7 @@ const USUAL: usize = 200;
 /// Longest pattern.
 const MAX_PATTERN: usize = 1000;
 
-#[derive(Deserialize, IntoParams)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, IntoParams)]
 pub(crate) struct Wanted {
     /// The task.
     task: TaskName,

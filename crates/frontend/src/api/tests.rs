@@ -4,6 +4,7 @@ mod artifacts;
 mod builds;
 mod claims;
 mod consoles;
+mod counted;
 mod door;
 mod drains;
 mod frontends;

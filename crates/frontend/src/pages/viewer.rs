@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use distci_model::id::{Attempt, BuildRef, JobId, TaskName, TicketKey};
@@ -45,23 +47,31 @@ struct Part {
     lines: Vec<String>,
 }
 
-/// Some lines as HTML.
+/// Some lines as HTML. All who watch a console ask for its end at the same moment: who comes while it
+/// is read waits, and one more reading serves all of them.
 pub(super) async fn part(
-    seat: Seat,
+    State(Watch { app, parts, .. }): State<Watch>,
     Path((job, selector)): Path<(JobId, String)>,
     Query(wanted): Query<Wanted>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let build = find(&seat.app, job, &selector).await?;
-    // Colours last from line to line: those before say how the first of these begins.
-    let (wanted, before) = wanted.with_before(BEFORE);
-    let (home, lines) = console_lines::read(&seat.app, &build, &wanted).await?;
-    let shown = lines.lines.iter();
-    let shown = shown.map(|line| (&line.bytes[..], line.cut));
-    Ok(Json(Part {
-        total: lines.total,
-        complete: home.complete,
-        lines: console_lines(shown).split_off(before.min(lines.lines.len())),
-    }))
+    let now = Instant::now();
+    let build = find(&app, job, &selector).await?;
+    let look = parts.at((build.clone(), wanted.clone()));
+    let part = look.since(now, async || {
+        // Colours last from line to line: those before say how the first of these begins.
+        let (wanted, before) = wanted.clone().with_before(BEFORE);
+        let (home, lines) = console_lines::read(&app, &build, &wanted).await?;
+        let shown = lines.lines.iter();
+        let shown = shown.map(|line| (&line.bytes[..], line.cut));
+        let part = serde_json::to_vec(&Part {
+            total: lines.total,
+            complete: home.complete,
+            lines: console_lines(shown).split_off(before.min(lines.lines.len())),
+        });
+        let part = part.map_err(|error| ApiError::malformed(error.to_string()))?;
+        Ok::<_, ApiError>(Bytes::from(part))
+    });
+    Ok(([(CONTENT_TYPE, "application/json")], part.await?))
 }
 
 /// From which line on the lines came when: `[[1, "2026-11-23T09:00:00Z"], …]`.
@@ -92,6 +102,8 @@ pub(super) struct Growth {
 pub(super) struct Watch {
     app: App,
     looks: Arc<Looks<(TicketKey, Attempt), Growth>>,
+    /// What they ask for.
+    parts: Arc<Looks<(BuildRef, Wanted), Bytes>>,
 }
 
 impl Watch {
@@ -99,6 +111,7 @@ impl Watch {
         Self {
             app: app.clone(),
             looks: Arc::default(),
+            parts: Arc::default(),
         }
     }
 }
@@ -112,7 +125,7 @@ pub(super) struct Watched {
 
 /// How a console grows: server-sent events.
 pub(super) async fn growth(
-    State(Watch { app, looks }): State<Watch>,
+    State(Watch { app, looks, .. }): State<Watch>,
     Path((job, selector)): Path<(JobId, String)>,
     Query(wanted): Query<Watched>,
 ) -> Result<impl IntoResponse, ApiError> {

@@ -185,12 +185,15 @@ async fn view(mut events: super::http::Events, mut parts: Line) -> anyhow::Resul
 /// Open pages of a build whose tasks come and go.
 async fn pages(report: &mut Report, server: &Server) -> anyhow::Result<()> {
     let site = server.site()?;
-    let job = set_job(site.client, build::JOB, build::tasks("sleep 1; echo over")).await?;
-    // The page of a build is there only with it: its predecessor's tells when all are listening.
+    let go = tempfile::tempdir()?;
+    let wait = format!(
+        "until [ -e {}/go ]; do sleep 0.1; done",
+        go.path().display()
+    );
+    let job = set_job(site.client, build::JOB, build::tasks(&wait, "sleep 1")).await?;
     let build = trigger(site.client, &job).await?;
     let path = format!("/live?of=/jobs/{}/builds/1", build::JOB);
     let mut readers = JoinSet::new();
-    let spent = Spent::from_now(server)?;
     for _ in 0..FOLLOWERS {
         let line = Line::open(site.url, &site.token).await?;
         let mut events = line.follow(&path).await?;
@@ -203,15 +206,17 @@ async fn pages(report: &mut Report, server: &Server) -> anyhow::Result<()> {
                 let main = parts["main"].as_str().unwrap_or_default();
                 // The last page is the one of a build that is over.
                 if main.contains("state success") && !main.contains("state running") {
-                    return anyhow::Ok((count, bytes, event));
+                    return anyhow::Ok((count, bytes));
                 }
             }
         });
     }
+    let spent = Spent::from_now(server)?;
+    std::fs::write(go.path().join("go"), "")?;
     finish(site.client, &build).await?;
     let (mut count, mut bytes) = (0, 0);
     while let Some(seen) = readers.join_next().await {
-        let (events, length, _) = seen??;
+        let (events, length) = seen??;
         (count, bytes) = (count + events, bytes + length);
     }
     let took = spent.since.elapsed().as_secs_f64();

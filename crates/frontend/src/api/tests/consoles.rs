@@ -7,10 +7,16 @@ use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use distci_model::console::{FoundView, GrepView, HitView, LinesView};
 use distci_model::wire::{Claim, Page};
+use distci_store::Store;
+use distci_store::blobs::Blobs;
+use distci_store::coordination::simulator::{Faults, Simulator};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::scene::{Answer, Scene};
+use super::counted::Counted;
+use super::pages::Browser;
+use super::scene::{Answer, Scene, clock};
+use crate::hooks::HookSecrets;
 
 const CONSOLE: &str = "/jobs/j/builds/1/console?task=a";
 
@@ -310,6 +316,31 @@ async fn consoles_of_many_builds_are_searched_newest_first() -> Result<()> {
     }
     for wrong in ["q=a&job=[", "q=a&cursor=x", "q=a&since=yesterday", "q="] {
         scene.get(&format!("/search?{wrong}")).await?.problem(400)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_who_watch_a_console_read_it_together() -> Result<()> {
+    let tree = Counted::new(Simulator::new(1, Faults::none(), clock()).session());
+    let store = Store::new(tree.clone(), Blobs::memory());
+    let scene = Scene::over(store, HookSecrets::default());
+    scene.build("j").await?;
+    let claim = scene.task().await?;
+    let browser = Browser::signed_in(&scene).await?;
+    let part = "/jobs/j/builds/1/console/part?task=a&line=1&count=200";
+    for (offset, text) in [(0, "one\n"), (4, "<two>\n")] {
+        scene.append(&claim, offset, text.as_bytes()).await?;
+        tree.reads();
+        browser.get(part).await?;
+        let (alone, _) = tree.reads();
+        let all = futures::future::try_join_all((0..50).map(|_| browser.get(part))).await?;
+        let (together, _) = tree.reads();
+        assert!(together <= 2 * alone, "{together} reads, {alone} for one");
+        for answer in all {
+            let shown: Value = serde_json::from_slice(&answer.body)?;
+            assert_eq!(shown["total"], offset / 4 + 1, "{shown}");
+        }
     }
     Ok(())
 }

@@ -1,93 +1,27 @@
 //! What a list of jobs costs the store, and that it is true: on every kind of store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use distci_components::shared;
 use distci_model::wire::{BuildPhase, JobSummary, Page};
 use distci_store::Store;
 use distci_store::blobs::Blobs;
+use distci_store::coordination::Coordination;
 use distci_store::coordination::embedded::Embedded;
 use distci_store::coordination::zookeeper::{Identity, Settings, ZooKeeper};
-use distci_store::coordination::{
-    CommitError, Coordination, Health, Node, NodePath, Op, ReadError, Receipt, ServerFacts,
-    Standing, Watch,
-};
 use tempfile::TempDir;
-use tokio::sync::watch::Receiver;
 
+use super::counted::Counted;
 use super::pages::Browser;
 use super::scene::{Scene, clock, one_task};
 use crate::hooks::HookSecrets;
 
 /// Jobs of a test: more than one page shows.
 const JOBS: usize = 130;
-
-/// A store that counts what it is asked.
-#[derive(Debug)]
-struct Counted {
-    inner: Box<dyn Coordination>,
-    gets: AtomicUsize,
-    lists: AtomicUsize,
-}
-
-impl Counted {
-    fn new(inner: impl Coordination + 'static) -> Arc<Self> {
-        Arc::new(Self {
-            inner: Box::new(inner),
-            gets: AtomicUsize::default(),
-            lists: AtomicUsize::default(),
-        })
-    }
-
-    /// Nodes and directories that were read since the last call.
-    fn reads(&self) -> (usize, usize) {
-        let take = |count: &AtomicUsize| count.swap(0, Ordering::Relaxed);
-        (take(&self.gets), take(&self.lists))
-    }
-}
-
-#[async_trait]
-impl Coordination for Counted {
-    async fn get(&self, path: &NodePath) -> Result<Option<Node>, ReadError> {
-        self.gets.fetch_add(1, Ordering::Relaxed);
-        self.inner.get(path).await
-    }
-
-    async fn list(&self, dir: &NodePath) -> Result<Vec<String>, ReadError> {
-        self.lists.fetch_add(1, Ordering::Relaxed);
-        self.inner.list(dir).await
-    }
-
-    async fn commit(&self, ops: Vec<Op>) -> Result<Receipt, CommitError> {
-        self.inner.commit(ops).await
-    }
-
-    async fn catch_up(&self) -> Result<(), ReadError> {
-        self.inner.catch_up().await
-    }
-
-    fn watch(&self, dir: &NodePath) -> Watch {
-        self.inner.watch(dir)
-    }
-
-    fn health(&self) -> Receiver<Health> {
-        self.inner.health()
-    }
-
-    fn standing(&self) -> Standing {
-        self.inner.standing()
-    }
-
-    async fn servers(&self) -> Vec<ServerFacts> {
-        self.inner.servers().await
-    }
-}
 
 fn embedded(dir: &TempDir) -> Result<Arc<Counted>> {
     Ok(Counted::new(Embedded::open(dir.path(), clock())?))
