@@ -1,78 +1,19 @@
 //! What is told of a build agrees with what happened in it.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, ensure};
-use distci_model::id::{Attempt, TaskName, TicketKey};
-use distci_model::journal::{Entry, What};
+use distci_checker::journal::wrongs;
+use distci_model::id::TicketKey;
+use distci_model::journal::Entry;
 use distci_model::outcome::{Fault, Outcome};
-use distci_model::wire::{BuildView, TaskState};
+use distci_model::wire::BuildView;
 use serde_json::json;
 
 use crate::scene::{Scene, exit, job, shell};
 
-/// The claims of one ticket as a journal tells them: each begins once, ends once, and before the next.
-fn claims(entries: &[&Entry]) -> Result<Vec<(Attempt, bool)>> {
-    let mut claims: Vec<(Attempt, bool)> = Vec::new();
-    for entry in entries {
-        match &entry.what {
-            What::Claimed { attempt, .. } => {
-                let follows = claims.last().is_none_or(|last| last.1 && last.0 < *attempt);
-                ensure!(follows, "{entry:?} comes after {claims:?}");
-                claims.push((*attempt, false));
-            }
-            What::Lost { attempt, .. }
-            | What::Released { attempt, .. }
-            | What::Decided { attempt, .. }
-            | What::Ended { attempt, .. }
-                if attempt.get() > 0 =>
-            {
-                let claim = claims.last_mut().filter(|claim| claim.0 == *attempt);
-                let claim = claim.with_context(|| format!("{entry:?} ends no claim"))?;
-                ensure!(!claim.1, "{entry:?} had ended");
-                claim.1 = true;
-            }
-            _ => {}
-        }
-    }
-    Ok(claims)
-}
-
 /// What is told of a finished build agrees with what is seen of it.
-pub(crate) fn check(view: &BuildView, journal: &[Entry]) -> Result<()> {
-    let at = &view.build;
-    ensure!(
-        journal.is_sorted_by_key(|entry| entry.at),
-        "{at}: {journal:?}"
-    );
-    let first = journal.first().context("no entry")?;
-    ensure!(matches!(first.what, What::Posted { .. }), "{at}: {first:?}");
-    let last = journal.last().context("no entry")?;
-    let ended = view.outcome.clone().context("it is not over")?;
-    ensure!(last.what == What::Over { outcome: ended }, "{at}: {last:?}");
-    let mut tasks: BTreeMap<Option<&TaskName>, Vec<&Entry>> = BTreeMap::new();
-    for entry in journal {
-        tasks.entry(entry.task.as_ref()).or_default().push(entry);
-    }
-    let control = claims(tasks.get(&None).map_or(&[], Vec::as_slice))?;
-    ensure!(control.iter().all(|claim| claim.1), "{at}: {control:?}");
-    for task in &view.tasks {
-        let told = tasks.get(&Some(&task.name)).map_or(&[][..], Vec::as_slice);
-        let claims = claims(told).with_context(|| format!("{at} {}", task.name))?;
-        match &task.state {
-            TaskState::Finished { run } => {
-                let attempts: Vec<u32> = claims.iter().map(|claim| claim.0.get()).collect();
-                let all: Vec<u32> = (1..=run.attempt.get()).collect();
-                ensure!(attempts == all, "{at} {}: {attempts:?}", task.name);
-                ensure!(claims.iter().all(|claim| claim.1), "{at}: {claims:?}");
-            }
-            // It had failed, and was to be tried again when the build was cancelled.
-            TaskState::Skipped { .. } => {
-                ensure!(claims.iter().all(|claim| claim.1), "{at}: {claims:?}");
-            }
-            state => anyhow::bail!("{at} {}: {state:?}", task.name),
-        }
-    }
+fn check(view: &BuildView, journal: &[Entry]) -> Result<()> {
+    let wrongs = wrongs(view, journal);
+    ensure!(wrongs.is_empty(), "{}: {wrongs:#?}", view.build);
     Ok(())
 }
 

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
+use distci_checker::Law;
+use distci_checker::history::{History, Post, Seen};
 use distci_model::build::{Cause, Checkpoint, Downstream, Progress};
 use distci_model::config::{JobConfig, WhenFull};
 use distci_model::id::{Attempt, BuildNumber, BuildRef, JobId, RequestId, TicketKey, WorkerName};
@@ -457,11 +459,10 @@ impl World {
             manual.count() == builds.len(),
             "builds that nobody asked for"
         );
-        for (build, view) in &views {
+        for view in views.values() {
             self.check_build(view, &views)?;
-            let journal = self.scene.store().journal(build).await?;
-            crate::journals::check(view, &journal)?;
         }
+        self.check_history(&views).await?;
         let named = views.values().flat_map(|view| &view.downstream);
         let triggered = named
             .filter(|it| matches!(it, Downstream::Triggered { .. }))
@@ -474,6 +475,37 @@ impl World {
             triggered == caused,
             "{triggered} triggers made {caused} builds"
         );
+        Ok(())
+    }
+
+    /// The history as clients saw it, held against the laws that every cluster is held against.
+    async fn check_history(&self, views: &BTreeMap<BuildRef, BuildView>) -> Result<()> {
+        let posted = self.ledger().posted.clone();
+        let post = |(request, build): (RequestId, BuildRef)| Post {
+            request,
+            job: build.job.clone(),
+            answers: vec![build],
+            must: None,
+        };
+        let mut history = History {
+            posts: posted.into_iter().map(post).collect(),
+            downstream: self.configs.iter().map(|job| job.job_id.clone()).collect(),
+            ..History::default()
+        };
+        for (build, view) in views {
+            history.builds.push(Seen {
+                view: view.clone(),
+                journal: self.scene.store().journal(build).await?,
+                consoles: BTreeMap::new(),
+            });
+        }
+        // What tasks do is checked above: these have no consoles and no files of their own.
+        let verdict = distci_checker::check(&history);
+        let broken = verdict.breaches.iter();
+        let broken: Vec<_> = broken
+            .filter(|breach| breach.law != Law::ResultsAreTrue)
+            .collect();
+        ensure!(broken.is_empty(), "{broken:#?}");
         Ok(())
     }
 
