@@ -64,7 +64,15 @@ fn heads(cluster: &ClusterView) -> Vec<String> {
     let (place, health) = (&coordination.place, &coordination.health);
     let mut heads = vec![
         format!("coordination  {place}: {health}, {read}, {mirror}"),
-        format!("blobs         {}", cluster.blobs),
+        format!(
+            "blobs         {}: {}",
+            cluster.blobs,
+            match (cluster.blobs_us, &cluster.blobs_trouble) {
+                (Some(micros), _) => format!("one is asked for in {}", took(micros)),
+                (None, Some(why)) => why.clone(),
+                (None, None) => "unknown".to_owned(),
+            }
+        ),
         format!("frontends     {}", cluster.frontends.len()),
     ];
     if let Some(session) = &coordination.session {

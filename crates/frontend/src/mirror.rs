@@ -294,7 +294,7 @@ async fn give_up(app: &App, lapsed: Vec<Lapsed>) {
                 app.metrics.expired.inc();
                 let what = "a claim was given up, for its worker is silent";
                 app.vitals
-                    .fault(what, format!("ticket {key}, attempt {attempt}"));
+                    .lapse(what, format!("ticket {key}, attempt {attempt}"));
                 tracing::warn!(ticket = %key, %attempt, "the worker is silent; queued again");
             }
             // Somebody else was first, or the holder finished after all.

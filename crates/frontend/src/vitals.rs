@@ -22,6 +22,9 @@ use crate::pace::{Pace, Quantiles};
 
 /// Most faults that are remembered.
 const MOST: usize = 50;
+/// Most lapses that are remembered.
+const MOST_LAPSES: usize = 10_000;
+const HOUR: Duration = Duration::from_hours(1);
 /// Longest text of a fault.
 const LONGEST: usize = 500;
 /// How long what the servers of the store have said is good enough.
@@ -35,6 +38,8 @@ pub(crate) struct Vitals {
     /// Requests that were answered as soon as they could be.
     pub(crate) requests: Pace,
     faults: Mutex<VecDeque<Fault>>,
+    /// When claims were taken from their holders, in the last hour.
+    lapses: Mutex<VecDeque<Instant>>,
     servers: tokio::sync::Mutex<Option<(Instant, Vec<ServerFacts>)>>,
     clock: Clock,
 }
@@ -68,6 +73,7 @@ impl Vitals {
             acts: Act::ALL.map(measured),
             requests: Pace::default(),
             faults: Mutex::default(),
+            lapses: Mutex::default(),
             servers: tokio::sync::Mutex::default(),
             clock,
         }
@@ -98,6 +104,23 @@ impl Vitals {
             what,
             place,
         });
+    }
+
+    /// Remembers that a claim was taken from its holder.
+    pub(crate) fn lapse(&self, what: impl Into<String>, place: impl Into<String>) {
+        self.fault(what, place);
+        let mut lapses = self.lapses.lock().unwrap_or_else(PoisonError::into_inner);
+        if lapses.len() == MOST_LAPSES {
+            lapses.pop_front();
+        }
+        lapses.push_back(Instant::now());
+    }
+
+    /// How many claims were taken from their holders in the last hour.
+    pub(crate) fn lapsed_last_hour(&self) -> u64 {
+        let lapses = self.lapses.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = lapses.iter().rev();
+        recent.take_while(|at| at.elapsed() < HOUR).count() as u64
     }
 
     /// The last faults, newest first.

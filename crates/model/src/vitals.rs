@@ -21,6 +21,16 @@ pub struct ClusterView {
     pub coordination: CoordinationView,
     /// Where the bytes are, without secrets.
     pub blobs: String,
+    /// How long it took just now to ask for some, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blobs_us: Option<u64>,
+    /// Why none could be asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blobs_trouble: Option<String>,
+    /// Claims that this frontend has taken in the last hour from workers that were not heard of, or
+    /// did not know of them.
+    #[serde(default)]
+    pub lapsed_last_hour: u64,
     /// How long things took here in the last five to ten minutes; what was not done is left out.
     pub paces: Vec<PaceView>,
     /// What went wrong here since it runs, newest first.

@@ -50,6 +50,11 @@ impl Cluster {
         self.view.coordination.read_us.map(took)
     }
 
+    /// How long it took to ask for a blob.
+    fn blobs(&self) -> Option<String> {
+        self.view.blobs_us.map(took)
+    }
+
     fn median(pace: &PaceView) -> String {
         took(pace.median_us)
     }
@@ -75,7 +80,8 @@ impl Cluster {
 /// A length of time in microseconds: shorter than a few milliseconds as a fraction of one.
 fn took(micros: u64) -> String {
     match micros {
-        0..10_000 => format!("{}.{:02} ms", micros / 1000, micros % 1000 / 10),
+        0..10 => "under 0.01 ms".to_owned(),
+        10..10_000 => format!("{}.{:02} ms", micros / 1000, micros % 1000 / 10),
         _ => Took(micros / 1000).to_string(),
     }
 }

@@ -337,8 +337,8 @@ fn queue_workers_and_cluster() {
             "frontends": [{ "frontend": "0123456789ab", "address": HOSTILE, "version": HOSTILE, "here": true }],
             "coordination": { "place": HOSTILE, "health": "connected", "current": false, "trouble": HOSTILE,
                 "session": { "id": HOSTILE, "timeout_ms": 1, "losses": 1, "ended": 1 }, "servers": [server, up] },
-            "paces": [{ "what": "read", "count": 2, "median_us": 250, "p99_us": 1_250_000 }, 
-                { "what": HOSTILE, "count": 2, "median_us": 1, "p99_us": 1 }],
+            "paces": [{ "what": "read", "count": 2, "median_us": 250, "p99_us": 1_250_000 },
+            { "what": HOSTILE, "count": 2, "median_us": 1, "p99_us": 1 }],
             "faults": [{ "at": now(), "what": HOSTILE, "place": HOSTILE, "times": 2 }] }),
         ),
     });

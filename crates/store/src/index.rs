@@ -144,4 +144,10 @@ impl Store {
         self.coordination.get(&keys::jobs()).await?;
         Ok(())
     }
+
+    /// Whether blobs can be read: asks for one that nobody stores.
+    pub async fn check_blobs(&self) -> Result<(), StoreError> {
+        self.blobs.head(&keys::no_blob()).await?;
+        Ok(())
+    }
 }

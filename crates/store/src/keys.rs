@@ -401,6 +401,11 @@ pub fn blob_trees() -> [BlobKey; 4] {
     ["cfg", "b", "h", "cch"].map(BlobKey::top)
 }
 
+/// Nothing: nobody ever stores a blob there.
+pub(crate) fn no_blob() -> BlobKey {
+    BlobKey::top("none")
+}
+
 /// Where the blobs of a job are: its configurations, its builds, its history, its caches.
 pub fn job_blobs(job: &JobKey) -> [BlobKey; 4] {
     blob_trees().map(|tree| tree.join(job.as_str()))

@@ -299,7 +299,7 @@ async fn release_orphans(app: &App, request: &BeatRequest) {
                     request.worker
                 );
                 app.vitals
-                    .fault(what, format!("ticket {key}, attempt {attempt}"));
+                    .lapse(what, format!("ticket {key}, attempt {attempt}"));
                 tracing::warn!(ticket = %key, %attempt, worker = %request.worker, "claimed in vain; queued again");
             }
             Err(StoreError::AttemptOver { .. } | StoreError::Gone) => {

@@ -19,3 +19,4 @@ mod schedules;
 mod search;
 mod test_reports;
 mod timers;
+mod vitals;

@@ -1,25 +1,33 @@
 //! How the cluster fares, as this frontend sees it. Told also while the store does not answer.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use distci_model::vitals::{
     ClusterView, CoordinationView, FaultView, PaceView, ServerStanding, ServerView, SessionView,
 };
+use distci_store::StoreError;
 use distci_store::coordination::{Health, ServerFacts, ServerState, SessionFacts};
-use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::cluster;
 use crate::app::App;
 use crate::pace::Quantiles;
+
+/// How long the store is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How the cluster fares, as this frontend sees it: frontends, what coordinates, what keeps the
 /// bytes, how long things take, and the last faults.
 #[utoipa::path(get, path = "/cluster", tag = "cluster",
     responses((status = 200, body = ClusterView)))]
 pub(crate) async fn get(State(app): State<App>) -> Json<ClusterView> {
-    let (coordination, frontends) =
-        tokio::join!(coordination(&app), cluster::frontends(State(app.clone())));
+    let (coordination, blobs, frontends) = tokio::join!(
+        coordination(&app),
+        timed(app.store.check_blobs()),
+        cluster::frontends(State(app.clone()))
+    );
     let paces = app.vitals.paces();
     let paces = paces.map(|(act, pace)| (act.as_str(), pace));
     let requests = [("request", app.vitals.requests.quantiles())];
@@ -31,6 +39,9 @@ pub(crate) async fn get(State(app): State<App>) -> Json<ClusterView> {
         since: app.vitals.since,
         coordination,
         blobs: app.store.blob_place().to_owned(),
+        blobs_us: blobs.as_ref().ok().copied(),
+        blobs_trouble: blobs.err(),
+        lapsed_last_hour: app.vitals.lapsed_last_hour(),
         paces: paces.filter_map(|(what, pace)| view(what, pace?)).collect(),
         faults: faults
             .map(|fault| FaultView {
@@ -47,16 +58,11 @@ pub(crate) async fn get(State(app): State<App>) -> Json<ClusterView> {
 }
 
 async fn coordination(app: &App) -> CoordinationView {
-    let began = Instant::now();
-    let read = async {
-        let read = app.store.check().await;
-        read.map(|()| micros(began.elapsed()))
-    };
-    let (read, servers) = tokio::join!(read, app.vitals.servers(&app.store));
+    let (read, servers) = tokio::join!(timed(app.store.check()), app.vitals.servers(&app.store));
     let standing = app.store.standing();
     let (read_us, trouble) = match read {
         Ok(micros) => (Some(micros), None),
-        Err(error) => (None, Some(error.to_string())),
+        Err(why) => (None, Some(why)),
     };
     CoordinationView {
         place: standing.place,
@@ -71,6 +77,17 @@ async fn coordination(app: &App) -> CoordinationView {
         trouble,
         session: standing.session.map(session),
         servers: servers.into_iter().map(server).collect(),
+    }
+}
+
+/// How long something takes, in microseconds, or why it does not come about. Nobody who looks waits
+/// long for it.
+async fn timed(work: impl Future<Output = Result<(), StoreError>>) -> Result<u64, String> {
+    let began = Instant::now();
+    match timeout(PATIENCE, work).await {
+        Ok(Ok(())) => Ok(micros(began.elapsed())),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
     }
 }
 

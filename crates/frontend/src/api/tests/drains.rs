@@ -127,3 +127,14 @@ async fn what_is_no_pattern_is_refused() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn orders_that_stand_are_told_newest_first() -> Result<()> {
+    let scene = Scene::new();
+    let first = drain(&scene, "old-*").await?;
+    sleep(Duration::from_secs(1)).await;
+    let then = drain(&scene, "new-*").await?;
+    let told: Vec<DrainOrder> = scene.get("/workers/drain").await?.json()?;
+    assert_eq!(told, [then, first]);
+    Ok(())
+}

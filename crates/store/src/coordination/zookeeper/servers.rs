@@ -55,7 +55,7 @@ fn read(answer: &str) -> Result<ServerState, String> {
     };
     let Some(role) = fact("Mode:") else {
         return Err(if answer.contains("whitelist") {
-            "does not allow `srvr` (4lw.commands.whitelist)".to_owned()
+            "does not allow `srvr`: set 4lw.commands.whitelist=srvr".to_owned()
         } else if answer.contains("not currently serving") {
             "serves nobody: it has no leader".to_owned()
         } else {
