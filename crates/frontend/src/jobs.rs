@@ -24,8 +24,8 @@ pub(crate) const BUILDS: usize = 16;
 /// Jobs that are remembered, looked at last: five pages of 100. One takes some 5 to 10 KB, and never
 /// more than a node of the store.
 const HEADS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-/// Jobs that are read at once.
-const PARALLEL: usize = 32;
+/// Jobs that are read at once: those of a page in one round trip.
+const PARALLEL: usize = 100;
 /// How long it may take to learn all that the store has told.
 const PATIENCE: Duration = Duration::from_secs(5);
 

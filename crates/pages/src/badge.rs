@@ -41,8 +41,8 @@ impl Badge {
     /// A badge stands on pages whose style nobody knows: its colours are its own.
     fn colour(&self) -> &'static str {
         match self.state {
-            State::Success => "#18794a",
-            State::Failure => "#c42b26",
+            State::Success => "#166f43",
+            State::Failure => "#bd2823",
             State::Fault => "#9a2f93",
             State::Running => "#1f62cf",
             State::Waiting => "#8a6000",

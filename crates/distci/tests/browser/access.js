@@ -5,9 +5,11 @@ const short = element => element.outerHTML.replace(/\s+/g, ' ').slice(0, 100);
 
 // Contrast, as WCAG 2 computes it.
 
+// A colour is `rgb(r, g, b, a)` of 0-255, or after mixing `color(srgb r g b / a)` of 0-1.
 const parts = colour => {
-  const numbers = colour.match(/[\d.]+/g)?.map(Number) ?? [0, 0, 0, 0];
-  return numbers.length < 4 ? [...numbers, 1] : numbers;
+  const numbers = colour.match(/[\d.]+(e-?\d+)?/g)?.map(Number) ?? [0, 0, 0, 0];
+  const [r, g, b, a = 1] = numbers;
+  return colour.startsWith('color(srgb') ? [r * 255, g * 255, b * 255, a] : [r, g, b, a];
 };
 const over = ([r, g, b, a], under) => [r, g, b].map((part, at) => part * a + under[at] * (1 - a));
 const luminance = colour => {

@@ -64,9 +64,10 @@ async fn nameless(browser: &Browser) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Marks everything that the keyboard must reach, and says how much it is.
+/// Marks everything that the keyboard must reach, and says how much it is. Of radio buttons that belong
+/// together the keyboard reaches the one that is chosen; arrows lead to the others.
 const MARK: &str = "const all = [...document.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, \
-    summary, [tabindex=\"0\"]')].filter(e => e.checkVisibility({ visibilityProperty: true }) && !e.disabled); \
+    summary, [tabindex=\"0\"]')].filter(e => !(e.type === 'radio' && !e.checked) && e.checkVisibility({ visibilityProperty: true }) && !e.disabled); \
     all.forEach((e, at) => e.dataset.reach = at); document.activeElement.blur(); return all.length";
 
 /// What has the focus now, and how that is shown.

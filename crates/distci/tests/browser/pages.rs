@@ -22,6 +22,9 @@ pub(crate) fn lively() -> Result<Site> {
         echo '<testsuite name=\"cart\"><testcase classname=\"cart\" name=\"adds\" time=\"0.2\"/>\
         <testcase classname=\"cart\" name=\"empties\" time=\"1.5\"><failure message=\"left: 1, right: 0\">\
         cart.rs:7</failure></testcase></testsuite>' > out/tests.xml";
+    // A first revision, to have something to compare with.
+    site.set_job(&json!({ "job_id": "web", "description": "The web shop",
+        "tasks": [shell("lint", &[], "echo clean"), shell("compile", &[], compile)] }))?;
     site.set_job(&json!({
         "job_id": "web", "description": "The web shop, from source to release",
         "parameters": { "branch": { "default": "main", "description": "What to build" } },
