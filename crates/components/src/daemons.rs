@@ -7,7 +7,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -134,7 +135,7 @@ impl Daemon {
             .ok()?;
         let command = fs::read(self.file("command")).ok()?;
         reap(pid);
-        let running = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let running = command_line(pid)?;
         (!command.is_empty() && running.ends_with(&command)).then_some(pid)
     }
 
@@ -289,6 +290,20 @@ fn exists(pid: u32) -> bool {
         .is_some_and(|(_, rest)| rest.starts_with('Z'));
     let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     !is_zombie || threads > 1
+}
+
+/// The command line of a process. It is empty for a moment while a process becomes another program,
+/// and while it dies: this waits for what comes of it, or a daemon that has just been started could
+/// pass for one that ended.
+fn command_line(pid: u32) -> Option<Vec<u8>> {
+    let end = Instant::now() + Duration::from_secs(1);
+    loop {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        if !line.is_empty() || !exists(pid) || Instant::now() > end {
+            return Some(line);
+        }
+        sleep(Duration::from_millis(1));
+    }
 }
 
 /// Takes leave of a child of ours that ended. Everybody else's processes are not ours to reap.

@@ -120,6 +120,21 @@ fn what_was_left_is_found_again() {
 }
 
 #[test]
+fn a_process_that_becomes_another_program_is_still_there() {
+    let dir = tempdir().unwrap();
+    let daemon = Daemons::in_folder(dir.path()).unwrap().get("restless");
+    let script = dir.path().join("again.sh");
+    // Thousands of times a second, and with an empty command line in between.
+    std::fs::write(&script, r#"exec sh "$0""#).unwrap();
+    let command = ["sh".to_owned(), script.display().to_string()];
+    daemon.start(&command).unwrap();
+    for round in 0..20_000 {
+        assert!(daemon.pid().is_some(), "not seen in round {round}");
+    }
+    daemon.kill().unwrap();
+}
+
+#[test]
 fn a_process_of_somebody_else_is_never_touched() {
     let dir = tempdir().unwrap();
     let daemons = Daemons::in_folder(dir.path()).unwrap();

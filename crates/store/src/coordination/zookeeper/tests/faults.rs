@@ -77,6 +77,8 @@ async fn no_increment_is_lost_or_doubled_when_leaders_die() {
     commit(&stores[0], setup).await;
     stores[1].catch_up().await.unwrap();
     let watch = stores[1].watch(&path("/marks"));
+    // The other session's marks may not come before the server hears of the watch.
+    stores[1].catch_up().await.unwrap();
 
     let writers = (0..WRITERS).map(async |writer| {
         for number in 0..EACH {

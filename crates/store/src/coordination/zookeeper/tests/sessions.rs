@@ -32,6 +32,8 @@ async fn who_catches_up_reads_what_others_were_told_before() {
 async fn sessions_see_each_other() {
     let (one, other) = two().await;
     let mut watch = other.watch(&path("/"));
+    // Without it the first server may make the node before the other one hears of the watch.
+    other.catch_up().await.unwrap();
     commit(&one, [create("/a/b", "x")]).await;
     assert_eq!(Event::Created(path("/a")), next(&mut watch).await);
     assert_eq!(Event::Created(path("/a/b")), next(&mut watch).await);
