@@ -69,7 +69,7 @@ fn up(machine: &Machine, up: &Up) -> Result<()> {
     let dir = up.place.dir_or(machine, "cluster");
     let binary = match &up.binary {
         Some(file) => fs::canonicalize(file).with_context(|| file.display().to_string())?,
-        None => step("build", || build(machine))?,
+        None => step("build", || build(machine, "release"))?,
     };
     let plan = Plan {
         zookeeper: 3,
@@ -121,10 +121,11 @@ fn program_in(dir: &Path) -> PathBuf {
     dir.join("distci")
 }
 
-/// Builds the program as users get it, and returns where it is.
-pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
-    let line = "cargo build --release --locked --package distci --message-format json";
-    let built = attempt(machine.command(line).stderr(Stdio::inherit()))?;
+/// Builds the program in a profile (users have `release`), and returns where it is.
+pub(crate) fn build(machine: &Machine, profile: &str) -> Result<PathBuf> {
+    let line = "cargo build --locked --package distci --message-format json --profile";
+    let line = format!("{line} {profile}");
+    let built = attempt(machine.command(&line).stderr(Stdio::inherit()))?;
     if !built.status.success() {
         bail!("the program does not compile");
     }

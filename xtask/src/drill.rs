@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::cluster::{self, TOKEN};
@@ -40,24 +40,27 @@ pub(crate) struct Drill {
     report: Option<PathBuf>,
     /// The program, instead of a release build of this work tree.
     #[arg(long, value_name = "FILE")]
-    pub(crate) binary: Option<PathBuf>,
+    binary: Option<PathBuf>,
     /// The folder, once the namespaces are made.
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,
 }
 
-impl Drill {
-    /// A short one, of a program that is built already.
-    pub(crate) fn short(binary: PathBuf) -> Self {
-        Self {
-            lasts: "3m".to_owned(),
-            seed: None,
-            workers: 20,
-            report: None,
-            binary: Some(binary),
-            inside: None,
-        }
-    }
+/// Three minutes of a drill with the program as the tests have built it.
+pub(crate) fn short(machine: &Machine) -> Result<()> {
+    let drill = Drill {
+        lasts: "3m".to_owned(),
+        seed: None,
+        workers: 20,
+        report: None,
+        binary: Some(cluster::build(machine, "dev")?),
+        inside: None,
+    };
+    ensure!(
+        run(machine, &drill)? == ExitCode::SUCCESS,
+        "a promise was broken"
+    );
+    Ok(())
 }
 
 pub(crate) fn run(machine: &Machine, drill: &Drill) -> Result<ExitCode> {
@@ -71,7 +74,7 @@ pub(crate) fn run(machine: &Machine, drill: &Drill) -> Result<ExitCode> {
 fn outside(machine: &Machine, drill: &Drill) -> Result<ExitCode> {
     let binary = match &drill.binary {
         Some(file) => fs::canonicalize(file).with_context(|| file.display().to_string())?,
-        None => step("build", || cluster::build(machine))?,
+        None => step("build", || cluster::build(machine, "release"))?,
     };
     let dir = machine.cache.join(format!("drill-{}", std::process::id()));
     fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;

@@ -169,11 +169,8 @@ impl Daemon {
         if !command.iter().any(|word| word.contains(&*here)) {
             bail!("the command of {} does not name {here}", self.name);
         }
-        // As the kernel shows it, each word with its end.
-        let words =
-            |words: &[String]| -> String { words.iter().map(|word| format!("{word}\0")).collect() };
-        fs::write(self.file("prefix"), words(prefix))?;
-        fs::write(self.file("command"), words(command))?;
+        fs::write(self.file("prefix"), ended(prefix))?;
+        fs::write(self.file("command"), ended(command))?;
         self.start_again()
     }
 
@@ -300,6 +297,12 @@ impl Daemon {
     fn file(&self, suffix: &str) -> PathBuf {
         self.dir.join("run").join(format!("{}.{suffix}", self.name))
     }
+}
+
+/// Words as the kernel shows them, each with its end.
+fn ended(words: &[String]) -> Vec<u8> {
+    let ended = |word: &String| [word.as_bytes(), &[0]].concat();
+    words.iter().flat_map(ended).collect()
 }
 
 /// The last lines of a log, or what kept us from reading it.

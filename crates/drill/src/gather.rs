@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use distci_checker::history::{Bytes, Copied, History, Seen, Work};
-use distci_client::{Client, ConsoleFrom};
+use distci_client::{Client, ClientError, ConsoleFrom};
 use distci_model::build::{Cause, Finished};
 use distci_model::capability::Kind;
-use distci_model::id::{Attempt, BuildNumber, BuildRef, JobId, TaskName};
+use distci_model::id::{Attempt, BuildRef, JobId, TaskName};
 use distci_model::wire::{BuildSummary, BuildView, TaskState, TaskView};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::{Instant, sleep};
@@ -23,6 +23,8 @@ use crate::words::Told;
 const LAST: Duration = Duration::from_mins(5);
 /// Between two looks whether all is over.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a reading is tried: nothing hurts the cluster any more.
+const READING: Duration = Duration::from_secs(20);
 /// Builds that are read at once.
 const AT_ONCE: usize = 8;
 
@@ -35,7 +37,10 @@ pub(crate) async fn settle(client: &Client, jobs: &[&JobId]) -> Result<Vec<Build
         for job in jobs {
             for build in builds(client, job).await? {
                 open += usize::from(build.finished.is_none());
-                all.push(BuildRef::new((*job).clone(), build.number));
+                all.push(BuildRef {
+                    job: (*job).clone(),
+                    number: build.number,
+                });
             }
         }
         // What a build triggers is posted before it is over: nothing more comes.
@@ -66,6 +71,7 @@ pub(crate) async fn history(
     downstream: Vec<JobId>,
     pages: Pages,
 ) -> Result<History> {
+    let client = &client.clone().with_deadline(READING);
     let read: Vec<(Seen, Vec<Work>)> = stream::iter(builds)
         .map(|build| async move {
             read(client, &build)
@@ -109,14 +115,21 @@ async fn read(client: &Client, build: &BuildRef) -> Result<(Seen, Vec<Work>)> {
             continue;
         }
         for attempt in (1..=task.state.attempt().get()).map(Attempt::new) {
-            let Some(console) = console(client, build, &task.name, attempt).await? else {
-                continue;
-            };
-            let told = Told::read(&console);
-            if let Some(run) = accepted.filter(|run| run.attempt == attempt) {
-                consoles.insert(task.name.clone(), shown(&told, run, console.len()));
+            let run = accepted.filter(|run| run.attempt == attempt);
+            match console(client, build, &task.name, attempt).await {
+                Ok(Some(console)) => {
+                    let told = Told::read(&console);
+                    if let Some(run) = run {
+                        consoles.insert(task.name.clone(), shown(&told, run, console.len()));
+                    }
+                    works.extend(work(&view, &task.name, attempt, told));
+                }
+                Ok(None) => {}
+                Err(error) if error.is_passing() => {
+                    works.extend(run.map(|run| unheard(build, task, run, &error)));
+                }
+                Err(error) => return Err(error.into()),
             }
-            works.extend(work(&view, &task.name, attempt, told));
         }
     }
     let seen = Seen {
@@ -170,6 +183,17 @@ fn work(view: &BuildView, task: &TaskName, attempt: Attempt, told: Told) -> Opti
     })
 }
 
+/// An attempt whose console is known to be there, and cannot be read.
+fn unheard(build: &BuildRef, task: &TaskView, run: &Finished, error: &ClientError) -> Work {
+    Work {
+        console: Some(Bytes {
+            length: run.result.console_bytes,
+            digest: format!("unknown: {error}"),
+        }),
+        ..silent(build, task, run)
+    }
+}
+
 /// A task that runs no script tells nothing: its work is seen in what others find.
 fn silent(build: &BuildRef, task: &TaskView, run: &Finished) -> Work {
     Work {
@@ -194,7 +218,7 @@ async fn console(
     build: &BuildRef,
     task: &TaskName,
     attempt: Attempt,
-) -> Result<Option<Vec<u8>>> {
+) -> Result<Option<Vec<u8>>, ClientError> {
     let mut bytes = Vec::new();
     loop {
         let from = ConsoleFrom {
@@ -204,8 +228,8 @@ async fn console(
         let read = client.console(build, task, from, Duration::ZERO).await;
         let chunk = match read {
             Ok(chunk) => chunk,
-            Err(distci_client::ClientError::NotFound(_)) if bytes.is_empty() => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(ClientError::NotFound(_)) if bytes.is_empty() => return Ok(None),
+            Err(error) => return Err(error),
         };
         bytes.extend_from_slice(&chunk.bytes);
         if chunk.bytes.is_empty() || bytes.len() as u64 >= chunk.length {

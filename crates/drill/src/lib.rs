@@ -83,10 +83,11 @@ impl Drill {
             jobs: Jobs::new(&prefix, self.label.clone())?,
             book: Book::default(),
             chance: RefCell::new(Rng::with_seed(self.seed)),
+            deck: RefCell::default(),
         };
         workload.set().await?;
         tell(&format!("the jobs are {prefix}-*"));
-        let faults = self.hurt(&workload, tell).await?;
+        let faults = Box::pin(self.hurt(&workload, tell)).await?;
         tell("nothing hurts the cluster any more; waiting for the last builds");
         let (history, tally) = self.gather(&workload, &faults).await?;
         let verdict = check(&history);

@@ -80,7 +80,6 @@ pub(crate) async fn torment(
 ) -> Result<Vec<Done>> {
     let mut done = Vec::new();
     let mut round: Vec<&Planned> = Vec::new();
-    sleep(REST).await;
     while Instant::now() < end {
         if round.is_empty() {
             round.extend(faults);

@@ -84,7 +84,6 @@ impl fmt::Display for Report {
         };
         writeln!(f, "# Drill: {verdict}\n")?;
         let Self {
-            seconds,
             seed,
             frontends,
             work,
@@ -92,10 +91,11 @@ impl fmt::Display for Report {
         } = self;
         writeln!(
             f,
-            "{:.0}, {seconds} s over {frontends} frontends, seed {seed}: {} faults, {} builds, {} attempts of \
+            "{:.0}, {} s over {frontends} frontends, seed {seed}: {} faults, {} builds, {} attempts of \
              which {} were lost and begun anew, {} bytes of console. A build was acknowledged after {} \
              (median), {} (99 of 100), {} (the slowest).\n",
             self.began,
+            self.seconds,
             self.faults.len(),
             work.builds,
             work.attempts,
@@ -144,7 +144,7 @@ impl Report {
                 built_ms: None,
             });
             let healed = |took: Option<u64>| match done.after {
-                Some(_) => self::seconds(took),
+                Some(_) => seconds(took),
                 None => "–".to_owned(),
             };
             writeln!(
@@ -153,8 +153,8 @@ impl Report {
                 done.from.strftime("%H:%M:%S"),
                 done.name,
                 done.healed.duration_since(done.from).as_secs(),
-                self::seconds(done.hurt.served_ms),
-                self::seconds(done.hurt.built_ms),
+                seconds(done.hurt.served_ms),
+                seconds(done.hurt.built_ms),
                 healed(after.served_ms),
                 healed(after.built_ms),
                 aim(done),

@@ -44,6 +44,7 @@ pub(crate) struct Workload {
     pub(crate) jobs: Jobs,
     pub(crate) book: Book,
     pub(crate) chance: RefCell<Rng>,
+    pub(crate) deck: RefCell<Vec<Theme>>,
 }
 
 impl Workload {
@@ -60,19 +61,26 @@ impl Workload {
     /// Asks for one build after the other until told to stop, and sees each to its end.
     pub(crate) async fn ask_on(&self, stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
-            let (theme, rest) = {
-                let mut chance = self.chance.borrow_mut();
-                let theme = chance.choice(Theme::ASKED).unwrap_or(Theme::Single);
-                (theme, chance.u64(..REST))
-            };
+            let theme = self.next();
             if let Some(build) = self.ask(theme).await {
                 if theme == Theme::Cancelled {
                     self.cancel(&build).await;
                 }
                 self.see_end(&build, &stop).await;
             }
+            let rest = self.chance.borrow_mut().u64(..REST);
             sleep(Duration::from_millis(rest)).await;
         }
+    }
+
+    /// What to ask for next: all themes in an order drawn from the seed, before any comes again.
+    fn next(&self) -> Theme {
+        let mut deck = self.deck.borrow_mut();
+        if deck.is_empty() {
+            deck.extend(Theme::ASKED);
+            self.chance.borrow_mut().shuffle(&mut deck);
+        }
+        deck.pop().unwrap_or(Theme::Single)
     }
 
     /// Asks for a build, at any frontend and then at every other; gives it once it is acknowledged.

@@ -1,6 +1,7 @@
 //! `distci drill` on one machine: the faults of a file are done, and promises that are broken are found.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use distci_components::take_ports;
@@ -26,20 +27,12 @@ impl Standalone {
             data = dir.path().display(),
         );
         let standalone = Self { dir, start };
-        standalone.shell(&standalone.start)?;
+        shell(&standalone.start)?;
         eventually("the standalone", || {
             let (code, _, _) = run(standalone.server().client().arg("jobs"))?;
             Ok((code == 0).then_some(()))
         })?;
         Ok(standalone)
-    }
-
-    fn shell(&self, line: &str) -> Result<()> {
-        let status = std::process::Command::new("sh")
-            .args(["-c", line])
-            .status()?;
-        ensure!(status.success(), "{line}: {status}");
-        Ok(())
     }
 
     fn server(&self) -> Server {
@@ -65,7 +58,7 @@ impl Standalone {
                 "--for",
                 time,
                 "--clients",
-                "4",
+                "12",
                 "--seed",
                 "7",
                 "--json",
@@ -78,10 +71,16 @@ impl Standalone {
     }
 }
 
+fn shell(line: &str) -> Result<()> {
+    let status = Command::new("sh").args(["-c", line]).status()?;
+    ensure!(status.success(), "{line}: {status}");
+    Ok(())
+}
+
 impl Drop for Standalone {
     fn drop(&mut self) {
         // It may be dead already.
-        drop(self.shell(&self.kill_line()));
+        drop(shell(&self.kill_line()));
     }
 }
 
@@ -132,11 +131,16 @@ fn a_standalone_that_is_killed_keeps_its_promises() -> Result<()> {
 #[test]
 fn a_byte_of_a_console_that_is_lost_is_found() -> Result<()> {
     let standalone = Standalone::start()?;
-    let first = format!(
-        "file=$(find '{}' -path '*/log/*' -type f | head -n 1); test \"$file\" && rm \"$file\"",
-        standalone.path("blobs").display()
+    // Of a build that is over; and the frontend is killed, for it may remember what was on the disk.
+    let lose = format!(
+        "until record=$(find '{}' -name record | head -n 1) && test \"$record\" && \
+         rm \"$(dirname \"$record\")\"/log/*/*; do sleep 0.1; done; {}",
+        standalone.path("blobs").display(),
+        standalone.kill_line()
     );
-    let faults = json!({ "faults": [{ "name": "a console is lost", "hurt": first }] });
+    let faults = json!({ "faults": [{
+        "name": "a console is lost", "hurt": lose, "heal": standalone.start,
+    }] });
     let (code, report, said) = standalone.drill(&faults, "4s")?;
     ensure!(code == 1, "{code}: {report:#} {said}");
     ensure!(
