@@ -204,7 +204,9 @@ impl Daemon {
         let words: Vec<_> = self.words()?.iter().map(|word| quoted(word)).collect();
         let (pid, log) = (quoted(&pid.to_string_lossy()), self.log());
         Ok(format!(
-            "kill -0 $(cat {pid}) 2>/dev/null || (cd {} && sh -c {} {pid} {} <&- >>{} 2>&1 &)",
+            // A killed one that nobody took leave of yet does not run.
+            "grep -qs '^State:[[:space:]]*[^[:space:]ZX]' /proc/$(cat {pid})/status || \
+             (cd {} && sh -c {} {pid} {} <&- >>{} 2>&1 &)",
             quoted(&self.workplace.to_string_lossy()),
             quoted(LAUNCH),
             words.join(" "),

@@ -122,11 +122,13 @@ async fn read(client: &Client, build: &BuildRef) -> Result<(Seen, Vec<Work>)> {
                     if let Some(run) = run {
                         consoles.insert(task.name.clone(), shown(&told, run, console.len()));
                     }
-                    works.extend(work(&view, &task.name, attempt, told));
+                    let unheard = || Some(unheard(build, task, run?, "it tells of no beginning"));
+                    works.extend(work(&view, &task.name, attempt, told).or_else(unheard));
                 }
                 Ok(None) => {}
                 Err(error) if error.is_passing() => {
-                    works.extend(run.map(|run| unheard(build, task, run, &error)));
+                    let why = error.to_string();
+                    works.extend(run.map(|run| unheard(build, task, run, &why)));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -183,12 +185,12 @@ fn work(view: &BuildView, task: &TaskName, attempt: Attempt, told: Told) -> Opti
     })
 }
 
-/// An attempt whose console is known to be there, and cannot be read.
-fn unheard(build: &BuildRef, task: &TaskView, run: &Finished, error: &ClientError) -> Work {
+/// An attempt that counts, but whose console cannot be read or tells nothing.
+fn unheard(build: &BuildRef, task: &TaskView, run: &Finished, why: &str) -> Work {
     Work {
         console: Some(Bytes {
             length: run.result.console_bytes,
-            digest: format!("unknown: {error}"),
+            digest: format!("unknown: {why}"),
         }),
         ..silent(build, task, run)
     }
