@@ -23,6 +23,10 @@ use crate::step::{attempt, step, text_of};
 /// How long a frontend may take until it is ready.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// The files with the secrets.
+pub(crate) const TOKEN: &str = "token";
+const SECRET: &str = "s3-secret";
+
 /// What to do with the cluster.
 #[derive(Subcommand)]
 pub(crate) enum Deed {
@@ -65,7 +69,7 @@ fn up(machine: &Machine, up: &Up) -> Result<()> {
     let dir = up.place.dir_or(machine, "cluster");
     let binary = match &up.binary {
         Some(file) => fs::canonicalize(file).with_context(|| file.display().to_string())?,
-        None => step("build", || build(machine))?,
+        None => step("build", || build(machine, "release"))?,
     };
     let plan = Plan {
         zookeeper: 3,
@@ -117,10 +121,11 @@ fn program_in(dir: &Path) -> PathBuf {
     dir.join("distci")
 }
 
-/// Builds the program as users get it, and returns where it is.
-fn build(machine: &Machine) -> Result<PathBuf> {
-    let line = "cargo build --release --locked --package distci --message-format json";
-    let built = attempt(machine.command(line).stderr(Stdio::inherit()))?;
+/// Builds the program in a profile (users have `release`), and returns where it is.
+pub(crate) fn build(machine: &Machine, profile: &str) -> Result<PathBuf> {
+    let line = "cargo build --locked --package distci --message-format json --profile";
+    let line = format!("{line} {profile}");
+    let built = attempt(machine.command(&line).stderr(Stdio::inherit()))?;
     if !built.status.success() {
         bail!("the program does not compile");
     }
@@ -164,8 +169,7 @@ impl Program {
         zookeeper: &str,
         s3: &S3Access,
     ) -> Result<()> {
-        self.keep("token", &random()?)?;
-        self.keep("s3-secret", &s3.secret_key)?;
+        keep_secrets(self.daemons.dir(), s3)?;
         let mut urls = self.urls()?;
         for number in urls.len()..usize::from(up.frontends) {
             let base = match up.port {
@@ -179,12 +183,15 @@ impl Program {
             let name = format!("frontend-{number}");
             let config = self.path(&format!("{name}.toml"));
             let address = url.trim_start_matches("http://");
-            fs::write(&config, self.configuration(address, zookeeper, s3))?;
+            fs::write(
+                &config,
+                configuration(self.daemons.dir(), address, zookeeper, s3),
+            )?;
             let config = config.display().to_string();
             self.start(&name, binary, &["frontend", "--config", &config])?;
         }
         for (number, url) in (1..).zip(&urls) {
-            self.wait_until_ready(&format!("frontend-{number}"), url)?;
+            wait_until_ready(&self.daemons.get(&format!("frontend-{number}")), url)?;
         }
         Ok(())
     }
@@ -233,36 +240,6 @@ impl Program {
         daemon.start(&command)
     }
 
-    fn configuration(&self, address: &str, zookeeper: &str, s3: &S3Access) -> String {
-        // Strings and lists of JSON are TOML, too.
-        let hosts = json!(zookeeper.split(',').collect::<Vec<_>>());
-        let (token, secret) = (json!(self.path("token")), json!(self.path("s3-secret")));
-        let S3Access {
-            endpoints,
-            bucket,
-            region,
-            access_key,
-            ..
-        } = s3;
-        let (endpoints, bucket) = (json!(endpoints), json!(bucket));
-        let (region, access_key) = (json!(region), json!(access_key));
-        format!(
-            "listen = [\"{address}\"]\n\
-             token-file = {token}\n\n\
-             [zookeeper]\n\
-             hosts = {hosts}\n\
-             chroot = \"/distci\"\n\
-             session-timeout = 10\n\n\
-             [s3]\n\
-             endpoints = {endpoints}\n\
-             bucket = {bucket}\n\
-             region = {region}\n\
-             access-key = {access_key}\n\
-             secret-key-file = {secret}\n\
-             signed-urls = true\n"
-        )
-    }
-
     /// The addresses of all frontends, as their configurations have them.
     fn urls(&self) -> Result<Vec<String>> {
         let mut urls = Vec::new();
@@ -278,28 +255,6 @@ impl Program {
             urls.push(format!("http://{address}"));
         }
         Ok(urls)
-    }
-
-    fn wait_until_ready(&self, name: &str, url: &str) -> Result<()> {
-        let daemon = self.daemons.get(name);
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let mut curl = std::process::Command::new("curl");
-            curl.args(["-sS", "--fail-with-body", "--max-time", "5"]);
-            let asked = attempt(curl.arg(format!("{url}/readyz")))?;
-            if asked.status.success() {
-                return Ok(());
-            }
-            daemon.require_running()?;
-            if Instant::now() > end {
-                bail!(
-                    "{name} is not ready: {}\n{}",
-                    text_of(&asked),
-                    daemon.log_tail()
-                );
-            }
-            sleep(Duration::from_millis(100));
-        }
     }
 
     fn print_usage(&self, binary: &Path) -> Result<()> {
@@ -320,11 +275,48 @@ impl Program {
         Ok(())
     }
 
-    /// Writes a secret, unless it is there: who has it goes on using it.
-    fn keep(&self, name: &str, secret: &str) -> Result<()> {
-        let path = self.path(name);
+    fn path(&self, name: &str) -> PathBuf {
+        self.daemons.dir().join(name)
+    }
+}
+
+/// The configuration of a frontend whose secrets are in a folder.
+pub(crate) fn configuration(dir: &Path, address: &str, zookeeper: &str, s3: &S3Access) -> String {
+    // Strings and lists of JSON are TOML, too.
+    let hosts = json!(zookeeper.split(',').collect::<Vec<_>>());
+    let (token, secret) = (json!(dir.join(TOKEN)), json!(dir.join(SECRET)));
+    let S3Access {
+        endpoints,
+        bucket,
+        region,
+        access_key,
+        ..
+    } = s3;
+    let (endpoints, bucket) = (json!(endpoints), json!(bucket));
+    let (region, access_key) = (json!(region), json!(access_key));
+    format!(
+        "listen = [\"{address}\"]\n\
+         token-file = {token}\n\n\
+         [zookeeper]\n\
+         hosts = {hosts}\n\
+         chroot = \"/distci\"\n\
+         session-timeout = 10\n\n\
+         [s3]\n\
+         endpoints = {endpoints}\n\
+         bucket = {bucket}\n\
+         region = {region}\n\
+         access-key = {access_key}\n\
+         secret-key-file = {secret}\n\
+         signed-urls = true\n"
+    )
+}
+
+/// Writes the secrets into a folder, unless they are there: who has them goes on using them.
+pub(crate) fn keep_secrets(dir: &Path, s3: &S3Access) -> Result<()> {
+    for (name, secret) in [(TOKEN, &random()?), (SECRET, &s3.secret_key)] {
+        let path = dir.join(name);
         if path.exists() {
-            return Ok(());
+            continue;
         }
         let file = OpenOptions::new()
             .create_new(true)
@@ -332,11 +324,31 @@ impl Program {
             .mode(0o600)
             .open(&path);
         let mut file = file.with_context(|| path.display().to_string())?;
-        Ok(writeln!(file, "{secret}")?)
+        writeln!(file, "{secret}")?;
     }
+    Ok(())
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.daemons.dir().join(name)
+/// Waits until a frontend serves. Errors: it ended, or does not serve within a minute.
+pub(crate) fn wait_until_ready(daemon: &Daemon, url: &str) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut curl = std::process::Command::new("curl");
+        curl.args(["-sS", "--fail-with-body", "--max-time", "5"]);
+        let asked = attempt(curl.arg(format!("{url}/readyz")))?;
+        if asked.status.success() {
+            return Ok(());
+        }
+        daemon.require_running()?;
+        if Instant::now() > end {
+            bail!(
+                "{} is not ready: {}\n{}",
+                daemon.name(),
+                text_of(&asked),
+                daemon.log_tail()
+            );
+        }
+        sleep(Duration::from_millis(100));
     }
 }
 

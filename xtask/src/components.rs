@@ -118,6 +118,7 @@ pub(crate) fn up(dir: &Path, plan: &Plan) -> Result<(String, S3Access)> {
         store: ObjectStore::BlueStore,
         gateways: plan.gateways,
         base_port: plan.port.map(|port| port + CEPH_PORTS),
+        ..CephPlan::default()
     };
     let zookeeper = step("ZooKeeper", || {
         ZooKeeper::ensure(&zookeeper_in(dir), &zookeeper)

@@ -13,6 +13,7 @@ mod bench;
 mod cluster;
 mod components;
 mod deny;
+mod drill;
 mod machine;
 mod reasons;
 mod setup;
@@ -48,6 +49,8 @@ enum Chore {
     /// Run a whole cluster on this machine: servers, frontends, workers.
     #[command(subcommand)]
     Cluster(cluster::Deed),
+    /// Hurt a whole cluster of network namespaces under load, and judge whether it kept its promises.
+    Drill(drill::Drill),
     /// Install what the gate needs and this machine lacks.
     Setup,
     /// Run the whole gate: everything that must hold before a change lands.
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Chore::Bench { words } => bench::run(&words),
         Chore::Components(deed) => components::run(&machine, deed).map(|()| ExitCode::SUCCESS),
         Chore::Cluster(deed) => cluster::run(&machine, deed).map(|()| ExitCode::SUCCESS),
+        Chore::Drill(drill) => drill::run(&machine, &drill),
         Chore::Setup => setup::run(&machine).map(|()| ExitCode::SUCCESS),
         Chore::Test => Ok(test::run(&machine)),
     });

@@ -11,7 +11,7 @@ use crate::step::{run_quietly, step};
 use crate::tool::TOOLS;
 
 /// A command that the gate or the tests call, and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 26] = [
+const COMMANDS: [(&str, &str); 28] = [
     ("git", "git"),
     ("cc", "gcc"),
     ("bash", "bash"),
@@ -19,6 +19,9 @@ const COMMANDS: [(&str, &str); 26] = [
     ("make", "make"),
     ("mount", "mount"),
     ("ip", "iproute2"),
+    // A drill's machines, and their clocks.
+    ("nsenter", "util-linux"),
+    ("faketime", "faketime"),
     // The drivers of isolation, and what their tests' image is made of.
     ("bwrap", "bubblewrap"),
     ("lxc-start", "lxc"),

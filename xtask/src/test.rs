@@ -14,7 +14,7 @@ use distci_components::shared::{self, Ending};
 use crate::machine::Machine;
 use crate::step::{attempt, run_loudly, run_quietly, seconds, step, text_of};
 use crate::tally::Tally;
-use crate::{deny, reasons, setup};
+use crate::{deny, drill, reasons, setup};
 
 /// Where nextest reports, as `.config/nextest.toml` names it.
 const REPORT: &str = "target/nextest/default/junit.xml";
@@ -70,7 +70,8 @@ fn gate(machine: &Machine, findings: &mut Findings) -> Result<()> {
     step("tests", || run_tests(machine, &mut findings.tally))?;
     step("documentation tests", || {
         run_doc_tests(machine, &mut findings.tally)
-    })
+    })?;
+    drill::short(machine).context("drill")
 }
 
 /// Ends the servers that the tests shared; says so if that is not what happened.

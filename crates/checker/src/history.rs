@@ -69,12 +69,26 @@ pub struct Work {
     pub made: Option<String>,
     /// What it found there of those that it needs.
     pub found: BTreeMap<TaskName, String>,
+    /// What it found in artifacts of other builds, by the build and the task that made it.
+    #[serde(default)]
+    pub copied: Vec<Copied>,
     /// The locks that it held, each with how many may hold it at once.
     pub locks: BTreeMap<String, u32>,
 }
 
-/// Bytes, by what they are known.
+/// Something of another build that a task has found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// The build that made it.
+    pub build: BuildRef,
+    /// The task of that build.
+    pub task: TaskName,
+    /// What was found.
+    pub what: String,
+}
+
+/// Bytes, by what they are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bytes {
     /// How many.
     pub length: u64,

@@ -9,7 +9,7 @@ use distci_model::id::{Attempt, BuildRef, JobId, TaskName};
 use distci_model::journal::{Entry, What};
 use distci_model::wire::TaskState;
 
-use crate::history::{Fault, History, Seen, Work};
+use crate::history::{Copied, Fault, History, Seen, Work};
 use crate::journal;
 use crate::verdict::{Law, Verdict};
 
@@ -241,6 +241,15 @@ impl<'a> Case<'a> {
                 let made = made.get(&(&work.build, of)).copied();
                 verdict.case(Law::WorkspacesAreTrue, made == Some(found), || {
                     format!("{} found {found} of {of}, which left {made:?}", name(work))
+                });
+            }
+            for Copied { build, task, what } in &work.copied {
+                let made = made.get(&(build, task)).copied();
+                verdict.case(Law::WorkspacesAreTrue, made == Some(what), || {
+                    format!(
+                        "{} copied {what} of {build} {task}, which left {made:?}",
+                        name(work)
+                    )
                 });
             }
         }

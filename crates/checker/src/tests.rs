@@ -7,7 +7,7 @@ use distci_model::id::{Attempt, RequestId, TaskName};
 use distci_model::outcome::Verdict as Ended;
 use serde_json::json;
 
-use crate::history::{Bytes, Claims, Fault, History, Post, Seen, Work};
+use crate::history::{Bytes, Claims, Copied, Fault, History, Post, Seen, Work};
 use crate::{Law, check};
 
 fn at(second: i64) -> Timestamp {
@@ -34,6 +34,7 @@ fn work(task: &str, attempt: u32, (began, ended): (i64, Option<i64>)) -> Work {
         console: whole.then(|| bytes(task)),
         made: whole.then(|| format!("{task}{attempt}")),
         found: BTreeMap::new(),
+        copied: Vec::new(),
         locks: BTreeMap::from([("db".to_owned(), 1)]),
     }
 }
@@ -159,6 +160,12 @@ const BREAKS: &[(Law, Break)] = &[
         history.works[2]
             .found
             .insert("a".parse().unwrap(), "a0".to_owned());
+    }),
+    (Law::WorkspacesAreTrue, |history| {
+        let build = history.works[2].build.clone();
+        let task = "a".parse().unwrap();
+        let what = "of somebody else".to_owned();
+        history.works[2].copied.push(Copied { build, task, what });
     }),
     (Law::LocksHold, |history| {
         history.works[0].ended = Some(at(45));

@@ -21,7 +21,7 @@ pub enum Law {
     ResultsAreTrue,
     /// A console has every byte that the attempt wrote, once and in order.
     ConsolesAreWhole,
-    /// A workspace holds what the tasks before have left in it.
+    /// A workspace holds what the tasks before have left in it, and an artifact what was published.
     WorkspacesAreTrue,
     /// No lock is held by more than may hold it.
     LocksHold,
@@ -61,7 +61,9 @@ impl Law {
             Self::ResultsStay => "an accepted result counts for ever",
             Self::ResultsAreTrue => "what is shown is what the accepted attempt did",
             Self::ConsolesAreWhole => "a console has every byte, once and in order",
-            Self::WorkspacesAreTrue => "a workspace holds what the tasks before have left in it",
+            Self::WorkspacesAreTrue => {
+                "workspaces and artifacts hold what the tasks before have left in them"
+            }
             Self::LocksHold => "no lock is held by more than may hold it",
             Self::RestartsAreSoon => "what a dead worker held is begun anew soon",
             Self::NothingIsLeft => "nothing is left in the store that nobody knows",

@@ -7,6 +7,7 @@ mod config;
 mod s3;
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -38,6 +39,8 @@ pub struct CephPlan {
     pub store: ObjectStore,
     /// How many serve S3.
     pub gateways: usize,
+    /// Where the gateways listen.
+    pub address: Ipv4Addr,
     /// The first of the ports: one a gateway, then two for the monitor; none: free ones. The
     /// object store daemons take theirs from 6800 on.
     pub base_port: Option<u16>,
@@ -50,6 +53,7 @@ impl Default for CephPlan {
             osds: 1,
             store: ObjectStore::Memory,
             gateways: 1,
+            address: Ipv4Addr::LOCALHOST,
             base_port: None,
         }
     }
@@ -73,7 +77,7 @@ impl Ceph {
         }
         let ports = ports::take(plan.base_port, plan.gateways + 2)?;
         let (gateways, monitor) = ports.split_at(plan.gateways);
-        let s3 = S3Access::on(gateways);
+        let s3 = S3Access::on(plan.address, gateways);
         s3.save(daemons.dir())?;
         // Made before the first start: an error on the way takes the started ones with it.
         let ceph = Self {
@@ -84,7 +88,7 @@ impl Ceph {
         config::write(ceph.dir(), plan, monitor)?;
         ceph.start_stores(plan)?;
         ceph.create_user()?;
-        ceph.start_gateways(gateways)?;
+        ceph.start_gateways()?;
         ceph.s3
             .create_bucket()
             .with_context(|| ceph.log_tail("rgw.1"))?;
@@ -261,11 +265,12 @@ impl Ceph {
             .with_context(|| self.log_tail("osd.0"))
     }
 
-    fn start_gateways(&self, ports: &[u16]) -> Result<()> {
-        for (number, port) in (1..).zip(ports) {
+    fn start_gateways(&self) -> Result<()> {
+        for (number, endpoint) in (1..).zip(&self.s3.endpoints) {
             let client = format!("client.rgw.{number}");
             // Without tcp_nodelay every small answer waits 40 ms for an acknowledgement.
-            let beast = format!("--rgw-frontends=beast endpoint=127.0.0.1:{port} tcp_nodelay=1");
+            let address = endpoint.trim_start_matches("http://");
+            let beast = format!("--rgw-frontends=beast endpoint={address} tcp_nodelay=1");
             self.start_daemon(
                 &format!("rgw.{number}"),
                 &["radosgw", "-n", &client, "-f", &beast],

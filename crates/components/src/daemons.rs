@@ -1,6 +1,6 @@
 //! Processes that live in a folder, outlive the one who started them, and can be found again.
 //!
-//! Owns `run/NAME.command`, `run/NAME.pid` and `log/NAME.log`. A process is ours while its command
+//! Owns `run/NAME.command`, `run/NAME.prefix`, `run/NAME.pid` and `log/NAME.log`. A process is ours while its command
 //! line ends with the recorded command; that names a file of this very folder, so a pid that went to
 //! somebody else is never signalled.
 
@@ -119,6 +119,11 @@ impl Daemon {
         self.dir.join("log").join(format!("{}.log", self.name))
     }
 
+    /// The file that holds its pid, once it was started.
+    pub fn pid_file(&self) -> PathBuf {
+        self.file("pid")
+    }
+
     /// Lets the next start happen in another folder than its own.
     #[must_use]
     pub fn working_in(mut self, dir: &Path) -> Self {
@@ -154,13 +159,18 @@ impl Daemon {
     /// The daemon has a session of its own, no standard input, and its log as output: nothing of
     /// the caller's is kept open by it.
     pub fn start(&self, command: &[String]) -> Result<()> {
+        self.start_behind(&[], command)
+    }
+
+    /// The same behind a prefix, such as `ip netns exec NAME`: a command that in the end becomes the
+    /// one that follows it.
+    pub fn start_behind(&self, prefix: &[String], command: &[String]) -> Result<()> {
         let here = self.dir.to_string_lossy();
         if !command.iter().any(|word| word.contains(&*here)) {
             bail!("the command of {} does not name {here}", self.name);
         }
-        // As the kernel shows it, each word with its end.
-        let words = command.join("\0") + "\0";
-        fs::write(self.file("command"), words)?;
+        fs::write(self.file("prefix"), ended(prefix))?;
+        fs::write(self.file("command"), ended(command))?;
         self.start_again()
     }
 
@@ -169,13 +179,12 @@ impl Daemon {
         if self.pid().is_some() {
             return Ok(());
         }
-        let words = fs::read_to_string(self.file("command"))
-            .with_context(|| format!("{} was never started", self.name))?;
+        let words = self.words()?;
         let log = File::options().create(true).append(true).open(self.log())?;
         let pid = Command::new("sh")
             .args(["-c", LAUNCH])
             .arg(self.file("pid"))
-            .args(words.split_terminator('\0'))
+            .args(words)
             .current_dir(&self.workplace)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -185,6 +194,36 @@ impl Daemon {
             .with_context(|| format!("start {}", self.name))?;
         let noted = || Ok((self.pid() == Some(pid) || !exists(pid)).then_some(()));
         wait_for(&format!("start of {}", self.name), LONG, noted)
+    }
+
+    /// A line for a shell that starts it again, for those who have no more than a shell; does nothing
+    /// while it runs.
+    pub fn start_line(&self) -> Result<String> {
+        let pid = self.pid_file();
+        let quoted = |word: &str| format!("'{}'", word.replace('\'', r"'\''"));
+        let words: Vec<_> = self.words()?.iter().map(|word| quoted(word)).collect();
+        let (pid, log) = (quoted(&pid.to_string_lossy()), self.log());
+        Ok(format!(
+            // A killed one that nobody took leave of yet does not run.
+            "grep -qs '^State:[[:space:]]*[^[:space:]ZX]' /proc/$(cat {pid})/status || \
+             (cd {} && sh -c {} {pid} {} <&- >>{} 2>&1 &)",
+            quoted(&self.workplace.to_string_lossy()),
+            quoted(LAUNCH),
+            words.join(" "),
+            quoted(&log.to_string_lossy())
+        ))
+    }
+
+    /// The prefix and the command that it had.
+    fn words(&self) -> Result<Vec<String>> {
+        let command = fs::read_to_string(self.file("command"))
+            .with_context(|| format!("{} was never started", self.name))?;
+        // Folders of an earlier layout have no prefixes.
+        let prefix = fs::read_to_string(self.file("prefix")).unwrap_or_default();
+        let words = prefix
+            .split_terminator('\0')
+            .chain(command.split_terminator('\0'));
+        Ok(words.map(str::to_owned).collect())
     }
 
     /// Refuses a daemon that does not run, with the end of its log.
@@ -260,6 +299,12 @@ impl Daemon {
     fn file(&self, suffix: &str) -> PathBuf {
         self.dir.join("run").join(format!("{}.{suffix}", self.name))
     }
+}
+
+/// Words as the kernel shows them, each with its end.
+fn ended(words: &[String]) -> Vec<u8> {
+    let ended = |word: &String| [word.as_bytes(), &[0]].concat();
+    words.iter().flat_map(ended).collect()
 }
 
 /// The last lines of a log, or what kept us from reading it.

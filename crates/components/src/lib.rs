@@ -35,4 +35,4 @@ pub use crate::forge::{CheckRun, Dialect, FakeApp, FakeForge, Mood, Status};
 pub use crate::packages::{CEPH_PACKAGES, Package, ZOOKEEPER_PACKAGES, missing};
 pub use crate::ports::take as take_ports;
 pub use crate::traces::{processes, traces};
-pub use crate::zookeeper::{Mode, ZooKeeper, ZooKeeperPlan};
+pub use crate::zookeeper::{Host, Mode, ZooKeeper, ZooKeeperPlan};

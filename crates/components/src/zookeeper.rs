@@ -5,7 +5,8 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::iter::repeat_with;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ pub struct ZooKeeperPlan {
     pub tick_ms: u32,
     /// Whether a write waits for the disk.
     pub fsync: bool,
+    /// Where each server runs; none: all on loopback.
+    pub hosts: Vec<Host>,
     /// More lines for `zoo.cfg`, such as those of TLS.
     pub extra_config: Vec<String>,
     /// More arguments for the JVM.
@@ -71,8 +74,27 @@ impl Default for ZooKeeperPlan {
             base_port: None,
             tick_ms: 500,
             fsync: false,
+            hosts: Vec::new(),
             extra_config: Vec::new(),
             extra_jvm: Vec::new(),
+        }
+    }
+}
+
+/// A machine, or what looks like one, such as a network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its address, which this process reaches too.
+    pub address: Ipv4Addr,
+    /// What comes before a command that is to run there.
+    pub prefix: Vec<String>,
+}
+
+impl Host {
+    fn loopback() -> Self {
+        Self {
+            address: Ipv4Addr::LOCALHOST,
+            prefix: Vec::new(),
         }
     }
 }
@@ -92,7 +114,7 @@ pub enum Mode {
 #[derive(Debug)]
 pub struct ZooKeeper {
     daemons: Daemons,
-    ports: Vec<u16>,
+    addresses: Vec<SocketAddrV4>,
     owned: bool,
 }
 
@@ -107,16 +129,28 @@ impl ZooKeeper {
         let ports = ports::take(plan.base_port, 3 * plan.servers)?;
         let (clients, peers) = ports.split_at(plan.servers);
         let (quorum, election) = peers.split_at(plan.servers);
-        let peers: Vec<_> = quorum.iter().zip(election).collect();
+        let hosts = plan.hosts.iter().cloned();
+        let hosts: Vec<Host> = hosts
+            .chain(repeat_with(Host::loopback))
+            .take(plan.servers)
+            .collect();
+        let peers = hosts.iter().zip(quorum.iter().zip(election));
+        let peers: Vec<String> = peers
+            .map(|(host, (quorum, election))| format!("{}:{quorum}:{election}", host.address))
+            .collect();
+        let clients = hosts.iter().zip(clients);
         // Made before the first start: an error on the way takes the started ones with it.
         let servers = Self {
             daemons,
-            ports: clients.to_vec(),
+            addresses: clients
+                .map(|(host, port)| SocketAddrV4::new(host.address, *port))
+                .collect(),
             owned: true,
         };
-        for index in 0..clients.len() {
+        for (index, host) in hosts.iter().enumerate() {
             let config = servers.configure(index, plan, &peers)?;
-            servers.daemon(index)?.start(&command(plan, config))?;
+            let daemon = servers.daemon(index)?;
+            daemon.start_behind(&host.prefix, &command(plan, config))?;
         }
         servers.wait_until_serving()?;
         servers.daemons.mark_complete()?;
@@ -142,22 +176,24 @@ impl ZooKeeper {
     /// Finds the servers of a folder again, running or not. Dropping the value leaves them alone.
     pub fn open(dir: &Path) -> Result<Self> {
         let daemons = Daemons::in_folder(dir)?;
-        let mut ports = Vec::new();
+        let mut addresses = Vec::new();
         for index in 0..daemons.all()?.len() {
             let path = daemons.dir().join(name(index)).join("zoo.cfg");
             let config = fs::read_to_string(&path)
                 .with_context(|| format!("no ZooKeeper in {}", dir.display()))?;
-            let port = config
-                .lines()
-                .find_map(|line| line.strip_prefix("clientPort="));
-            ports.push(port.context("zoo.cfg without clientPort")?.parse()?);
+            let value = |key: &str| {
+                let value = config.lines().find_map(|line| line.strip_prefix(key));
+                value.with_context(|| format!("zoo.cfg without {key}"))
+            };
+            let address = value("clientPortAddress=")?.parse()?;
+            addresses.push(SocketAddrV4::new(address, value("clientPort=")?.parse()?));
         }
-        if ports.is_empty() {
+        if addresses.is_empty() {
             bail!("no ZooKeeper in {}", dir.display());
         }
         Ok(Self {
             daemons,
-            ports,
+            addresses,
             owned: false,
         })
     }
@@ -169,25 +205,24 @@ impl ZooKeeper {
 
     /// Where clients connect: `host:port` of every server, with commas.
     pub fn connect(&self) -> String {
-        let hosts: Vec<_> = self
-            .ports
-            .iter()
-            .map(|port| format!("127.0.0.1:{port}"))
-            .collect();
+        let hosts: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
         hosts.join(",")
     }
 
     /// How many servers there are.
     pub fn servers(&self) -> usize {
-        self.ports.len()
+        self.addresses.len()
     }
 
     /// The port of a server for clients.
     pub fn port(&self, server: usize) -> Result<u16> {
-        self.ports
-            .get(server)
-            .copied()
-            .with_context(|| format!("no server {server}"))
+        Ok(self.address(server)?.port())
+    }
+
+    /// Where a server listens for clients.
+    pub fn address(&self, server: usize) -> Result<SocketAddrV4> {
+        let address = self.addresses.get(server).copied();
+        address.with_context(|| format!("no server {server}"))
     }
 
     /// The process of a server.
@@ -286,36 +321,32 @@ impl ZooKeeper {
 
     /// One line of what a server tells about itself.
     fn status(&self, server: usize, key: &str) -> Result<String> {
-        let answer = four_letters(self.port(server)?, "srvr")?;
+        let answer = four_letters(self.address(server)?, "srvr")?;
         let line = answer.lines().find_map(|line| line.strip_prefix(key));
         line.map(str::to_owned)
             .with_context(|| format!("server {server} does not serve: {answer}"))
     }
 
     /// Writes the folder of a server, and returns the path of its configuration.
-    fn configure(
-        &self,
-        index: usize,
-        plan: &ZooKeeperPlan,
-        peers: &[(&u16, &u16)],
-    ) -> Result<String> {
+    fn configure(&self, index: usize, plan: &ZooKeeperPlan, peers: &[String]) -> Result<String> {
         let dir = self.dir().join(name(index));
         let data = dir.join("data");
         fs::create_dir_all(&data)?;
         fs::write(data.join("myid"), format!("{}\n", index + 1))?;
         let mut config = format!(
             "tickTime={}\ninitLimit=20\nsyncLimit=5\ndataDir={}\n\
-             clientPort={}\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n\
+             clientPort={}\nclientPortAddress={}\nmaxClientCnxns=0\n\
              minSessionTimeout=1000\nmaxSessionTimeout=60000\n\
              admin.enableServer=false\n4lw.commands.whitelist=*\n\
              autopurge.snapRetainCount=3\nautopurge.purgeInterval=1\n",
             plan.tick_ms,
             data.display(),
-            self.port(index)?,
+            self.address(index)?.port(),
+            self.address(index)?.ip(),
         );
         if peers.len() > 1 {
-            for (id, (quorum, election)) in (1..).zip(peers) {
-                writeln!(config, "server.{id}=127.0.0.1:{quorum}:{election}")?;
+            for (id, peer) in (1..).zip(peers) {
+                writeln!(config, "server.{id}={peer}")?;
             }
         }
         for line in &plan.extra_config {
@@ -356,10 +387,9 @@ fn command(plan: &ZooKeeperPlan, config: String) -> Vec<String> {
 }
 
 /// Asks a server by one of ZooKeeper's four-letter words.
-fn four_letters(port: u16, word: &str) -> Result<String> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+fn four_letters(address: SocketAddrV4, word: &str) -> Result<String> {
     let limit = Duration::from_secs(5);
-    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+    let mut stream = TcpStream::connect_timeout(&address.into(), limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.write_all(word.as_bytes())?;
     let mut answer = String::new();

@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Fsck(Fsck),
     /// Copy the store of a data folder into a cluster
     Migrate(Migrate),
+    /// Hurt a cluster under load, and judge whether it kept its promises
+    Drill(Drill),
     /// Make, list and remove the images that tasks may run in on this machine
     #[command(subcommand)]
     Image(Image),
@@ -110,6 +112,38 @@ pub(crate) enum Command {
     Schema,
     /// Print the completions for a shell
     Completions(Completions),
+}
+
+/// `distci drill`
+#[derive(Debug, Args)]
+pub(crate) struct Drill {
+    /// How long to hurt the cluster, such as 90s, 15m or 2h
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, default_value = "3m")]
+    pub(crate) lasts: Duration,
+    /// File with the faults that can be done, as docs/reliability.md describes it; none: load alone
+    #[arg(long, value_name = "FILE")]
+    pub(crate) faults: Option<PathBuf>,
+    /// Clients that each have one build on its way
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) clients: u16,
+    /// Draws the order of faults and builds [default: another each time]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Builds run on workers with this label only
+    #[arg(long)]
+    pub(crate) label: Option<Label>,
+    /// Also write the report to a file, as Markdown
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Write all that was seen to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+    /// Leave the jobs and builds of the drill in the cluster
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A list or a view without further arguments.

@@ -16,6 +16,7 @@ mod connection;
 mod console;
 mod diagnosis;
 mod document;
+mod drill;
 mod events;
 mod exec;
 mod exit;

@@ -106,6 +106,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<Exit> {
         Command::Pool(arguments) => crate::pool::run(connection, arguments, out).await,
         Command::Fsck(arguments) => crate::fsck::run(connection, &arguments, out).await,
         Command::Migrate(arguments) => crate::migrate::run(&arguments, out).await,
+        Command::Drill(arguments) => crate::drill::run(connection, arguments, out).await,
         Command::Image(deed) => crate::image::run(deed, out).await,
         Command::Events(arguments) => crate::events::run(connection, &arguments, out).await,
         Command::Open(arguments) => crate::open::run(connection, &arguments, out).await,

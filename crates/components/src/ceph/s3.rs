@@ -1,6 +1,7 @@
 //! The way to the objects, and a proof that it is open.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -25,11 +26,11 @@ pub struct S3Access {
 }
 
 impl S3Access {
-    pub(super) fn on(ports: &[u16]) -> Self {
+    pub(super) fn on(address: Ipv4Addr, ports: &[u16]) -> Self {
         Self {
             endpoints: ports
                 .iter()
-                .map(|port| format!("http://127.0.0.1:{port}"))
+                .map(|port| format!("http://{address}:{port}"))
                 .collect(),
             bucket: "distci".to_owned(),
             region: "us-east-1".to_owned(),

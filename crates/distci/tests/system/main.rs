@@ -8,6 +8,7 @@ mod corpus;
 mod direct;
 mod documents;
 mod drains;
+mod drill;
 mod errands;
 mod examples;
 mod exec;

@@ -80,7 +80,7 @@ impl Cluster {
             osds: 1,
             store: ObjectStore::BlueStore,
             gateways: 2,
-            base_port: None,
+            ..CephPlan::default()
         };
         let ceph = Ceph::start(&dir.path().join("ceph"), &plan)?;
         fs::write(dir.path().join("token"), "benchmark-benchmark-benchmark\n")?;
