@@ -46,11 +46,12 @@ pub(crate) struct Drill {
     inside: Option<PathBuf>,
 }
 
-/// Three minutes of a drill with the program as the tests have built it.
+/// Three minutes of a drill with the program as the tests have built it: the same faults in the same
+/// order each time, for a gate that is red must be red again. Longer ones draw others.
 pub(crate) fn short(machine: &Machine) -> Result<()> {
     let drill = Drill {
         lasts: "3m".to_owned(),
-        seed: None,
+        seed: Some(1),
         workers: 20,
         report: None,
         binary: Some(cluster::build(machine, "dev")?),
