@@ -37,6 +37,8 @@ pub const NUMBERS: &str = "I9: numbers with gaps, or used twice";
 pub const ONE_BUILD: &str = "I9, I10: two builds of one request or moment";
 /// A finished build has triggered each job downstream once.
 pub const DOWNSTREAM: &str = "I11: a downstream build is missing, or one too many";
+/// Whom a frontend has named within the lease is not given up.
+pub const HEALTHY: &str = "I12: a claim was given up that a digest had named within its lease";
 /// What build control has noted stays so.
 pub const CHECKPOINT: &str = "H3: a checkpoint went back";
 /// What was acknowledged has happened.

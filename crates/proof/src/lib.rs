@@ -17,6 +17,7 @@ pub mod prove;
 pub mod reach;
 mod script;
 mod setup;
+pub mod watch;
 pub mod worlds;
 
 pub use act::{Act, Ending, OrderId};
