@@ -14,6 +14,7 @@ mod cluster;
 mod components;
 mod deny;
 mod machine;
+mod prove;
 mod reasons;
 mod setup;
 mod step;
@@ -48,6 +49,12 @@ enum Chore {
     /// Run a whole cluster on this machine: servers, frontends, workers.
     #[command(subcommand)]
     Cluster(cluster::Deed),
+    /// Explore the models of the protocol further than the tests do.
+    Prove {
+        /// As far as a night is long.
+        #[arg(long)]
+        deep: bool,
+    },
     /// Install what the gate needs and this machine lacks.
     Setup,
     /// Run the whole gate: everything that must hold before a change lands.
@@ -60,6 +67,7 @@ fn main() -> ExitCode {
         Chore::Bench { words } => bench::run(&words),
         Chore::Components(deed) => components::run(&machine, deed).map(|()| ExitCode::SUCCESS),
         Chore::Cluster(deed) => cluster::run(&machine, deed).map(|()| ExitCode::SUCCESS),
+        Chore::Prove { deep } => prove::run(deep),
         Chore::Setup => setup::run(&machine).map(|()| ExitCode::SUCCESS),
         Chore::Test => Ok(test::run(&machine)),
     });

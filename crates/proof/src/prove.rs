@@ -42,8 +42,12 @@ impl fmt::Display for Proved {
         } = self;
         write!(
             f,
-            "{name:28} {states:>9} states {steps:>9} steps, {depth} deep; {trees} trees; finished in {finished}"
-        )
+            "{name:28} {states:>9} states {steps:>9} steps, {depth} deep, finished in {finished}"
+        )?;
+        if *trees > 0 {
+            write!(f, "; {trees} trees")?;
+        }
+        Ok(())
     }
 }
 

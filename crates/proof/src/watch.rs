@@ -9,7 +9,12 @@ use std::time::Duration;
 
 use distci_model::lease::{DIGEST, FRESH, TURNS, has_lapsed};
 use distci_model::ticket::Duty;
-use stateright::{Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+use crate::laws::HEALTHY;
+use crate::prove::{Broken, FINISHES, Proved, UNEQUAL};
+use crate::reach::walk;
+use crate::worlds::Size;
 
 /// The rules by which a claim is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,10 @@ pub struct Watching {
     pub rules: Rules,
     /// How many others come before the watcher.
     pub rank: u32,
+    /// How many digests may fail to be written.
+    pub misses: u8,
+    /// How many turns the watcher may be asleep.
+    pub naps: u8,
 }
 
 /// The watcher asks for everything that was named before.
@@ -58,18 +67,20 @@ pub struct Asked {
 /// What the two frontends know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Watched {
-    /// Whether the claim was heard of since the last digest.
+    /// Whether the claim was heard of in a turn whose digest was not written.
     heard: bool,
-    /// Which of the latest turns' nodes name the claim; the lowest bit is the latest.
-    names: u32,
-    /// Which of them the watcher has not read.
+    /// Which of the latest turns' nodes the watcher has not read; the lowest bit is the latest.
     unread: u32,
+    /// Which of those name the claim.
+    names: u32,
     /// How many turns ago the claim was named last.
     named: u32,
     /// How many turns ago the watcher was told last, by its own clock.
     silent: u32,
     /// What it is waiting for before it gives the claim up.
     asked: Option<Asked>,
+    misses: u8,
+    naps: u8,
     /// Whether it has given the claim up,
     pub given_up: bool,
     /// and that was wrong.
@@ -79,10 +90,10 @@ pub struct Watched {
 /// What may happen to a claim and its watcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Happening {
-    /// The worker's beat is heard.
-    Beat,
     /// A turn passes.
     Turn {
+        /// Whether the worker's beat is heard in it.
+        beat: bool,
         /// Whether the digest was written.
         written: bool,
         /// Whether the watcher is asleep all the time.
@@ -126,14 +137,22 @@ impl Watching {
         ((nodes << 1) & self.mask()) | last
     }
 
-    fn turn(&self, state: &Watched, written: bool, asleep: bool) -> Watched {
+    fn turn(&self, state: &Watched, beat: bool, (written, asleep): (bool, bool)) -> Watched {
         let most = self.most();
+        let heard = state.heard || beat;
         let later = |turns: u32| (turns + 1).min(most);
         let mut next = Watched {
             names: self.turned(state.names),
             unread: self.turned(state.unread),
             named: later(state.named),
-            silent: if asleep { state.silent } else { later(state.silent) },
+            silent: if asleep {
+                state.silent
+            } else {
+                later(state.silent)
+            },
+            heard: heard && !written,
+            misses: state.misses - u8::from(!written),
+            naps: state.naps - u8::from(asleep),
             ..state.clone()
         };
         if let Some(asked) = &mut next.asked {
@@ -141,12 +160,11 @@ impl Watching {
             asked.unread = self.turned(asked.unread);
         }
         if written {
-            next.names = next.names & !1 | u32::from(state.heard);
+            next.names = next.names & !1 | u32::from(heard);
             next.unread |= 1;
-            if state.heard {
+            if heard {
                 next.named = 0;
             }
-            next.heard = false;
         }
         if asleep && self.rules.awake {
             next.asked = None;
@@ -158,6 +176,7 @@ impl Watching {
         let oldest = 1_u32.checked_shl(state.unread.checked_ilog2()?)?;
         let mut next = state.clone();
         next.unread &= !oldest;
+        next.names &= !oldest;
         if let Some(asked) = &mut next.asked {
             asked.unread &= !oldest;
         }
@@ -191,6 +210,18 @@ impl Watching {
     }
 }
 
+/// How a turn may pass: with a beat, with a digest, with the watcher asleep.
+const WAYS: [(bool, bool, bool); 8] = [
+    (true, true, false),
+    (false, true, false),
+    (true, false, false),
+    (false, false, false),
+    (true, true, true),
+    (false, true, true),
+    (true, false, true),
+    (false, false, true),
+];
+
 impl Model for Watching {
     type State = Watched;
     type Action = Happening;
@@ -203,6 +234,8 @@ impl Model for Watching {
             named: self.most(),
             silent: 0,
             asked: None,
+            misses: self.misses,
+            naps: self.naps,
             given_up: false,
             wrongly: false,
         }]
@@ -212,12 +245,13 @@ impl Model for Watching {
         if state.given_up {
             return;
         }
-        if !state.heard {
-            actions.push(Happening::Beat);
-        }
-        for written in [true, false] {
-            for asleep in [false, true] {
-                actions.push(Happening::Turn { written, asleep });
+        for (beat, written, asleep) in WAYS {
+            if (written || state.misses > 0) && (!asleep || state.naps > 0) {
+                actions.push(Happening::Turn {
+                    beat,
+                    written,
+                    asleep,
+                });
             }
         }
         actions.extend((state.unread != 0).then_some(Happening::Read));
@@ -233,14 +267,15 @@ impl Model for Watching {
 
     fn next_state(&self, state: &Watched, happening: Happening) -> Option<Watched> {
         Some(match happening {
-            Happening::Beat => Watched {
-                heard: true,
-                ..state.clone()
-            },
-            Happening::Turn { written, asleep } => self.turn(state, written, asleep),
+            Happening::Turn {
+                beat,
+                written,
+                asleep,
+            } => self.turn(state, beat, (written, asleep)),
             Happening::Read => Self::read(state)?,
             Happening::Gap => Watched {
                 unread: 0,
+                names: 0,
                 silent: 0,
                 asked: None,
                 ..state.clone()
@@ -260,12 +295,113 @@ impl Model for Watching {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(crate::laws::HEALTHY, |_: &Self, state: &Watched| {
-                !state.wrongly
-            }),
+            Property::always(HEALTHY, |_: &Self, state: &Watched| !state.wrongly),
             Property::sometimes("a claim is given up", |_: &Self, state: &Watched| {
                 state.given_up
             }),
         ]
     }
+}
+
+/// Rules that are not enough, with what is wrong about them.
+pub const PLANTED: [(&str, Rules); 5] = [
+    (
+        "digests that are written over after two turns",
+        Rules {
+            turns: 2,
+            ..Rules::PRODUCTION
+        },
+    ),
+    (
+        "digests that are written over one turn too early",
+        Rules {
+            turns: Rules::PRODUCTION.turns - 1,
+            ..Rules::PRODUCTION
+        },
+    ),
+    (
+        "expiry without a barrier",
+        Rules {
+            barrier: false,
+            ..Rules::PRODUCTION
+        },
+    ),
+    (
+        "a barrier that may take any time",
+        Rules {
+            in_time: false,
+            ..Rules::PRODUCTION
+        },
+    ),
+    (
+        "a watcher that was asleep during the barrier and does not begin anew",
+        Rules {
+            awake: false,
+            ..Rules::PRODUCTION
+        },
+    ),
+];
+
+/// The watch that a test has time for.
+pub const fn small(rules: Rules) -> Watching {
+    Watching {
+        rules,
+        rank: 0,
+        misses: 1,
+        naps: 3,
+    }
+}
+
+/// All watches of a size, by production's rules.
+pub fn all(size: Size) -> Vec<Watching> {
+    let small = small(Rules::PRODUCTION);
+    match size {
+        Size::Small => vec![small],
+        Size::Large | Size::Deep => {
+            let more = 1 + u8::from(size == Size::Deep);
+            let ranks = 0..=u32::from(more);
+            let watch = |rank| Watching {
+                rank,
+                misses: more,
+                naps: 2 + more,
+                ..small.clone()
+            };
+            ranks.map(watch).collect()
+        }
+    }
+}
+
+/// Explores a watch.
+///
+/// # Errors
+/// The law that does not hold in it.
+pub fn prove(watching: &Watching) -> Result<Proved, Box<Broken>> {
+    let name = "the watch over a claim";
+    let broken = |law, way: Vec<Happening>| Broken {
+        name,
+        law,
+        way: way.iter().map(|step| format!("{step:?}")).collect(),
+    };
+    let search = watching.clone().checker();
+    let search = search.finish_when(HasDiscoveries::AnyFailures);
+    let found = search.spawn_bfs().join();
+    if let Some(way) = found.discovery(HEALTHY) {
+        return Err(broken(HEALTHY, way.into_actions()).into());
+    }
+    // Whoever is silent can always be given up.
+    let walked = walk(watching, |state| state.given_up);
+    if let Some(way) = walked.way {
+        return Err(broken(FINISHES, way).into());
+    }
+    if walked.states != found.unique_state_count() {
+        return Err(broken(UNEQUAL, Vec::new()).into());
+    }
+    Ok(Proved {
+        name,
+        states: walked.states,
+        steps: walked.steps,
+        depth: walked.depth,
+        finished: walked.goals,
+        trees: 0,
+    })
 }

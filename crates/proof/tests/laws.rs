@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use distci_proof::Defect;
 use distci_proof::laws;
 use distci_proof::prove::{find, prove};
+use distci_proof::watch;
 use distci_proof::worlds::{self, Size, World};
 
 fn world(name: &str) -> Result<World> {
@@ -94,4 +95,26 @@ defects! {
     firing_whatever_version: FireWithoutVersion in "schedules" breaks NUMBERS;
     cancelling_without_ringing: CancelWithoutRing in "a build that is cancelled" breaks ASLEEP;
     expiring_whatever_version: ExpiryWithoutVersion in "a lock" breaks NAMES;
+}
+
+#[test]
+fn the_watch_over_a_claim() -> Result<()> {
+    for watching in watch::all(Size::Small) {
+        match watch::prove(&watching) {
+            Ok(proved) => println!("{proved}"),
+            Err(broken) => anyhow::bail!("{broken}"),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn rules_that_are_not_enough() -> Result<()> {
+    for (name, rules) in watch::PLANTED {
+        let broken = watch::prove(&watch::small(rules)).err();
+        let broken = broken.with_context(|| format!("{name}: was not found"))?;
+        ensure!(broken.law == laws::HEALTHY, "another law: {broken}");
+        println!("{name}, in {} steps: {}", broken.way.len(), broken.law);
+    }
+    Ok(())
 }
