@@ -17,11 +17,13 @@ pub mod prove;
 pub mod reach;
 mod script;
 mod setup;
+mod state;
 pub mod watch;
 pub mod worlds;
 
 pub use act::{Act, Ending, OrderId};
-pub use cluster::{Action, Actor, Budget, Cluster, Doing, Flight, State};
+pub use cluster::Cluster;
 pub use defect::Defect;
 pub use forest::{CommitId, TreeId};
 pub use setup::{Role, Setup};
+pub use state::{Action, Actor, Budget, Doing, Flight, State};

@@ -7,10 +7,11 @@ use std::fmt;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use crate::cluster::{Action, Cluster};
+use crate::cluster::{Cluster, LAWS};
 use crate::defect::Defect;
 use crate::reach::walk;
 use crate::setup::Setup;
+use crate::state::Action;
 use crate::worlds::World;
 
 /// A world in which every law holds.
@@ -121,12 +122,12 @@ fn check(cluster: &Cluster) -> Result<usize, (&'static str, Vec<Action>)> {
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();
-    if let Some(found) = checked.discovery(crate::cluster::LAWS) {
+    if let Some(found) = checked.discovery(LAWS) {
         let law = found.last_state().broken.unwrap_or_default();
         return Err((law, found.into_actions()));
     }
     for shown in cluster.properties() {
-        if shown.name != crate::cluster::LAWS && checked.discovery(shown.name).is_none() {
+        if shown.name != LAWS && checked.discovery(shown.name).is_none() {
             return Err((VACUOUS, Vec::new()));
         }
     }

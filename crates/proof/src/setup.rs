@@ -11,10 +11,10 @@ use distci_store::coordination::{Life, Node, Version};
 use distci_store::keys;
 
 use crate::act::{Act, at};
-use crate::cluster::Budget;
 use crate::defect::Defect;
 use crate::engine::Engine;
 use crate::forest::TreeId;
+use crate::state::Budget;
 
 /// What an actor is for.
 #[derive(Debug, Clone, PartialEq, Eq)]

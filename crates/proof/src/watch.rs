@@ -58,8 +58,8 @@ pub struct Watching {
 pub struct Asked {
     /// How many turns ago.
     turns: u32,
-    /// What it had still to read then.
-    unread: u32,
+    /// Which of the nodes that it had not read then name the claim, and still do.
+    names: u32,
     /// Whether the claim had been named within its lease then.
     fresh: bool,
 }
@@ -69,9 +69,9 @@ pub struct Asked {
 pub struct Watched {
     /// Whether the claim was heard of in a turn whose digest was not written.
     heard: bool,
-    /// Which of the latest turns' nodes the watcher has not read; the lowest bit is the latest.
-    unread: u32,
-    /// Which of those name the claim.
+    /// Which of the latest turns' nodes name the claim and were not read by the watcher; the lowest
+    /// bit is the latest. To read one that does not name it changes nothing, so none of those is
+    /// kept in mind.
     names: u32,
     /// How many turns ago the claim was named last.
     named: u32,
@@ -99,7 +99,7 @@ pub enum Happening {
         /// Whether the watcher is asleep all the time.
         asleep: bool,
     },
-    /// The watcher reads the oldest digest that it has not read.
+    /// The watcher reads the oldest digest that names the claim, and all before it.
     Read,
     /// The watcher loses the store, and learns anew which claims there are.
     Gap,
@@ -120,7 +120,7 @@ const fn turns(time: Duration) -> u32 {
 impl Watching {
     /// From here on one turn more makes no difference.
     fn most(&self) -> u32 {
-        turns(Duty::Task.lease()) + self.rank + 2
+        turns(Duty::Task.lease()) + self.rank + 1
     }
 
     fn lapsed(&self, silent: u32) -> bool {
@@ -143,7 +143,6 @@ impl Watching {
         let later = |turns: u32| (turns + 1).min(most);
         let mut next = Watched {
             names: self.turned(state.names),
-            unread: self.turned(state.unread),
             named: later(state.named),
             silent: if asleep {
                 state.silent
@@ -156,12 +155,14 @@ impl Watching {
             ..state.clone()
         };
         if let Some(asked) = &mut next.asked {
-            asked.turns = later(asked.turns);
-            asked.unread = self.turned(asked.unread);
+            // Who is asleep does not notice that time is up.
+            if !asleep {
+                asked.turns = (asked.turns + 1).min(turns(FRESH) + 1);
+            }
+            asked.names = self.turned(asked.names) & !u32::from(written);
         }
         if written {
             next.names = next.names & !1 | u32::from(heard);
-            next.unread |= 1;
             if heard {
                 next.named = 0;
             }
@@ -173,28 +174,23 @@ impl Watching {
     }
 
     fn read(state: &Watched) -> Option<Watched> {
-        let oldest = 1_u32.checked_shl(state.unread.checked_ilog2()?)?;
-        let mut next = state.clone();
-        next.unread &= !oldest;
-        next.names &= !oldest;
-        if let Some(asked) = &mut next.asked {
-            asked.unread &= !oldest;
-        }
-        if state.names & oldest != 0 {
-            // As production has it: whom it was told of is no more asked for.
-            next.silent = 0;
-            next.asked = None;
-        }
-        Some(next)
+        let oldest = 1_u32.checked_shl(state.names.checked_ilog2()?)?;
+        Some(Watched {
+            names: state.names & !oldest,
+            // As production has it: who was heard of is spared.
+            silent: 0,
+            asked: None,
+            ..state.clone()
+        })
     }
 
     fn ask(&self, state: &Watched) -> Watched {
-        let unread = if self.rules.barrier { state.unread } else { 0 };
+        let names = if self.rules.barrier { state.names } else { 0 };
         Watched {
             asked: Some(Asked {
                 turns: 0,
-                unread,
-                fresh: state.named < turns(Duty::Task.lease()),
+                names,
+                fresh: state.named <= turns(Duty::Task.lease()),
             }),
             ..state.clone()
         }
@@ -202,7 +198,7 @@ impl Watching {
 
     /// Whether the watcher may decide: it has learnt what it asked for, in time.
     fn may_decide(&self, asked: Asked) -> bool {
-        asked.unread == 0 && (!self.rules.in_time || self.is_in_time(asked))
+        asked.names == 0 && (!self.rules.in_time || self.is_in_time(asked))
     }
 
     fn is_in_time(&self, asked: Asked) -> bool {
@@ -230,7 +226,6 @@ impl Model for Watching {
         vec![Watched {
             heard: false,
             names: 0,
-            unread: 0,
             named: self.most(),
             silent: 0,
             asked: None,
@@ -245,8 +240,10 @@ impl Model for Watching {
         if state.given_up {
             return;
         }
+        // Who sleeps at other times only believes a claim for longer.
+        let may_nap = state.naps > 0 && state.asked.is_some();
         for (beat, written, asleep) in WAYS {
-            if (written || state.misses > 0) && (!asleep || state.naps > 0) {
+            if (written || state.misses > 0) && (!asleep || may_nap) {
                 actions.push(Happening::Turn {
                     beat,
                     written,
@@ -254,7 +251,7 @@ impl Model for Watching {
                 });
             }
         }
-        actions.extend((state.unread != 0).then_some(Happening::Read));
+        actions.extend((state.names != 0).then_some(Happening::Read));
         actions.push(Happening::Gap);
         match state.asked {
             None => actions.extend(self.lapsed(state.silent).then_some(Happening::Ask)),
@@ -274,7 +271,6 @@ impl Model for Watching {
             } => self.turn(state, beat, (written, asleep)),
             Happening::Read => Self::read(state)?,
             Happening::Gap => Watched {
-                unread: 0,
                 names: 0,
                 silent: 0,
                 asked: None,
@@ -358,12 +354,11 @@ pub fn all(size: Size) -> Vec<Watching> {
     match size {
         Size::Small => vec![small],
         Size::Large | Size::Deep => {
-            let more = 1 + u8::from(size == Size::Deep);
-            let ranks = 0..=u32::from(more);
+            let misses = 2 + u8::from(size == Size::Deep);
+            let ranks = 0..=1;
             let watch = |rank| Watching {
                 rank,
-                misses: more,
-                naps: 2 + more,
+                misses,
                 ..small.clone()
             };
             ranks.map(watch).collect()

@@ -8,8 +8,8 @@ use distci_model::id::{BuildNumber, BuildRef, JobId};
 use distci_model::schedule::marked;
 
 use crate::act::Act;
-use crate::cluster::Budget;
 use crate::setup::{Role, Setup};
+use crate::state::Budget;
 
 /// A model with a name.
 #[derive(Debug, Clone)]
