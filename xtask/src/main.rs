@@ -15,6 +15,7 @@ mod components;
 mod deny;
 mod drill;
 mod machine;
+mod prove;
 mod reasons;
 mod setup;
 mod step;
@@ -51,6 +52,12 @@ enum Chore {
     Cluster(cluster::Deed),
     /// Hurt a whole cluster of network namespaces under load, and judge whether it kept its promises.
     Drill(drill::Drill),
+    /// Explore the models of the protocol further than the tests do.
+    Prove {
+        /// As far as a night is long.
+        #[arg(long)]
+        deep: bool,
+    },
     /// Install what the gate needs and this machine lacks.
     Setup,
     /// Run the whole gate: everything that must hold before a change lands.
@@ -64,6 +71,7 @@ fn main() -> ExitCode {
         Chore::Components(deed) => components::run(&machine, deed).map(|()| ExitCode::SUCCESS),
         Chore::Cluster(deed) => cluster::run(&machine, deed).map(|()| ExitCode::SUCCESS),
         Chore::Drill(drill) => drill::run(&machine, &drill),
+        Chore::Prove { deep } => prove::run(deep),
         Chore::Setup => setup::run(&machine).map(|()| ExitCode::SUCCESS),
         Chore::Test => Ok(test::run(&machine)),
     });

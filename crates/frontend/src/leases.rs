@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use distci_model::id::{Attempt, TicketKey};
+use distci_model::lease::has_lapsed;
 use distci_model::ticket::{ClaimHash, ClaimName, Duty};
 use distci_model::wire::Standing;
 use tokio::time::Instant;
@@ -18,8 +19,6 @@ use tokio::time::Instant;
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 /// A gap between two looks that is this long was not only the scheduler.
 const ASLEEP: Duration = Duration::from_secs(1);
-/// How much later each frontend gives a claim up than the one before it in the order of duty.
-const RANK: Duration = Duration::from_secs(5);
 /// If so many claims, and this part of all, have lapsed, it is the network and not the workers.
 const MANY: usize = 50;
 const MANY_PERCENT: usize = 30;
@@ -259,17 +258,17 @@ impl Leases {
         let lapsed: Vec<&Seen> = state
             .claims
             .values()
-            .filter(|seen| silent(seen) > lease(seen))
+            .filter(|seen| has_lapsed(lease(seen), silent(seen), 0))
             .collect();
         let all = state.claims.len();
         let many = lapsed.len() >= MANY && lapsed.len() * 100 > all * MANY_PERCENT;
-        let ours = lapsed.iter().filter(|seen| {
-            rank(&seen.claim.key).is_some_and(|rank| silent(seen) > lease(seen) + RANK * rank)
-        });
-        let ours = ours.map(|seen| Lapsed {
-            key: seen.claim.key.clone(),
-            attempt: seen.claim.attempt,
-            at: seen.at,
+        let ours = lapsed.iter().filter_map(|seen| {
+            let rank = rank(&seen.claim.key)?;
+            has_lapsed(lease(seen), silent(seen), rank).then(|| Lapsed {
+                key: seen.claim.key.clone(),
+                attempt: seen.claim.attempt,
+                at: seen.at,
+            })
         });
         let mut ours: Vec<Lapsed> = ours.collect();
         let silent = lapsed.len();
@@ -298,9 +297,12 @@ impl Leases {
         self.lock().wake(now);
     }
 
-    /// Whether still nobody has heard of a lapsed claim.
-    pub(crate) fn is_still_lapsed(&self, claim: &Lapsed) -> bool {
-        let state = self.lock();
+    /// Whether still nobody has heard of a lapsed claim, now that all is taken in that others had
+    /// told before. Not if this frontend was asleep meanwhile: what others had told may have been
+    /// written over before it was read.
+    pub(crate) fn is_still_lapsed(&self, claim: &Lapsed, now: Instant) -> bool {
+        let mut state = self.lock();
+        state.wake(now);
         let seen = state.claims.get(&claim.key);
         seen.is_some_and(|seen| seen.claim.attempt == claim.attempt && seen.at == claim.at)
     }
@@ -487,10 +489,21 @@ mod tests {
         let (leases, start) = (Leases::default(), Instant::now());
         leases.add(claim(1), start);
         let lapsed = look(&leases, start, Duration::from_secs(31));
-        assert!(leases.is_still_lapsed(&lapsed[0]));
+        let now = start + Duration::from_secs(31);
+        assert!(leases.is_still_lapsed(&lapsed[0], now));
         let hash = ClaimHash::of(&claim(1).key, Attempt::new(1));
-        leases.told(&[hash], start + Duration::from_secs(31));
-        assert!(!leases.is_still_lapsed(&lapsed[0]));
+        leases.told(&[hash], now);
+        assert!(!leases.is_still_lapsed(&lapsed[0], now));
+    }
+
+    #[test]
+    fn who_was_asleep_before_the_last_judgement_gives_nobody_up() {
+        let (leases, start) = (Leases::default(), Instant::now());
+        leases.add(claim(1), start);
+        let lapsed = look(&leases, start, Duration::from_secs(31));
+        let now = start + Duration::from_secs(31);
+        assert!(leases.is_still_lapsed(&lapsed[0], now + TICK));
+        assert!(!leases.is_still_lapsed(&lapsed[0], now + Duration::from_secs(20)));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use distci_model::lease::FRESH;
 use distci_model::ticket::{IndexName, QueueName};
 use distci_store::{
     ClusterNews, ClusterWatch, DrainNews, DrainWatch, IndexNews, IndexWatch, JobNews, JobWatch,
@@ -20,8 +21,6 @@ use crate::leases::{Lapsed, TICK};
 
 /// How soon a mirror that could not be brought up to date is listed again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long it may take to learn all that the others know, before claims are given up.
-const FRESH: Duration = Duration::from_secs(10);
 
 /// Follows the index and the other frontends until `stop`.
 pub(crate) async fn follow(app: App, stop: CancellationToken) {
@@ -285,7 +284,7 @@ async fn give_up(app: &App, lapsed: Vec<Lapsed>) {
     }
     let mut stuck = false;
     for claim in lapsed {
-        if !app.leases.is_still_lapsed(&claim) {
+        if !app.leases.is_still_lapsed(&claim, Instant::now()) {
             continue;
         }
         let Lapsed { key, attempt, .. } = claim;

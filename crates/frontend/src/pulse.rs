@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use distci_model::Timestamp;
 use distci_model::id::FrontendId;
+use distci_model::lease::DIGEST;
 use distci_store::coordination::Health;
 use distci_store::{Card, StoreError};
 use tokio::time::Instant;
@@ -19,8 +20,6 @@ use crate::app::App;
 
 /// How often the others hear what has changed here.
 const CARD: Duration = Duration::from_secs(1);
-/// How often they hear of the claims.
-const DIGEST: Duration = Duration::from_secs(5);
 /// Most classes on a card; workers that wait for more of them are merely served a moment later.
 const MAX_WANTS: usize = 256;
 /// From here on two clocks are not the same.

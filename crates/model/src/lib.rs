@@ -20,6 +20,7 @@ pub mod id;
 pub mod image;
 pub mod isolation;
 pub mod journal;
+pub mod lease;
 pub mod lock;
 pub mod order;
 pub mod outcome;

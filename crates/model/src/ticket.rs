@@ -114,7 +114,7 @@ pub enum Duty {
 
 impl Duty {
     /// How long a claim is believed without news. A control claim lasts milliseconds.
-    pub fn lease(self) -> Duration {
+    pub const fn lease(self) -> Duration {
         match self {
             Self::Control => Duration::from_secs(15),
             Self::Task | Self::Errand => Duration::from_secs(30),

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use distci_model::Timestamp;
 use distci_model::id::{ClassId, FrontendId};
+use distci_model::lease::node_of;
 use distci_model::ticket::ClaimHash;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch::Receiver;
@@ -21,9 +22,6 @@ use crate::transaction::{pack, read};
 
 /// Claims in one node of a digest: 64 KiB, which a commit takes with ease.
 const CLAIMS_PER_NODE: usize = 8192;
-
-/// Turns after which a digest is written over.
-const TURNS: u64 = 2;
 
 /// What a frontend tells the others about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,8 +128,8 @@ impl Store {
     }
 
     /// Names the claims that a frontend has heard of since the last time. Gives the time by the
-    /// store's clock. What was named in one turn can be read until the turn after the next, for
-    /// those who are slow.
+    /// store's clock. What was named in one turn can be read for as long as the law of leases says,
+    /// by those who are slow.
     pub async fn publish(
         &self,
         frontend: &FrontendId,
@@ -142,7 +140,7 @@ impl Store {
         for (part, hashes) in heard.chunks(CLAIMS_PER_NODE).enumerate() {
             let hashes = hashes.iter();
             let data: Vec<u8> = hashes.flat_map(|hash| hash.0.to_le_bytes()).collect();
-            let path = keys::digest(frontend, turn % TURNS, part);
+            let path = keys::digest(frontend, node_of(turn), part);
             time = self.put_for_session(path, data.into()).await?.written;
         }
         Ok(time)

@@ -153,6 +153,42 @@ async fn whom_one_frontend_hears_no_other_gives_up() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whom_a_digest_has_named_is_not_given_up_by_one_who_reads_it_late() -> Result<()> {
+    let cluster = Cluster::of(2, Faults::none()).await?;
+    let (claim, since) = cluster.claimed().await?;
+    let first = &cluster.frontends[0];
+    first.trigger("j").await?;
+    first.control().await?;
+    let other: Claim = first.post("/claims", &wish(2)).await?.json()?;
+    // Both know both claims; from now on nobody hears of anything before he asks.
+    cluster.simulator.settle();
+    sleep(Duration::from_secs(1)).await;
+    cluster.simulator.set_faults(Faults {
+        lag: PerMille(1000),
+        ..Faults::none()
+    });
+    // The one claim is heard of once, the other all the time: each digest of the first frontend names
+    // it, and each is in time written over.
+    let beats = |held: &[&Claim]| {
+        let held = held.iter();
+        let held: Vec<_> = held
+            .map(|claim| json!({ "ticket": claim.ticket, "attempt": claim.attempt }))
+            .collect();
+        json!({ "worker": "w", "session": SESSION, "held": held, "pending": [], "wait": 1 })
+    };
+    let pending = [wish(1), wish(2)].map(|wish| wish["request"].clone());
+    while since.elapsed() < Duration::from_secs(38) {
+        let heard = since.elapsed() < Duration::from_secs(12);
+        let both = [&claim, &other];
+        let mut beat = beats(if heard { &both } else { &both[1..] });
+        beat["pending"] = json!(pending);
+        first.post("/beats", &beat).await?;
+    }
+    ensure!(cluster.is_held(&claim).await?, "a digest has named it");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_worker_is_given_up_in_time() -> Result<()> {
     let cluster = Cluster::of(3, Faults::none()).await?;
     let (claim, since) = cluster.claimed().await?;
