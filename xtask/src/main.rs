@@ -16,6 +16,7 @@ mod deny;
 mod machine;
 mod reasons;
 mod setup;
+mod simulate;
 mod step;
 mod tally;
 mod test;
@@ -50,6 +51,8 @@ enum Chore {
     Cluster(cluster::Deed),
     /// Install what the gate needs and this machine lacks.
     Setup,
+    /// Run seeds of the simulation: a whole cluster with faults, in one thread each.
+    Simulate(simulate::Seeds),
     /// Run the whole gate: everything that must hold before a change lands.
     Test,
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Chore::Components(deed) => components::run(&machine, deed).map(|()| ExitCode::SUCCESS),
         Chore::Cluster(deed) => cluster::run(&machine, deed).map(|()| ExitCode::SUCCESS),
         Chore::Setup => setup::run(&machine).map(|()| ExitCode::SUCCESS),
+        Chore::Simulate(seeds) => simulate::run(&seeds),
         Chore::Test => Ok(test::run(&machine)),
     });
     done.unwrap_or_else(|error| {

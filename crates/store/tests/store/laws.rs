@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use distci_checker::Law;
+use distci_checker::{Law, predict};
 use distci_checker::history::{History, Post, Seen};
 use distci_model::build::{Cause, Checkpoint, Downstream, Progress};
 use distci_model::config::{JobConfig, WhenFull};
@@ -19,8 +19,8 @@ use distci_store::{Claiming, Store, StoreError, keys};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
-use crate::dice::Dice;
-use crate::scene::{Scene, decision, exit, job_config, job_id, predict, shell, worker};
+use distci_store::coordination::simulator::Dice;
+use crate::scene::{Scene, decision, exit, job_config, job_id, shell, worker};
 
 const JOBS: usize = 3;
 const REQUESTS: usize = 2;
@@ -213,7 +213,7 @@ impl World {
                     Err(error) => return Err(error).context("cancel"),
                 }
             }
-            dice.next();
+            dice.draw();
             tokio::task::yield_now().await;
         }
         Ok(())

@@ -11,7 +11,7 @@ use distci_model::wire::{Artifact, ArtifactManifest, BuildPhase, Claim, MAX_SUMM
 use distci_store::StoreError;
 use serde_json::json;
 
-use crate::dice::Dice;
+use distci_store::coordination::simulator::Dice;
 use crate::scene::{Scene, job, job_id, shell};
 
 /// Text that does not compress.

@@ -16,7 +16,7 @@ use distci_store::{Claiming, Posted, Store, StoreError, keys};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
-use crate::dice::Dice;
+use distci_store::coordination::simulator::Dice;
 use crate::scene::{Scene, decision, exit, job, job_config, job_id, shell, worker};
 
 /// A job of one task that holds these locks.
