@@ -16,10 +16,7 @@ use distci_model::ticket::{Duty, Priority, Stamp, Ticket, TicketState};
 
 /// What the law alone says about a build whose tasks end as `result` says: the last checkpoint, and
 /// how the build ends.
-pub fn predict(
-    config: &JobConfig,
-    result: impl Fn(&str) -> TaskResult,
-) -> (Checkpoint, Outcome) {
+pub fn predict(config: &JobConfig, result: impl Fn(&str) -> TaskResult) -> (Checkpoint, Outcome) {
     let (config, at) = (&config.flat(), Timestamp::UNIX_EPOCH);
     let (mut build, mut events) = (first_build(config, at), Vec::new());
     loop {

@@ -34,7 +34,10 @@ impl Attempt<'_> {
         let (scene, order) = (&self.run.scene, self.order);
         let mut dice = self.run.split_dice();
         let deed = scene.jobs.deed(&order.task, &mut dice);
-        let what = format!("{} {}, attempt {}", order.build, order.task, self.held.attempt);
+        let what = format!(
+            "{} {}, attempt {}",
+            order.build, order.task, self.held.attempt
+        );
         self.run.tell(format_args!("begins {what}"));
         let place = scene.begin(self.held, self.work());
         let outcome = tokio::select! {
@@ -57,7 +60,8 @@ impl Attempt<'_> {
             Err(Interrupt::Stopped) => {
                 self.run.tell(format_args!("gives back {what}"));
                 if let Err(error) = self.run.patient.release(self.held).await {
-                    self.run.tell(format_args!("{what} is not given back: {error}"));
+                    self.run
+                        .tell(format_args!("{what} is not given back: {error}"));
                 }
                 return;
             }
@@ -89,7 +93,8 @@ impl Attempt<'_> {
         });
         let found: BTreeMap<String, String> = found.collect();
         let needs = scene.jobs.tasks(&order.build.job).into_iter();
-        let found = needs.filter_map(|task| Some((task.clone(), found.get(task.as_str())?.clone())));
+        let found =
+            needs.filter_map(|task| Some((task.clone(), found.get(task.as_str())?.clone())));
         history::Work {
             build: order.build.clone(),
             task: order.task.clone(),

@@ -91,10 +91,6 @@ impl Frontends {
             .collect()
     }
 
-    pub(crate) fn is_up(&self, name: &str) -> bool {
-        self.state().running.contains_key(name)
-    }
-
     /// Starts those that do not run.
     pub(crate) fn start_all(&self) {
         self.names.iter().for_each(|name| self.start(name));
@@ -126,7 +122,9 @@ impl Frontends {
             let gate = gate.clone();
             duties.spawn(async move { gate.guard(duty).await });
         }
-        self.around.network.plug(&address(name), inner, gate.clone());
+        self.around
+            .network
+            .plug(&address(name), inner, gate.clone());
         let running = Running {
             session,
             gate,
@@ -135,7 +133,10 @@ impl Frontends {
         };
         state.running.insert(name.to_owned(), running);
         let story = &self.around.story;
-        story.tell(name, format_args!("starts; its clock is wrong by {ahead} s"));
+        story.tell(
+            name,
+            format_args!("starts; its clock is wrong by {ahead} s"),
+        );
     }
 
     /// Kills a frontend. The store believes in its session a while longer.
@@ -198,7 +199,10 @@ impl Frontends {
 
     /// A gap: a connection that is lost for a moment.
     pub(crate) fn blink(&self, name: &str) {
-        if self.of(name, |running| running.session.reconnect()).is_some() {
+        if self
+            .of(name, |running| running.session.reconnect())
+            .is_some()
+        {
             self.around.story.tell(name, "has missed news");
         }
     }

@@ -76,7 +76,9 @@ impl Jobs {
     pub(crate) fn without_schedule(&self) -> Result<JobConfig> {
         let cron = self.configs.values();
         let mut cron = cron.filter(|config| config.job_id.as_str() == CRON);
-        let config = cron.next().ok_or_else(|| anyhow!("no job has a schedule"))?;
+        let config = cron
+            .next()
+            .ok_or_else(|| anyhow!("no job has a schedule"))?;
         Ok(JobConfig {
             triggers: Vec::new(),
             ..config.clone()

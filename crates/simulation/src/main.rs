@@ -93,7 +93,10 @@ fn all(arguments: &Arguments) -> Result<ExitCode> {
             let told = String::from_utf8_lossy(&done.stdout);
             builds.fetch_add(figure(&told, "builds="), Ordering::Relaxed);
             if !done.status.success() || arguments.story {
-                println!("seed {seed}:\n{told}{}", String::from_utf8_lossy(&done.stderr));
+                println!(
+                    "seed {seed}:\n{told}{}",
+                    String::from_utf8_lossy(&done.stderr)
+                );
             }
             if !done.status.success() {
                 let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,10 +109,12 @@ fn all(arguments: &Arguments) -> Result<ExitCode> {
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..at_once.get()).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| match thread.join() {
-            Ok(done) => done,
-            Err(_) => anyhow::bail!("a thread has died"),
-        })
+        threads
+            .into_iter()
+            .try_for_each(|thread| match thread.join() {
+                Ok(done) => done,
+                Err(_) => anyhow::bail!("a thread has died"),
+            })
     })?;
     let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.sort_unstable();
@@ -144,6 +149,8 @@ fn start(arguments: &Arguments, seed: u64) -> Result<Output> {
 
 /// A figure of what a run told.
 fn figure(told: &str, name: &str) -> u64 {
-    let mut words = told.split_whitespace().filter_map(|word| word.strip_prefix(name));
+    let mut words = told
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix(name));
     words.next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }

@@ -3,7 +3,8 @@
 //! Owns which fault comes when, and how long each lasts. Never touches what a store has acknowledged:
 //! there is no fault after which anything may be lost.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -21,6 +22,8 @@ const AWAY: usize = 45;
 
 /// Who hurts the cluster.
 pub(crate) struct Nemesis<'a> {
+    /// Who is hurt already: one thing at a time is done to each.
+    pub(crate) hurt: Mutex<BTreeSet<String>>,
     pub(crate) scene: &'a Arc<Scene>,
     pub(crate) frontends: &'a Frontends,
     pub(crate) workers: &'a [Worker],
@@ -124,42 +127,82 @@ impl Nemesis<'_> {
             expiry: PerMille(0),
             delay: odds(200),
         };
-        self.scene.story.tell("nemesis", format_args!("{weather:?}"));
+        self.scene
+            .story
+            .tell("nemesis", format_args!("{weather:?}"));
         self.scene.story.tell("nemesis", format_args!("{faults:?}"));
         self.scene.network.set_weather(weather);
         self.simulator.set_faults(faults);
     }
 
+    /// Does a deed, unless those whom it is for are hurt already.
     async fn hurt(&self, deed: Deed, mut dice: Dice) -> Result<()> {
-        let name = dice.pick(self.frontends.names()).cloned();
-        let frontend = name.unwrap_or_default();
         let time = Duration::from_millis(500 + dice.below(AWAY * 1000) as u64);
-        match deed {
-            Deed::KillFrontend => self.restart(&frontend, time / 2).await,
-            Deed::StopFrontend => {
-                self.frontends.stop(&frontend).await;
-                sleep(time / 2).await;
-                self.frontends.start(&frontend);
-            }
-            Deed::PauseFrontend => self.frontends.pause(&frontend, time).await,
-            Deed::CutOffFrontend => self.frontends.cut_off(&frontend, time).await,
-            Deed::Blink => self.frontends.blink(&frontend),
-            Deed::Isolate => self.isolate(&frontend, time / 2).await,
-            Deed::StoreDown => {
-                let all = self.frontends.names().iter();
-                join_all(all.map(|name| self.frontends.cut_off(name, time / 2))).await;
-            }
-            Deed::KillAll => {
-                let all = self.frontends.names().iter();
-                join_all(all.map(|name| self.restart(name, time / 4))).await;
-            }
+        let victims = self.victims(deed, &mut dice);
+        if !self.seize(&victims) {
+            return Ok(());
+        }
+        let done = match deed {
             Deed::KillWorker | Deed::StopWorker | Deed::PauseWorker | Deed::CutWorker => {
-                if let Some(worker) = dice.pick(self.workers) {
-                    return self.hurt_worker(deed, worker, time).await;
+                let mut workers = self.workers.iter();
+                match workers.find(|worker| victims.contains(&worker.name.to_string())) {
+                    Some(worker) => self.hurt_worker(deed, worker, time).await,
+                    None => Ok(()),
                 }
             }
+            _ => {
+                let all = victims.iter();
+                join_all(all.map(|name| self.hurt_frontend(deed, name, time))).await;
+                Ok(())
+            }
+        };
+        let mut hurt = self.victims_now();
+        hurt.retain(|name| !victims.contains(name));
+        done
+    }
+
+    fn victims(&self, deed: Deed, dice: &mut Dice) -> Vec<String> {
+        match deed {
+            Deed::KillWorker | Deed::StopWorker | Deed::PauseWorker | Deed::CutWorker => {
+                let worker = dice.pick(self.workers);
+                worker.map(|it| it.name.to_string()).into_iter().collect()
+            }
+            Deed::StoreDown | Deed::KillAll => self.frontends.names().to_vec(),
+            _ => dice
+                .pick(self.frontends.names())
+                .cloned()
+                .into_iter()
+                .collect(),
         }
-        Ok(())
+    }
+
+    fn seize(&self, victims: &[String]) -> bool {
+        let mut hurt = self.victims_now();
+        let free = victims.iter().all(|name| !hurt.contains(name));
+        if free {
+            hurt.extend(victims.iter().cloned());
+        }
+        free
+    }
+
+    fn victims_now(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.hurt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn hurt_frontend(&self, deed: Deed, name: &str, time: Duration) {
+        match deed {
+            Deed::StopFrontend => {
+                self.frontends.stop(name).await;
+                sleep(time / 2).await;
+                self.frontends.start(name);
+            }
+            Deed::PauseFrontend => self.frontends.pause(name, time).await,
+            Deed::CutOffFrontend => self.frontends.cut_off(name, time).await,
+            Deed::StoreDown => self.frontends.cut_off(name, time / 2).await,
+            Deed::Blink => self.frontends.blink(name),
+            Deed::Isolate => self.isolate(name, time / 2).await,
+            _ => self.restart(name, time / 3).await,
+        }
     }
 
     async fn hurt_worker(&self, deed: Deed, worker: &Worker, time: Duration) -> Result<()> {
@@ -203,15 +246,21 @@ impl Nemesis<'_> {
     /// Cuts a frontend off from all workers, but not from the store.
     async fn isolate(&self, frontend: &str, time: Duration) {
         let story = &self.scene.story;
-        story.tell(frontend, format_args!("is out of workers' reach for {time:.1?}"));
+        story.tell(
+            frontend,
+            format_args!("is out of workers' reach for {time:.1?}"),
+        );
         for worker in self.workers {
-            self.scene.network.cut(worker.name.as_str(), &address(frontend));
+            self.scene
+                .network
+                .cut(worker.name.as_str(), &address(frontend));
         }
         sleep(time).await;
         for worker in self.workers {
-            self.scene.network.mend(worker.name.as_str(), &address(frontend));
+            self.scene
+                .network
+                .mend(worker.name.as_str(), &address(frontend));
         }
         story.tell(frontend, "is in their reach again");
     }
 }
-

@@ -134,8 +134,10 @@ impl Network {
             Duration::from_micros(micros as u64)
         };
         let (there, back) = (leg(), leg());
-        let (lost_before, lost_after) =
-            (dice.roll(weather.lost_before), dice.roll(weather.lost_after));
+        let (lost_before, lost_after) = (
+            dice.roll(weather.lost_before),
+            dice.roll(weather.lost_after),
+        );
         let silent = dice.chance(50);
         let twice = dice.roll(weather.twice);
         let again = twice.then(|| Duration::from_millis(dice.below(15_000) as u64));

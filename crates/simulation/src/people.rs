@@ -90,8 +90,13 @@ impl Person {
         let failed = self.dice.chance(50);
         let wish = RerunRequest { failed, from: None };
         let asking = self.persist(async |client| client.rerun(&build, &wish, &request).await);
-        let answer = asking.await;
-        self.take(&request, &build.job, answer);
+        match asking.await {
+            // It is not over yet, or there is nothing to repeat.
+            Err(ClientError::Conflict(why) | ClientError::Refused(why)) => {
+                self.tell(format_args!("{build} is not run again: {}", why.detail));
+            }
+            answer => self.take(&request, &build.job, answer),
+        }
     }
 
     async fn cancel(&mut self) {
@@ -142,12 +147,9 @@ impl Person {
         self.mine.push(build);
     }
 
-    /// Nothing that people ask for here may be refused, but for lack of time.
+    /// Nothing else that people ask for here may be refused.
     fn refused(&self, what: &str, error: &ClientError) {
-        match error {
-            ClientError::Conflict(_) => self.tell(format_args!("{what}: {error}")),
-            _ => self.scene.flaw(format!("{}: {what}: {error}", self.name)),
-        }
+        self.scene.flaw(format!("{}: {what}: {error}", self.name));
     }
 
     fn tell(&self, what: impl std::fmt::Display) {

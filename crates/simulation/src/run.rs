@@ -4,7 +4,7 @@
 //! chance comes from the seed, and time passes only when nobody has anything to do.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -26,6 +26,8 @@ use crate::story::Story;
 use crate::verdict::{Counts, Judge};
 use crate::worker::{Slots, Worker};
 
+/// By then every frontend knows what time it is.
+const SETTLED: Duration = Duration::from_secs(3);
 /// What a moment of a schedule may be late when all is well.
 const LATE: Duration = Duration::from_secs(20);
 
@@ -130,6 +132,7 @@ impl Cluster {
     async fn live(self, dice: &mut Dice) -> Result<Outcome> {
         let time = self.scene.time;
         self.frontends.start_all();
+        sleep(SETTLED).await;
         for (job, config) in self.scene.jobs.configs() {
             let text = serde_json::to_string(config)?;
             self.judge.client.set_job(job, text, None).await?;
@@ -139,6 +142,7 @@ impl Cluster {
             worker.start()?;
         }
         let nemesis = Nemesis {
+            hurt: Mutex::default(),
             scene: &self.scene,
             frontends: &self.frontends,
             workers: &self.workers,

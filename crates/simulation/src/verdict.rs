@@ -162,8 +162,10 @@ impl Judge {
     fn history(&self, builds: Vec<Seen>) -> History {
         let accepted = self.scene.network.accepted();
         let notes = self.scene.notes();
-        let views: BTreeMap<&BuildRef, &BuildView> =
-            builds.iter().map(|seen| (&seen.view.build, &seen.view)).collect();
+        let views: BTreeMap<&BuildRef, &BuildView> = builds
+            .iter()
+            .map(|seen| (&seen.view.build, &seen.view))
+            .collect();
         let posts = notes.posts.values().cloned().map(|mut post| {
             let build = post.answers.first().and_then(|build| views.get(build));
             let is_left_alone = |view: &&&BuildView| {
@@ -203,10 +205,13 @@ impl Judge {
     /// Each moment of the schedule has one build, and there is no other.
     fn check_schedule(&self, builds: &[Seen], (from, until): (Timestamp, Timestamp)) {
         let mut fired: BTreeMap<String, u32> = BTreeMap::new();
-        let ours = builds.iter().filter(|seen| seen.view.build.job.as_str() == CRON);
+        let ours = builds
+            .iter()
+            .filter(|seen| seen.view.build.job.as_str() == CRON);
         for seen in ours {
             let Cause::Event { told } = &seen.view.cause else {
-                self.scene.flaw(format!("{} has no moment", seen.view.build));
+                self.scene
+                    .flaw(format!("{} has no moment", seen.view.build));
                 continue;
             };
             let moment = told.facts.get("scheduled").cloned().unwrap_or_default();
@@ -214,7 +219,8 @@ impl Judge {
         }
         for (moment, times) in &fired {
             if *times > 1 {
-                self.scene.flaw(format!("the moment {moment} came {times} times"));
+                self.scene
+                    .flaw(format!("the moment {moment} came {times} times"));
             }
         }
         let minutes = (from.as_second().div_euclid(60) + 1)..=until.as_second().div_euclid(60);

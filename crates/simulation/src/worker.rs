@@ -116,10 +116,6 @@ impl Worker {
         Ok(())
     }
 
-    pub(crate) fn is_up(&self) -> bool {
-        self.state().running.is_some()
-    }
-
     /// Kills it, with everything that it was at.
     pub(crate) fn kill(&self) {
         if self.state().running.take().is_some() {
@@ -162,11 +158,7 @@ fn of_tasks() -> Capabilities {
 }
 
 impl Run {
-    fn new(
-        worker: &Worker,
-        stop: CancellationToken,
-        mut dice: Dice,
-    ) -> Result<Self, ClientError> {
+    fn new(worker: &Worker, stop: CancellationToken, mut dice: Dice) -> Result<Self, ClientError> {
         let client = worker.scene.client(worker.name.as_str())?;
         let beats = Beats::default();
         let hears = beats.clone();
@@ -225,7 +217,8 @@ impl Run {
                 Ok(None) => {}
                 Err(error) if error.is_passing() => self.tell(&error),
                 Err(error) => {
-                    self.scene.flaw(format!("{}: no work: {error}", self.id.name));
+                    self.scene
+                        .flaw(format!("{}: no work: {error}", self.id.name));
                     return None;
                 }
             }

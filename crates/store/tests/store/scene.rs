@@ -9,9 +9,7 @@ use anyhow::{Context, Result, ensure};
 use distci_model::Timestamp;
 use distci_model::config::JobConfig;
 use distci_model::decide::decide;
-use distci_model::id::{
-    BuildRef, JobId, RequestId, TicketId, TicketKey, WorkerName,
-};
+use distci_model::id::{BuildRef, JobId, RequestId, TicketId, TicketKey, WorkerName};
 use distci_model::outcome::{Failure, Outcome, TaskResult};
 use distci_model::ticket::{Duty, IndexName, QueueName, Ticket, TicketState};
 use distci_model::wire::{BuildView, Claim, CommitReply, CommitRequest, ControlOrder, Work};
