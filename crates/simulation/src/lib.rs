@@ -6,6 +6,7 @@
 
 mod attempt;
 mod clock;
+mod followers;
 mod frontends;
 mod gate;
 mod jobs;

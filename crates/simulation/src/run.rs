@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use distci_checker::Verdict;
+use distci_model::Timestamp;
 use distci_store::Store;
 use distci_store::blobs::Blobs;
 use distci_store::coordination::simulator::{Defect, Dice, Faults, Simulator};
 use futures::future::join_all;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Time;
+use crate::followers::Follower;
 use crate::frontends::{Frontends, Surroundings};
 use crate::jobs::{CRON, Jobs};
 use crate::nemesis::Nemesis;
@@ -130,17 +133,7 @@ impl Cluster {
     }
 
     async fn live(self, dice: &mut Dice) -> Result<Outcome> {
-        let time = self.scene.time;
-        self.frontends.start_all();
-        sleep(SETTLED).await;
-        for (job, config) in self.scene.jobs.configs() {
-            let text = serde_json::to_string(config)?;
-            self.judge.client.set_job(job, text, None).await?;
-        }
-        let scheduled = time.now();
-        for worker in &self.workers {
-            worker.start()?;
-        }
+        let scheduled = self.open().await?;
         let nemesis = Nemesis {
             hurt: Mutex::default(),
             scene: &self.scene,
@@ -148,27 +141,29 @@ impl Cluster {
             workers: &self.workers,
             simulator: &self.simulator,
         };
-        let mut people = Vec::new();
+        let (mut people, mut followers) = (Vec::new(), Vec::new());
+        let over = CancellationToken::new();
         for number in 0..1 + dice.below(3) {
             let (name, scene) = (format!("p{number}"), Arc::clone(&self.scene));
             let person = Person::new(name, scene, dice.split())?;
-            people.push(person.live(2 + dice.below(5)));
+            people.push(person.live(2 + dice.below(6)));
+            let (name, scene) = (format!("r{number}"), Arc::clone(&self.scene));
+            let follower = Follower::new(name, scene, dice.split())?;
+            followers.push(follower.live(over.clone()));
         }
         let length = Duration::from_secs(60 + dice.below(120) as u64);
-        let rage = nemesis.rage(dice.split(), dice.below(14), length);
-        let suffering = async {
-            rage.await?;
-            nemesis.heal()
+        let rage = nemesis.rage(dice.split(), dice.below(16), length);
+        let life = async {
+            let (_, raged) = tokio::join!(join_all(people), rage);
+            let until = match raged.and_then(|()| nemesis.heal()) {
+                Ok(()) => self.calm_down().await,
+                Err(error) => Err(error),
+            };
+            over.cancel();
+            until
         };
-        let (_, healed) = tokio::join!(join_all(people), suffering);
-        healed?;
-        sleep(LATE * 2).await;
-        let until = time.now().checked_sub(LATE)?;
-        let quiet = serde_json::to_string(&self.scene.jobs.without_schedule()?)?;
-        let cron = CRON.parse()?;
-        self.judge.client.set_job(&cron, quiet, None).await?;
-        self.judge.await_quiet().await?;
-        let judgement = self.judge.judge((scheduled, until)).await;
+        let (until, _) = tokio::join!(life, join_all(followers));
+        let judgement = self.judge.judge((scheduled, until?)).await;
         let judgement = judgement.context("the last look")?;
         let story = self.scene.story.to_string();
         let all = format!("{story}{}", judgement.shown);
@@ -177,7 +172,32 @@ impl Cluster {
             counts: judgement.counts,
             digest: blake3::hash(all.as_bytes()).to_hex()[..16].to_owned(),
             story,
-            lasted: time.passed(),
+            lasted: self.scene.time.passed(),
         })
+    }
+
+    /// Starts everything; gives from when the schedule stands.
+    async fn open(&self) -> Result<Timestamp> {
+        self.frontends.start_all();
+        sleep(SETTLED).await;
+        for (job, config) in self.scene.jobs.configs() {
+            let text = serde_json::to_string(config)?;
+            self.judge.client.set_job(job, text, None).await?;
+        }
+        for worker in &self.workers {
+            worker.start()?;
+        }
+        Ok(self.scene.time.now())
+    }
+
+    /// Ends the schedule, and waits until nothing is to be done; gives until when the schedule stood.
+    async fn calm_down(&self) -> Result<Timestamp> {
+        sleep(LATE * 2).await;
+        let until = self.scene.time.now().checked_sub(LATE)?;
+        let quiet = serde_json::to_string(&self.scene.jobs.without_schedule()?)?;
+        let cron = CRON.parse()?;
+        self.judge.client.set_job(&cron, quiet, None).await?;
+        self.judge.await_quiet().await?;
+        Ok(until)
     }
 }

@@ -12,6 +12,7 @@ use distci_model::id::{BuildRef, RequestId};
 use distci_model::wire::Held;
 
 use crate::clock::Time;
+use crate::followers::Followed;
 use crate::frontends::TOKEN;
 use crate::jobs::Jobs;
 use crate::network::Network;
@@ -37,6 +38,8 @@ pub(crate) struct Notes {
     pub(crate) works: Vec<(String, Work)>,
     /// The builds that somebody wanted to be cancelled.
     pub(crate) cancelled: BTreeSet<BuildRef>,
+    /// What was seen of builds while they ran.
+    pub(crate) followed: Vec<Followed>,
     /// What must not be, whatever happens.
     pub(crate) flaws: Vec<String>,
 }

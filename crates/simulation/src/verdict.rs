@@ -13,7 +13,7 @@ use distci_checker::history::{History, Seen};
 use distci_client::{Client, ConsoleFrom};
 use distci_model::Timestamp;
 use distci_model::build::{Cause, Downstream};
-use distci_model::id::{BuildRef, JobId};
+use distci_model::id::{Attempt, BuildRef, JobId, TaskName};
 use distci_model::journal::What;
 use distci_model::outcome::Outcome;
 use distci_model::wire::{BuildView, TaskState};
@@ -21,6 +21,7 @@ use distci_store::{Mending, Store};
 use tokio::time::sleep;
 
 use crate::attempt::digest;
+use crate::followers::Followed;
 use crate::jobs::CRON;
 use crate::scene::Scene;
 
@@ -150,13 +151,40 @@ impl Judge {
                 offset: 0,
             };
             let console = self.client.console(build, &task.name, from, Duration::ZERO);
-            consoles.insert(task.name.clone(), digest(&console.await?.bytes));
+            let bytes = console.await?.bytes;
+            let (name, attempt) = (task.name.clone(), run.attempt);
+            self.check_followed(&view, &(name.clone(), attempt), &bytes);
+            consoles.insert(name, digest(&bytes));
         }
         Ok(Seen {
             journal: self.client.journal(build).await?,
             view,
             consoles,
         })
+    }
+
+    /// Whoever followed a build saw what is shown now.
+    fn check_followed(&self, view: &BuildView, attempt: &(TaskName, Attempt), shown: &[u8]) {
+        let mut wrong = Vec::new();
+        let notes = self.scene.notes();
+        let of = notes.followed.iter().filter(|it| it.build == view.build);
+        for Followed {
+            build,
+            outcome,
+            consoles,
+        } in of
+        {
+            if view.outcome.as_ref() != Some(outcome) {
+                wrong.push(format!("{build} was seen to end otherwise: {outcome}"));
+            }
+            let read = consoles.get(attempt);
+            if !read.is_none_or(|read| shown.starts_with(read)) {
+                let (task, attempt) = attempt;
+                wrong.push(format!("{build} {task}: attempt {attempt} said otherwise"));
+            }
+        }
+        drop(notes);
+        wrong.into_iter().for_each(|wrong| self.scene.flaw(wrong));
     }
 
     fn history(&self, builds: Vec<Seen>) -> History {
