@@ -4,6 +4,7 @@
 //! beginning, and by how much each clock is wrong. Never looks at a clock of the machine.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use distci_model::Timestamp;
@@ -42,9 +43,9 @@ impl Time {
         Arc::new(move || self.now())
     }
 
-    /// A clock that is so many seconds ahead of the store's.
-    pub(crate) fn wrong_clock(self, seconds: i64) -> Clock {
-        Arc::new(move || self.wrong_by(seconds))
+    /// A clock that is so many seconds ahead of the store's, by what somebody may set it.
+    pub(crate) fn wrong_clock(self, seconds: Arc<AtomicI64>) -> Clock {
+        Arc::new(move || self.wrong_by(seconds.load(Ordering::Relaxed)))
     }
 
     fn wrong_by(self, seconds: i64) -> Timestamp {

@@ -105,7 +105,7 @@ impl Follower {
             };
             self.read(&watched.view, &mut consoles).await;
             if let Some(outcome) = watched.view.outcome {
-                let told = format_args!("sees the end of {build}: {outcome}").to_string();
+                let told = format!("sees the end of {build}: {outcome}");
                 self.scene.story.tell(&self.name, told);
                 let build = build.clone();
                 return Some(Followed {

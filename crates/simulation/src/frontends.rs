@@ -3,6 +3,7 @@
 //! Owns their lives: start, end, death, pauses, and the loss of the store. Never looks into them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ struct Running {
     session: Arc<Session>,
     gate: Gate,
     stop: CancellationToken,
+    /// By how many seconds its clock is wrong.
+    wrong: Arc<AtomicI64>,
     _duties: JoinSet<()>,
 }
 
@@ -107,10 +110,11 @@ impl Frontends {
         let store = Store::new(Arc::new(line), self.around.blobs.clone());
         let wrong = i64::try_from(state.dice.below(2 * WRONG)).unwrap_or(0);
         let ahead = wrong - i64::try_from(WRONG).unwrap_or(0);
+        let wrong = Arc::new(AtomicI64::new(ahead));
         let stop = CancellationToken::new();
         let who = Who {
             token: TOKEN.to_owned(),
-            clock: self.around.time.wrong_clock(ahead),
+            clock: self.around.time.wrong_clock(Arc::clone(&wrong)),
             hooks: HookSecrets::default(),
             public_url: None,
             address: address(name),
@@ -129,6 +133,7 @@ impl Frontends {
             session,
             gate,
             stop,
+            wrong,
             _duties: duties,
         };
         state.running.insert(name.to_owned(), running);
@@ -204,6 +209,15 @@ impl Frontends {
             .is_some()
         {
             self.around.story.tell(name, "has missed news");
+        }
+    }
+
+    /// Sets the clock of a frontend.
+    pub(crate) fn set_clock(&self, name: &str, ahead: i64) {
+        let set = |running: &Running| running.wrong.store(ahead, Ordering::Relaxed);
+        if self.of(name, set).is_some() {
+            let story = &self.around.story;
+            story.tell(name, format_args!("has its clock set wrong by {ahead} s"));
         }
     }
 

@@ -5,6 +5,7 @@
 //! had again. Never decides whether a promise was broken: that is the checker's.
 
 mod attempt;
+mod blobs;
 mod clock;
 mod followers;
 mod frontends;

@@ -12,6 +12,7 @@ use distci_store::coordination::simulator::{Dice, Faults, PerMille, Simulator};
 use futures::future::join_all;
 use tokio::time::sleep;
 
+use crate::blobs::Mood;
 use crate::frontends::{Frontends, address};
 use crate::network::Weather;
 use crate::scene::Scene;
@@ -28,6 +29,7 @@ pub(crate) struct Nemesis<'a> {
     pub(crate) frontends: &'a Frontends,
     pub(crate) workers: &'a [Worker],
     pub(crate) simulator: &'a Simulator,
+    pub(crate) mood: &'a Mood,
 }
 
 /// What is done to the cluster.
@@ -38,17 +40,20 @@ enum Deed {
     PauseFrontend,
     CutOffFrontend,
     Blink,
+    SetClock,
     KillWorker,
     StopWorker,
     PauseWorker,
     CutWorker,
     Isolate,
     StoreDown,
+    StoreFull,
+    BlobsAway,
     KillAll,
 }
 
 /// All of it, what is to come more often several times.
-const DEEDS: [Deed; 19] = [
+const DEEDS: [Deed; 23] = [
     Deed::KillFrontend,
     Deed::KillFrontend,
     Deed::StopFrontend,
@@ -57,6 +62,7 @@ const DEEDS: [Deed; 19] = [
     Deed::CutOffFrontend,
     Deed::CutOffFrontend,
     Deed::Blink,
+    Deed::SetClock,
     Deed::KillWorker,
     Deed::KillWorker,
     Deed::KillWorker,
@@ -67,6 +73,9 @@ const DEEDS: [Deed; 19] = [
     Deed::CutWorker,
     Deed::Isolate,
     Deed::StoreDown,
+    Deed::StoreFull,
+    Deed::BlobsAway,
+    Deed::BlobsAway,
     Deed::KillAll,
 ];
 
@@ -97,6 +106,7 @@ impl Nemesis<'_> {
     pub(crate) fn heal(&self) -> Result<()> {
         self.scene.network.set_weather(Weather::default());
         self.simulator.set_faults(Faults::none());
+        self.mood.set_failures(PerMille(0));
         self.simulator.settle();
         self.frontends.start_all();
         for worker in self.workers {
@@ -133,6 +143,7 @@ impl Nemesis<'_> {
         self.scene.story.tell("nemesis", format_args!("{faults:?}"));
         self.scene.network.set_weather(weather);
         self.simulator.set_faults(faults);
+        self.mood.set_failures(odds(20));
     }
 
     /// Does a deed, unless those whom it is for are hurt already.
@@ -149,6 +160,14 @@ impl Nemesis<'_> {
                     Some(worker) => self.hurt_worker(deed, worker, time).await,
                     None => Ok(()),
                 }
+            }
+            Deed::StoreFull => {
+                self.fill(time / 2).await;
+                Ok(())
+            }
+            Deed::BlobsAway => {
+                self.take_blobs(time / 2).await;
+                Ok(())
             }
             _ => {
                 let all = victims.iter();
@@ -167,6 +186,8 @@ impl Nemesis<'_> {
                 let worker = dice.pick(self.workers);
                 worker.map(|it| it.name.to_string()).into_iter().collect()
             }
+            Deed::StoreFull => vec!["store".to_owned()],
+            Deed::BlobsAway => vec!["blobs".to_owned()],
             Deed::StoreDown | Deed::KillAll => self.frontends.names().to_vec(),
             _ => dice
                 .pick(self.frontends.names())
@@ -200,6 +221,10 @@ impl Nemesis<'_> {
             Deed::CutOffFrontend => self.frontends.cut_off(name, time).await,
             Deed::StoreDown => self.frontends.cut_off(name, time / 2).await,
             Deed::Blink => self.frontends.blink(name),
+            Deed::SetClock => {
+                let wrong = i64::try_from(time.as_millis()).unwrap_or_default() % 7200;
+                self.frontends.set_clock(name, wrong - 3600);
+            }
             Deed::Isolate => self.isolate(name, time / 2).await,
             _ => self.restart(name, time / 3).await,
         }
@@ -221,6 +246,26 @@ impl Nemesis<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Leaves no room on the store's disk for `time`.
+    async fn fill(&self, time: Duration) {
+        let story = &self.scene.story;
+        story.tell("store", format_args!("is full for {time:.1?}"));
+        self.simulator.set_full(true);
+        sleep(time).await;
+        self.simulator.set_full(false);
+        story.tell("store", "has room again");
+    }
+
+    /// Takes the blobs out of everybody's reach for `time`.
+    async fn take_blobs(&self, time: Duration) {
+        let story = &self.scene.story;
+        story.tell("blobs", format_args!("are out of reach for {time:.1?}"));
+        self.mood.set_away(true);
+        sleep(time).await;
+        self.mood.set_away(false);
+        story.tell("blobs", "are in reach again");
     }
 
     async fn restart(&self, frontend: &str, after: Duration) {

@@ -11,12 +11,12 @@ use anyhow::{Context, Result};
 use distci_checker::Verdict;
 use distci_model::Timestamp;
 use distci_store::Store;
-use distci_store::blobs::Blobs;
 use distci_store::coordination::simulator::{Defect, Dice, Faults, Simulator};
 use futures::future::join_all;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::blobs::Mood;
 use crate::clock::Time;
 use crate::followers::Follower;
 use crate::frontends::{Frontends, Surroundings};
@@ -84,6 +84,7 @@ pub fn run(seed: u64, defect: Option<Defect>) -> Result<Outcome> {
 
 struct Cluster {
     simulator: Arc<Simulator>,
+    mood: Mood,
     scene: Arc<Scene>,
     frontends: Frontends,
     workers: Vec<Worker>,
@@ -95,9 +96,10 @@ impl Cluster {
         let time = Time::start();
         let story = Story::new(time);
         let simulator = Simulator::new(dice.draw(), Faults::none(), time.clock());
+        let mood = Mood::new(dice.split());
         let around = Surroundings {
             simulator: Arc::new(simulator),
-            blobs: Blobs::memory(),
+            blobs: mood.blobs(),
             network: Network::new(dice.split()),
             time,
             story: story.clone(),
@@ -125,6 +127,7 @@ impl Cluster {
         };
         Ok(Self {
             simulator,
+            mood,
             scene,
             frontends,
             workers,
@@ -140,6 +143,7 @@ impl Cluster {
             frontends: &self.frontends,
             workers: &self.workers,
             simulator: &self.simulator,
+            mood: &self.mood,
         };
         let (mut people, mut followers) = (Vec::new(), Vec::new());
         let over = CancellationToken::new();

@@ -230,6 +230,14 @@ impl Judge {
         }
     }
 
+    /// When the first task of a build began.
+    fn began(&self, build: &BuildRef) -> Option<Timestamp> {
+        let notes = self.scene.notes();
+        let works = notes.works.iter().map(|(_, work)| work);
+        let ours = works.filter(|work| work.build == *build);
+        ours.map(|work| work.began).min()
+    }
+
     /// Each moment of the schedule has one build, and there is no other.
     fn check_schedule(&self, builds: &[Seen], (from, until): (Timestamp, Timestamp)) {
         let mut fired: BTreeMap<String, u32> = BTreeMap::new();
@@ -243,6 +251,12 @@ impl Judge {
                 continue;
             };
             let moment = told.facts.get("scheduled").cloned().unwrap_or_default();
+            let due: Option<Timestamp> = moment.parse().ok();
+            let early = self.began(&seen.view.build).filter(|it| Some(*it) < due);
+            if let Some(began) = early {
+                self.scene
+                    .flaw(format!("the moment {moment} came at {began}"));
+            }
             *fired.entry(moment).or_default() += 1;
         }
         for (moment, times) in &fired {

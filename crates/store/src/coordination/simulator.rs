@@ -104,6 +104,11 @@ impl Simulator {
         lock(&self.world).set_faults(faults);
     }
 
+    /// Leaves no room on the store's disk, or makes some.
+    pub fn set_full(&self, is_full: bool) {
+        lock(&self.world).set_full(is_full);
+    }
+
     /// Breaks the store from now on.
     pub fn set_defect(&self, defect: Defect) {
         lock(&self.world).set_defect(Some(defect));

@@ -26,6 +26,7 @@ pub(super) struct World {
     latest: Timestamp,
     faults: Faults,
     defect: Option<Defect>,
+    is_full: bool,
     dice: Dice,
 }
 
@@ -66,6 +67,7 @@ impl World {
             latest: Timestamp::default(),
             faults,
             defect: None,
+            is_full: false,
             dice: Dice::new(seed),
         }
     }
@@ -117,6 +119,10 @@ impl World {
 
     pub(super) const fn set_defect(&mut self, defect: Option<Defect>) {
         self.defect = defect;
+    }
+
+    pub(super) const fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
     }
 
     /// The store is out of a session's reach until it is mended.
@@ -182,6 +188,9 @@ impl World {
         written: Timestamp,
     ) -> Result<Receipt, CommitError> {
         self.reaches(id).map_err(CommitError::Down)?;
+        if self.is_full {
+            return Err(CommitError::Down(Outage::Full));
+        }
         if self.dice.roll(self.faults.lost_before) {
             self.reconnect(id);
             return Err(CommitError::Unknown);
