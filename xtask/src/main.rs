@@ -18,6 +18,7 @@ mod machine;
 mod prove;
 mod reasons;
 mod setup;
+mod simulate;
 mod step;
 mod tally;
 mod test;
@@ -60,6 +61,8 @@ enum Chore {
     },
     /// Install what the gate needs and this machine lacks.
     Setup,
+    /// Run seeds of the simulation: a whole cluster with faults, in one thread each.
+    Simulate(simulate::Seeds),
     /// Run the whole gate: everything that must hold before a change lands.
     Test,
 }
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Chore::Drill(drill) => drill::run(&machine, &drill),
         Chore::Prove { deep } => prove::run(deep),
         Chore::Setup => setup::run(&machine).map(|()| ExitCode::SUCCESS),
+        Chore::Simulate(seeds) => simulate::run(&seeds),
         Chore::Test => Ok(test::run(&machine)),
     });
     done.unwrap_or_else(|error| {

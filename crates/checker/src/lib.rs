@@ -7,9 +7,11 @@
 pub mod history;
 pub mod journal;
 mod laws;
+mod predict;
 mod verdict;
 
 pub use laws::check;
+pub use predict::predict;
 pub use verdict::{Breach, Law, Verdict};
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ pub(crate) fn stalled(what: &str, limit: Duration) -> Trouble {
     unheard(format!("no {what} within {} s", limit.as_secs()))
 }
 
-fn unheard(why: String) -> Trouble {
+pub(crate) fn unheard(why: String) -> Trouble {
     let passing = Passing {
         why,
         after: None,

@@ -8,12 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Request, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 
-use crate::answer::{Answer, STALL, cause, judge, passing, stalled};
+use crate::answer::{Answer, STALL, cause, judge, passing, stalled, unheard};
 use crate::call::{Body, Call};
 use crate::direct::Direct;
 use crate::frontends::Frontends;
@@ -74,9 +76,21 @@ pub(crate) struct At {
 /// Takes what happened when every frontend has failed once and a call goes on trying.
 pub type Notice = fn(&str);
 
+/// What carries requests to frontends in the place of sockets. The address in a request says to which
+/// of them it goes; the answer comes whole, or it is said what kept it.
+pub trait Transport: fmt::Debug + Send + Sync {
+    /// Carries one request. Dropped, it is as if the connection was closed.
+    fn carry(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> BoxFuture<'static, Result<http::Response<Bytes>, String>>;
+}
+
 #[derive(Debug)]
 struct Shared {
     http: reqwest::Client,
+    /// In the place of `http`, if there is one.
+    transport: Option<Arc<dyn Transport>>,
     frontends: Frontends,
     authorization: Option<HeaderValue>,
     /// The way to the blob store, beside the frontends.
@@ -89,12 +103,25 @@ impl Client {
     /// # Errors
     /// [`ClientError::Address`] if there is none, or one is no `http://` or `https://` address.
     pub fn new(frontends: Vec<String>, token: Option<Token>) -> Result<Self, ClientError> {
-        Self::over(frontends, token, Frontends::shuffled)
+        Self::over(frontends, token, None, Frontends::shuffled)
+    }
+
+    /// The same whose requests go by `transport`. Files are not carried by it.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn through(
+        transport: Arc<dyn Transport>,
+        frontends: Vec<String>,
+        token: Option<Token>,
+    ) -> Result<Self, ClientError> {
+        Self::over(frontends, token, Some(transport), Frontends::shuffled)
     }
 
     fn over(
         frontends: Vec<String>,
         token: Option<Token>,
+        transport: Option<Arc<dyn Transport>>,
         order: impl FnOnce(Vec<String>) -> Frontends,
     ) -> Result<Self, ClientError> {
         let addresses = frontends
@@ -113,6 +140,7 @@ impl Client {
         })?;
         let shared = Shared {
             http,
+            transport,
             frontends: order(addresses.iter().map(trim_address).collect()),
             authorization: token.and_then(Token::into_authorization),
             direct: Direct::default(),
@@ -226,16 +254,28 @@ impl Client {
             Body::File { bytes, .. } => *bytes,
         };
         let limit = call.held + think(at.round) + Duration::from_secs(upload / SLOWEST_UPLOAD);
-        let response = timeout(limit, self.shared.http.execute(request))
+        let response = timeout(limit, self.send(request))
             .await
-            .map_err(|_| stalled("answer", limit))?
-            .map_err(passing)?;
+            .map_err(|_| stalled("answer", limit))??;
         if call.direct && response.status() == StatusCode::TEMPORARY_REDIRECT {
             return Ok(response);
         }
         timeout(STALL, judge(response))
             .await
             .unwrap_or_else(|_| Err(stalled("end of the answer", STALL)))
+    }
+
+    async fn send(&self, request: Request) -> Result<Response, Trouble> {
+        let Some(transport) = &self.shared.transport else {
+            return self.shared.http.execute(request).await.map_err(passing);
+        };
+        let request = http::Request::try_from(request).map_err(passing)?;
+        let (head, body) = request.into_parts();
+        let Some(body) = body.as_bytes().map(Bytes::copy_from_slice) else {
+            return Err(unheard("files are not carried here".to_owned()));
+        };
+        let carried = transport.carry(http::Request::from_parts(head, body));
+        carried.await.map(Response::from).map_err(unheard)
     }
 
     async fn request(&self, call: &Call, frontend: usize) -> Result<Request, ClientError> {

@@ -24,7 +24,7 @@ mod webhooks;
 mod work;
 
 pub use builds::{ConsoleChunk, ConsoleFrom, Watched};
-pub use client::{Client, Notice, normal_address};
+pub use client::{Client, Notice, Transport, normal_address};
 pub use download::Download;
 pub use error::ClientError;
 pub use request_id::new_request_id;

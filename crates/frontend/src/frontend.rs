@@ -1,7 +1,8 @@
 //! One running frontend.
 //!
 //! Owns the listener, the background loops and their end. Killing it loses nothing but the requests
-//! in flight; stopping it answers those first.
+//! in flight; stopping it answers those first. Without a listener it is an [`Inner`]: whoever has one
+//! brings the requests himself.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::serve::ListenerExt;
 use distci_model::id::WorkerId;
 use distci_store::coordination::Clock;
@@ -17,6 +19,7 @@ use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::app::App;
 use crate::hooks::HookSecrets;
@@ -39,6 +42,69 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// A worker that is known to be dead: its claims are given up at once.
     pub dead_worker: Option<WorkerId>,
+}
+
+/// What a frontend is told, but for where it listens.
+pub struct Who {
+    /// The bearer token that opens the API.
+    pub token: String,
+    /// The wall clock.
+    pub clock: Clock,
+    /// The secrets of forges whose webhooks are taken.
+    pub hooks: HookSecrets,
+    /// Where people reach this DistCI, if that is told.
+    pub public_url: Option<String>,
+    /// What the other frontends are told of where it is.
+    pub address: String,
+}
+
+/// A frontend without a listener: what answers requests, and the loops that nobody asks for. It does
+/// nothing by itself; whoever holds it brings the requests and polls the loops.
+#[derive(Clone)]
+pub struct Inner {
+    app: App,
+    router: Router,
+    address: String,
+    stop: CancellationToken,
+}
+
+impl Inner {
+    /// A frontend over `store` that answers held requests when `stop` is cancelled.
+    pub fn new(who: Who, store: Store, stop: CancellationToken) -> Self {
+        let mut app = App::new(store, who.clock, stop.clone()).with_hooks(who.hooks);
+        app.public_url = who.public_url.map(Arc::from);
+        let router = api::router(app.clone(), &who.token);
+        Self {
+            app,
+            router,
+            address: who.address,
+            stop,
+        }
+    }
+
+    /// The answer to a request, whole.
+    ///
+    /// # Cancel safety
+    /// Dropped, it is as if the connection was lost: what was asked for may have been done.
+    pub async fn answer(&self, request: http::Request<Bytes>) -> http::Response<Bytes> {
+        let request = request.map(axum::body::Body::from);
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        let (head, body) = response.into_parts();
+        match axum::body::to_bytes(body, usize::MAX).await {
+            Ok(body) => http::Response::from_parts(head, body),
+            Err(error) => {
+                // The connection would break off here.
+                let mut broken = http::Response::new(Bytes::from(error.to_string()));
+                *broken.status_mut() = http::StatusCode::BAD_GATEWAY;
+                broken
+            }
+        }
+    }
+
+    /// The loops that nobody asks for; to be polled side by side until they end.
+    pub fn duties(&self) -> Vec<BoxFuture<'static, ()>> {
+        duties(&self.app, self.address.clone(), &self.stop)
+    }
 }
 
 /// Why a frontend did not start.
@@ -77,17 +143,28 @@ impl Frontend {
         for address in settings.listen {
             listeners.push(listen(address).await?);
         }
-        let mut app = App::new(store, settings.clock, stop.clone()).with_hooks(settings.hooks);
-        app.public_url = settings.public_url.map(Arc::from);
-        if let Some(worker) = settings.dead_worker {
-            bury(&app, &worker).await?;
-        }
-        let router = api::router(app.clone(), &settings.token);
         let shown: Vec<_> = listeners
             .iter()
             .map(|(address, _)| address.to_string())
             .collect();
-        let mut tasks = background(app, shown.join(" "), &stop);
+        let who = Who {
+            token: settings.token,
+            clock: settings.clock,
+            hooks: settings.hooks,
+            public_url: settings.public_url,
+            address: shown.join(" "),
+        };
+        let Inner { app, router, .. } = Inner::new(who, store, stop.clone());
+        if let Some(worker) = settings.dead_worker {
+            bury(&app, &worker).await?;
+        }
+        let mut tasks = JoinSet::new();
+        for duty in duties(&app, shown.join(" "), &stop) {
+            tasks.spawn(async move {
+                duty.await;
+                Ok(())
+            });
+        }
         let mut addresses = Vec::with_capacity(listeners.len());
         for (address, listener) in listeners {
             tasks.spawn(serve(listener, router.clone(), stop.clone()));
@@ -138,29 +215,24 @@ async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -
 }
 
 /// The loops that nobody asks for, until `stop`.
-fn background(app: App, address: String, stop: &CancellationToken) -> JoinSet<io::Result<()>> {
-    let mut tasks = JoinSet::new();
-    let mut run = |work: BoxFuture<'static, ()>| {
-        tasks.spawn(async move {
-            work.await;
-            Ok(())
-        });
-    };
+fn duties(app: &App, address: String, stop: &CancellationToken) -> Vec<BoxFuture<'static, ()>> {
     let (board, token) = (app.board.clone(), stop.clone());
-    run(Box::pin(async move {
+    let ripen = async move {
         tokio::select! {
             () = board.ripen() => {}
             () = token.cancelled() => {}
         }
-    }));
-    run(Box::pin(mirror::follow(app.clone(), stop.clone())));
-    run(Box::pin(mirror::expire(app.clone(), stop.clone())));
-    run(Box::pin(timers::run(app.clone(), stop.clone())));
-    run(Box::pin(schedules::run(app.clone(), stop.clone())));
-    run(Box::pin(forsaken::run(app.clone(), stop.clone())));
-    run(Box::pin(vitals::follow(app.clone(), stop.clone())));
-    run(Box::pin(pulse::beat(app, address, stop.clone())));
-    tasks
+    };
+    vec![
+        Box::pin(ripen),
+        Box::pin(mirror::follow(app.clone(), stop.clone())),
+        Box::pin(mirror::expire(app.clone(), stop.clone())),
+        Box::pin(timers::run(app.clone(), stop.clone())),
+        Box::pin(schedules::run(app.clone(), stop.clone())),
+        Box::pin(forsaken::run(app.clone(), stop.clone())),
+        Box::pin(vitals::follow(app.clone(), stop.clone())),
+        Box::pin(pulse::beat(app.clone(), address, stop.clone())),
+    ]
 }
 
 /// When nobody may keep a stopping frontend any longer, however slowly he reads.

@@ -31,5 +31,5 @@ mod timers;
 mod vitals;
 
 pub use api::openapi;
-pub use frontend::{Frontend, Settings, StartError};
+pub use frontend::{Frontend, Inner, Settings, StartError, Who};
 pub use hooks::HookSecrets;

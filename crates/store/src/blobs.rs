@@ -31,9 +31,11 @@ use crate::observed::{Act, Observer, observe};
 #[cfg(test)]
 mod contract;
 mod directory;
+mod fickle;
 mod key;
 mod s3;
 
+pub use fickle::{BlobFate, BlobFates};
 pub use key::{BlobKey, InvalidBlobKey};
 pub use s3::{Deed, S3Settings, S3Trouble, SignedUrl, Step};
 
@@ -135,6 +137,15 @@ impl Blobs {
             s3: None,
             place: "memory".into(),
             observer: None,
+        }
+    }
+
+    /// Blobs in memory, to which happens what `fates` says.
+    pub fn fickle(fates: BlobFates) -> Self {
+        Self {
+            store: Arc::new(fickle::Fickle::new(fates)),
+            place: "memory that is fickle".into(),
+            ..Self::memory()
         }
     }
 

@@ -28,7 +28,7 @@ const CUT_OFF: Duration = Duration::from_mins(10);
 
 /// The claims of this worker. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Beats {
+pub struct Beats {
     shared: Arc<Shared>,
 }
 
@@ -59,28 +59,28 @@ struct Listener {
 
 /// A claim request that is on its way, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Pending {
+pub struct Pending {
     beats: Beats,
     request: RequestId,
 }
 
 /// A claim that is being kept alive, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Keeping {
+pub struct Keeping {
     beats: Beats,
     held: Held,
 }
 
 impl Beats {
     /// Says of a claim request that its answer is awaited.
-    pub(crate) fn expect(&self, request: RequestId) -> Pending {
+    pub fn expect(&self, request: RequestId) -> Pending {
         self.claims().pending.insert(request.clone());
         let beats = self.clone();
         Pending { beats, request }
     }
 
     /// Whether our claims are renewed, as far as we know.
-    pub(crate) fn are_heard(&self) -> bool {
+    pub fn are_heard(&self) -> bool {
         !self.shared.unheard.load(Ordering::Relaxed)
     }
 
@@ -88,7 +88,7 @@ impl Beats {
     ///
     /// # Cancel safety
     /// Called again, it counts from the beginning.
-    pub(crate) async fn idle_for(&self, time: Duration) {
+    pub async fn idle_for(&self, time: Duration) {
         let mut busy = self.shared.busy.subscribe();
         loop {
             let news = if *busy.borrow_and_update() {
@@ -107,7 +107,7 @@ impl Beats {
     }
 
     /// Beats for as long as it is polled.
-    pub(crate) async fn beat(&self, worker: &WorkerId, client: &Client) {
+    pub async fn beat(&self, worker: &WorkerId, client: &Client) {
         let mut heard = Instant::now();
         loop {
             if self.holds_nothing() {
@@ -219,12 +219,12 @@ impl Beats {
 
 impl Pending {
     /// The request, as it is sent each time.
-    pub(crate) fn request(&self) -> &RequestId {
+    pub fn request(&self) -> &RequestId {
         &self.request
     }
 
     /// It brought a claim: keeps `held` alive from now on; what becomes of it goes to `interrupts`.
-    pub(crate) fn keep(self, held: &Held, interrupts: &Interrupts) -> Keeping {
+    pub fn keep(self, held: &Held, interrupts: &Interrupts) -> Keeping {
         let listener = Listener {
             standing: Standing::Held,
             interrupts: interrupts.clone(),

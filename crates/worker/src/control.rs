@@ -13,7 +13,7 @@ use crate::interrupt::Interrupts;
 ///
 /// # Errors
 /// Whatever kept a commit from being made; the claim lapses then, and another worker decides.
-pub(crate) async fn control(
+pub async fn control(
     client: &Client,
     held: &Held,
     first: ControlOrder,

@@ -8,7 +8,7 @@ use crate::trouble::Trouble;
 
 /// Why the attempt has to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Interrupt {
+pub enum Interrupt {
     /// The claim is over: what we do no longer counts.
     Lost,
     /// Somebody cancelled the build.
@@ -32,20 +32,20 @@ impl fmt::Display for Interrupt {
 
 /// What an attempt listens to. Clones hear the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Interrupts {
+pub struct Interrupts {
     /// See [`Interrupt::Lost`].
-    pub(crate) lost: CancellationToken,
+    pub lost: CancellationToken,
     /// See [`Interrupt::Cancelled`].
-    pub(crate) cancel: CancellationToken,
+    pub cancel: CancellationToken,
     /// See [`Interrupt::Unstored`].
-    pub(crate) unstored: CancellationToken,
+    pub unstored: CancellationToken,
     /// See [`Interrupt::Stopped`].
-    pub(crate) halt: CancellationToken,
+    pub halt: CancellationToken,
 }
 
 impl Interrupts {
     /// Waits for the first. Cancel-safe.
-    pub(crate) async fn any(&self) -> Interrupt {
+    pub async fn any(&self) -> Interrupt {
         tokio::select! {
             biased;
             () = self.lost.cancelled() => Interrupt::Lost,

@@ -124,7 +124,7 @@ fn client(fakes: &[&Fake]) -> Client {
     let addresses: Vec<String> = fakes.iter().map(|fake| fake.url()).collect();
     // In the order given, so that a test knows who is asked.
     let order = (0..addresses.len()).collect();
-    Client::over(addresses, Some(token), |addresses| {
+    Client::over(addresses, Some(token), None, |addresses| {
         Frontends::in_order(addresses, order)
     })
     .unwrap()
@@ -179,7 +179,7 @@ async fn a_silent_frontend_costs_seconds_and_is_then_passed_over() {
         format!("http://{}", paused.local_addr().unwrap()),
         alive.url(),
     ];
-    let client = Client::over(addresses, None, order).unwrap();
+    let client = Client::over(addresses, None, None, order).unwrap();
     trigger(&client).await.unwrap();
     assert_eq!(client.shared.frontends.choose(), 1);
     trigger(&client).await.unwrap();

@@ -4,6 +4,7 @@
 //! Never reads a clock of its own, waits for time or draws real randomness: the same seed and the
 //! same calls give the same run. Invariant: whatever it does, it keeps the seam's contract.
 
+mod dice;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch::Receiver;
 
+pub use self::dice::Dice;
 use self::world::{Opened, World};
 use super::{
     Clock, CommitError, Coordination, Health, Node, NodePath, Op, ReadError, Receipt, ServerFacts,
@@ -63,6 +65,15 @@ impl Faults {
     }
 }
 
+/// A store that does not keep the seam's contract, to show that those who look for that find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defect {
+    /// No step is refused because of a version.
+    NoChecks,
+    /// Now and then an acknowledged commit has not happened.
+    Forgetful,
+}
+
 /// A simulated store, on which sessions are opened.
 pub struct Simulator {
     world: Arc<Mutex<World>>,
@@ -91,6 +102,16 @@ impl Simulator {
     /// Changes the odds from now on; with [`Faults::none`] the store heals.
     pub fn set_faults(&self, faults: Faults) {
         lock(&self.world).set_faults(faults);
+    }
+
+    /// Leaves no room on the store's disk, or makes some.
+    pub fn set_full(&self, is_full: bool) {
+        lock(&self.world).set_full(is_full);
+    }
+
+    /// Breaks the store from now on.
+    pub fn set_defect(&self, defect: Defect) {
+        lock(&self.world).set_defect(Some(defect));
     }
 
     /// Lets every session hear of all that happened. Without it a lagging session that makes no
@@ -122,6 +143,22 @@ impl Session {
     /// Breaks the connection for a moment: what this session has not heard yet becomes a gap.
     pub fn reconnect(&self) {
         lock(&self.world).reconnect(self.this.id);
+    }
+
+    /// Takes the store out of this session's reach until [`Session::mend`].
+    pub fn cut(&self) {
+        lock(&self.world).cut(self.this.id);
+    }
+
+    /// The store has not heard from this session for so long that its nodes vanish. Its user goes on
+    /// with another session when the store is in reach again, as [`Health::Disconnected`] says.
+    pub fn lapse(&self) {
+        lock(&self.world).lapse(self.this.id);
+    }
+
+    /// The store is in reach again; what was not heard is a gap.
+    pub fn mend(&self) {
+        lock(&self.world).mend(self.this.id);
     }
 
     /// Lets others go first, as often as the dice say.

@@ -15,8 +15,8 @@ use distci_store::coordination::simulator::Faults;
 use distci_store::{Claiming, Mending, StoreError, keys};
 use serde_json::json;
 
-use crate::dice::Dice;
 use crate::scene::{Scene, exit, job, job_id, shell, worker};
+use distci_store::coordination::simulator::Dice;
 
 const MOMENT: Duration = Duration::from_millis(1);
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use distci_checker::Law;
 use distci_checker::history::{History, Post, Seen};
+use distci_checker::{Law, predict};
 use distci_model::build::{Cause, Checkpoint, Downstream, Progress};
 use distci_model::config::{JobConfig, WhenFull};
 use distci_model::id::{Attempt, BuildNumber, BuildRef, JobId, RequestId, TicketKey, WorkerName};
@@ -19,8 +19,8 @@ use distci_store::{Claiming, Store, StoreError, keys};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
-use crate::dice::Dice;
-use crate::scene::{Scene, decision, exit, job_config, job_id, predict, shell, worker};
+use crate::scene::{Scene, decision, exit, job_config, job_id, shell, worker};
+use distci_store::coordination::simulator::Dice;
 
 const JOBS: usize = 3;
 const REQUESTS: usize = 2;
@@ -213,7 +213,7 @@ impl World {
                     Err(error) => return Err(error).context("cancel"),
                 }
             }
-            dice.next();
+            dice.draw();
             tokio::task::yield_now().await;
         }
         Ok(())

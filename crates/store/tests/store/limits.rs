@@ -11,8 +11,8 @@ use distci_model::wire::{Artifact, ArtifactManifest, BuildPhase, Claim, MAX_SUMM
 use distci_store::StoreError;
 use serde_json::json;
 
-use crate::dice::Dice;
 use crate::scene::{Scene, job, job_id, shell};
+use distci_store::coordination::simulator::Dice;
 
 /// Text that does not compress.
 fn noise(dice: &mut Dice, bytes: usize) -> String {

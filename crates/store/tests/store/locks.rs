@@ -16,8 +16,8 @@ use distci_store::{Claiming, Posted, Store, StoreError, keys};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
-use crate::dice::Dice;
 use crate::scene::{Scene, decision, exit, job, job_config, job_id, shell, worker};
+use distci_store::coordination::simulator::Dice;
 
 /// A job of one task that holds these locks.
 fn locked(name: &str, locks: &Value) -> Value {

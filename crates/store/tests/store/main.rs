@@ -4,7 +4,6 @@
 mod artifacts;
 mod builds;
 mod consoles;
-mod dice;
 mod drains;
 mod errands;
 mod events;

@@ -12,7 +12,7 @@ use super::*;
 use crate::coordination::contract::{
     Subject, commit, create, create_for_session, get, list, path, queued, set,
 };
-use crate::coordination::{ConflictKind, Event, Expect, Life, Outage};
+use crate::coordination::{ConflictKind, Event, Expect, Life, Outage, Version};
 
 mod contract {
     crate::coordination::contract::contract!(super::open);
@@ -326,4 +326,72 @@ async fn who_catches_up_lags_no_more() {
     assert_eq!(None, get(&reader, "/a").await);
     reader.catch_up().await.unwrap();
     assert_eq!(Some((b"x".to_vec(), 0)), get(&reader, "/a").await);
+}
+
+#[tokio::test]
+async fn who_is_cut_off_reaches_nothing_and_comes_back_to_a_gap() {
+    let simulator = simulator(1, Faults::none());
+    let (cut, other) = (simulator.session(), simulator.session());
+    commit(&cut, [create_for_session("/mine")]).await;
+    let mut watch = cut.watch(&path("/"));
+    cut.cut();
+    assert_eq!(Health::Disconnected, *cut.health().borrow());
+    let refused = cut.commit(vec![create("/a", "")]).await;
+    let down = CommitError::Down(Outage::Disconnected);
+    assert_eq!(down.to_string(), refused.unwrap_err().to_string());
+    assert!(cut.get(&path("/mine")).await.is_err());
+    assert!(cut.catch_up().await.is_err());
+    commit(&other, [create("/b", "")]).await;
+    assert!(queued(&mut watch).is_empty());
+    cut.mend();
+    assert_eq!(vec![Event::Gap], queued(&mut watch));
+    assert_eq!(Health::Connected { epoch: 2 }, *cut.health().borrow());
+    assert_eq!(vec!["b", "mine"], list(&cut, "/").await);
+}
+
+#[tokio::test]
+async fn a_session_that_lapsed_has_lost_its_nodes_and_its_user_goes_on() {
+    let simulator = simulator(1, Faults::none());
+    let (cut, other) = (simulator.session(), simulator.session());
+    commit(&cut, [create_for_session("/mine")]).await;
+    cut.cut();
+    assert_eq!(vec!["mine"], list(&other, "/").await);
+    cut.lapse();
+    assert!(list(&other, "/").await.is_empty());
+    cut.mend();
+    commit(&cut, [create_for_session("/mine")]).await;
+    drop(cut);
+    assert!(list(&other, "/").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_full_store_is_read_and_takes_nothing() {
+    let simulator = simulator(1, Faults::none());
+    let session = simulator.session();
+    commit(&session, [create("/a", "x")]).await;
+    simulator.set_full(true);
+    let refused = session.commit(vec![create("/b", "")]).await;
+    assert!(matches!(refused, Err(CommitError::Down(Outage::Full))));
+    assert_eq!(Some((b"x".to_vec(), 0)), get(&session, "/a").await);
+    simulator.set_full(false);
+    commit(&session, [create("/b", "")]).await;
+}
+
+#[tokio::test]
+async fn planted_defects_are_as_they_are_called() {
+    let unguarded = simulator(1, Faults::none());
+    let session = unguarded.session();
+    commit(&session, [create("/a", "")]).await;
+    unguarded.set_defect(Defect::NoChecks);
+    commit(&session, [set("/a", "x", Expect::Exactly(Version(7)))]).await;
+    assert_eq!(Some((b"x".to_vec(), 1)), get(&session, "/a").await);
+
+    let forgetful = simulator(1, Faults::none());
+    let session = forgetful.session();
+    forgetful.set_defect(Defect::Forgetful);
+    for number in 0..1000 {
+        commit(&session, [create(&format!("/{number}"), "")]).await;
+    }
+    let kept = list(&session, "/").await.len();
+    assert!((900..1000).contains(&kept), "{kept} of 1000");
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch::{Receiver, Sender};
 
-use super::{Faults, PerMille};
+use super::{Defect, Dice, Faults, PerMille};
 use crate::coordination::tree::{Change, Changes, Draft, Effect, Refusal, Tree};
 use crate::coordination::watch::Watches;
 use crate::coordination::{
@@ -25,6 +25,8 @@ pub(super) struct World {
     // What the latest receipt said.
     latest: Timestamp,
     faults: Faults,
+    defect: Option<Defect>,
+    is_full: bool,
     dice: Dice,
 }
 
@@ -35,7 +37,12 @@ struct Follower {
     watches: Arc<Watches>,
     health: Sender<Health>,
     epoch: u64,
+    /// Whether it is out of reach of the store.
+    is_cut: bool,
 }
+
+/// How often a forgetful store forgets a commit that it has acknowledged.
+const FORGETS: PerMille = PerMille(10);
 
 /// One commit on its way to the sessions.
 struct Committed {
@@ -59,7 +66,9 @@ impl World {
             sessions: 0,
             latest: Timestamp::default(),
             faults,
-            dice: Dice(seed),
+            defect: None,
+            is_full: false,
+            dice: Dice::new(seed),
         }
     }
 
@@ -86,6 +95,11 @@ impl World {
         };
         follower.watches.close();
         follower.health.send_replace(Health::Fenced);
+        self.bury(id);
+    }
+
+    /// The nodes of a session vanish.
+    fn bury(&mut self, id: u64) {
         let owned = self.owners.iter().filter(|(_, owner)| **owner == id);
         let delete = |path: &NodePath| Op::Delete {
             path: path.clone(),
@@ -99,11 +113,53 @@ impl World {
     }
 
     pub(super) fn settle(&mut self) {
-        self.followers.values_mut().for_each(Follower::hear);
+        let followers = self.followers.values_mut();
+        followers.filter(|it| !it.is_cut).for_each(Follower::hear);
+    }
+
+    pub(super) const fn set_defect(&mut self, defect: Option<Defect>) {
+        self.defect = defect;
+    }
+
+    pub(super) const fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+    }
+
+    /// The store is out of a session's reach until it is mended.
+    pub(super) fn cut(&mut self, id: u64) {
+        if let Some(follower) = self.followers.get_mut(&id) {
+            follower.is_cut = true;
+            follower.health.send_replace(Health::Disconnected);
+        }
+    }
+
+    /// The store has waited for a session long enough: its nodes vanish. Whoever comes back goes on
+    /// with another one.
+    pub(super) fn lapse(&mut self, id: u64) {
+        if self.followers.contains_key(&id) {
+            self.bury(id);
+        }
+    }
+
+    pub(super) fn mend(&mut self, id: u64) {
+        if let Some(follower) = self.followers.get_mut(&id) {
+            follower.is_cut = false;
+            follower.reconnect();
+        }
+    }
+
+    /// Whether a session reaches the store.
+    fn reaches(&self, id: u64) -> Result<&Follower, Outage> {
+        match self.followers.get(&id) {
+            None => Err(Outage::Fenced),
+            Some(follower) if follower.is_cut => Err(Outage::Disconnected),
+            Some(follower) => Ok(follower),
+        }
     }
 
     pub(super) fn reconnect(&mut self, id: u64) {
-        if let Some(follower) = self.followers.get_mut(&id) {
+        let follower = self.followers.get_mut(&id);
+        if let Some(follower) = follower.filter(|it| !it.is_cut) {
             follower.reconnect();
         }
     }
@@ -115,17 +171,14 @@ impl World {
     /// Lets a session see the newest state, whatever the odds of lag are.
     pub(super) fn catch_up(&mut self, id: u64) -> Result<(), Outage> {
         self.hear(id);
-        self.followers.get(&id).map(drop).ok_or(Outage::Fenced)
+        self.reaches(id).map(drop)
     }
 
     pub(super) fn read<T>(&mut self, id: u64, look: impl FnOnce(&Tree) -> T) -> Result<T, Outage> {
         if !self.dice.roll(self.faults.lag) {
             self.hear(id);
         }
-        self.followers
-            .get(&id)
-            .map(|follower| look(&follower.replica))
-            .ok_or(Outage::Fenced)
+        self.reaches(id).map(|follower| look(&follower.replica))
     }
 
     pub(super) fn commit(
@@ -134,8 +187,9 @@ impl World {
         ops: &[Op],
         written: Timestamp,
     ) -> Result<Receipt, CommitError> {
-        if !self.followers.contains_key(&id) {
-            return Err(CommitError::Down(Outage::Fenced));
+        self.reaches(id).map_err(CommitError::Down)?;
+        if self.is_full {
+            return Err(CommitError::Down(Outage::Full));
         }
         if self.dice.roll(self.faults.lost_before) {
             self.reconnect(id);
@@ -165,8 +219,15 @@ impl World {
     }
 
     fn accept(&mut self, id: u64, ops: &[Op]) -> Result<Vec<Version>, Refusal> {
+        let unguarded = match self.defect {
+            Some(Defect::NoChecks) => Some(self.unguarded(ops)),
+            Some(Defect::Forgetful) | None => None,
+        };
         let mut draft = Draft::new(&self.tree);
-        let Effect { versions, events } = draft.commit(ops)?;
+        let Effect { versions, events } = draft.commit(unguarded.as_deref().unwrap_or(ops))?;
+        if self.defect == Some(Defect::Forgetful) && self.dice.roll(FORGETS) {
+            return Ok(versions);
+        }
         let changes = draft.into_changes();
         self.tree.apply(&changes);
         let committed = Arc::new(Committed { changes, events });
@@ -175,6 +236,31 @@ impl World {
             follower.backlog.push_back(committed.clone());
         }
         Ok(versions)
+    }
+
+    /// The same steps without their guards.
+    fn unguarded(&self, ops: &[Op]) -> Vec<Op> {
+        let version = |path: &NodePath| {
+            let entry = self.tree.get(path);
+            entry.map_or(Version::FIRST, |entry| entry.node.version)
+        };
+        let strip = |op: &Op| match op.clone() {
+            Op::Set { path, data, .. } => Op::Set {
+                path,
+                data,
+                expect: Expect::Any,
+            },
+            Op::Delete { path, .. } => Op::Delete {
+                path,
+                expect: Expect::Any,
+            },
+            Op::Check { path, .. } => Op::Check {
+                version: version(&path),
+                path,
+            },
+            create @ Op::Create { .. } => create,
+        };
+        ops.iter().map(strip).collect()
     }
 
     fn note_owners(&mut self, id: u64, committed: &Committed) {
@@ -207,7 +293,8 @@ impl World {
     }
 
     fn hear(&mut self, id: u64) {
-        let Some(follower) = self.followers.get_mut(&id) else {
+        let follower = self.followers.get_mut(&id);
+        let Some(follower) = follower.filter(|it| !it.is_cut) else {
             return;
         };
         if !follower.backlog.is_empty() && self.dice.roll(self.faults.missed_events) {
@@ -227,6 +314,7 @@ impl Follower {
             watches: Arc::default(),
             health: Sender::new(Health::Connected { epoch }),
             epoch,
+            is_cut: false,
         }
     }
 
@@ -246,18 +334,5 @@ impl Follower {
         self.epoch += 1;
         self.health
             .send_replace(Health::Connected { epoch: self.epoch });
-    }
-}
-
-/// Steele, Lea and Flood's `SplitMix64`: small, and any seed will do.
-struct Dice(u64);
-
-impl Dice {
-    const fn roll(&mut self, odds: PerMille) -> bool {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ (bits >> 31)) % 1000 < odds.0 as u64
     }
 }
