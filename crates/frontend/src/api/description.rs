@@ -6,6 +6,8 @@
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
+const PROBLEM: &str = "#/components/schemas/Problem";
+
 /// What the handlers say, completed by what holds for all of them.
 pub(super) fn describe(api: &OpenApi) -> Value {
     let mut document = serde_json::to_value(api).unwrap_or_default();
@@ -36,6 +38,9 @@ fn complete(path: &str, operation: &mut Value) {
         .to_owned();
     operation["summary"] = Value::String(summary);
     let mut responses = operation["responses"].take();
+    for (_, response) in responses.as_object_mut().into_iter().flatten() {
+        name_problems(response);
+    }
     responses["default"] = problem("what went wrong");
     if path.starts_with("/api/v1/") {
         operation["security"] = json!([{ "token": [] }]);
@@ -58,6 +63,19 @@ fn complete(path: &str, operation: &mut Value) {
     }
 }
 
+/// Handlers say that they answer with a problem; its content type holds for all of them.
+fn name_problems(response: &mut Value) {
+    let Some(content) = response["content"].as_object_mut() else {
+        return;
+    };
+    let is_problem = |form: &Value| form["schema"]["$ref"] == PROBLEM;
+    if content.get("application/json").is_some_and(is_problem)
+        && let Some(form) = content.remove("application/json")
+    {
+        content.insert("application/problem+json".to_owned(), form);
+    }
+}
+
 /// The names in a path's braces.
 fn names(path: &str) -> impl Iterator<Item = &str> {
     let pieces = path.split('{').skip(1);
@@ -65,7 +83,7 @@ fn names(path: &str) -> impl Iterator<Item = &str> {
 }
 
 fn problem(description: &str) -> Value {
-    let schema = json!({ "$ref": "#/components/schemas/Problem" });
+    let schema = json!({ "$ref": PROBLEM });
     let mut content = Map::new();
     content.insert(
         "application/problem+json".to_owned(),

@@ -12,6 +12,7 @@ mod hooks;
 mod jobs;
 mod listing;
 mod locks;
+mod negative;
 mod pages;
 mod revisions;
 mod scene;
