@@ -14,6 +14,7 @@ mod cluster;
 mod components;
 mod deny;
 mod drill;
+mod fuzz;
 mod machine;
 mod reasons;
 mod setup;
@@ -51,6 +52,8 @@ enum Chore {
     Cluster(cluster::Deed),
     /// Hurt a whole cluster of network namespaces under load, and judge whether it kept its promises.
     Drill(drill::Drill),
+    /// Run the parsers of strangers' bytes over bytes that get ever nearer to the truth.
+    Fuzz(fuzz::Fuzz),
     /// Install what the gate needs and this machine lacks.
     Setup,
     /// Run the whole gate: everything that must hold before a change lands.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Chore::Components(deed) => components::run(&machine, deed).map(|()| ExitCode::SUCCESS),
         Chore::Cluster(deed) => cluster::run(&machine, deed).map(|()| ExitCode::SUCCESS),
         Chore::Drill(drill) => drill::run(&machine, &drill),
+        Chore::Fuzz(fuzz) => fuzz::run(&machine, &fuzz).map(|()| ExitCode::SUCCESS),
         Chore::Setup => setup::run(&machine).map(|()| ExitCode::SUCCESS),
         Chore::Test => Ok(test::run(&machine)),
     });
