@@ -14,6 +14,7 @@ mod cluster;
 mod components;
 mod deny;
 mod drill;
+mod fuzz;
 mod machine;
 mod prove;
 mod reasons;
@@ -59,6 +60,8 @@ enum Chore {
         #[arg(long)]
         deep: bool,
     },
+    /// Run the parsers of strangers' bytes over bytes that get ever nearer to the truth.
+    Fuzz(fuzz::Fuzz),
     /// Install what the gate needs and this machine lacks.
     Setup,
     /// Run seeds of the simulation: a whole cluster with faults, in one thread each.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Chore::Cluster(deed) => cluster::run(&machine, deed).map(|()| ExitCode::SUCCESS),
         Chore::Drill(drill) => drill::run(&machine, &drill),
         Chore::Prove { deep } => prove::run(deep),
+        Chore::Fuzz(fuzz) => fuzz::run(&machine, &fuzz).map(|()| ExitCode::SUCCESS),
         Chore::Setup => setup::run(&machine).map(|()| ExitCode::SUCCESS),
         Chore::Simulate(seeds) => simulate::run(&seeds),
         Chore::Test => Ok(test::run(&machine)),

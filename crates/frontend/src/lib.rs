@@ -14,6 +14,8 @@ mod drains;
 mod error;
 mod forsaken;
 mod frontend;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod hooks;
 mod jobs;
 mod leases;

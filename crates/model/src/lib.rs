@@ -16,6 +16,8 @@ pub mod decide;
 pub mod drain;
 pub mod errand;
 pub mod event;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod id;
 pub mod image;
 pub mod isolation;

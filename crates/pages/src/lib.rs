@@ -15,6 +15,8 @@ mod cluster;
 mod console;
 mod edit;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod graph;
 mod home;
 mod job;

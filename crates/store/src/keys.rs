@@ -4,6 +4,8 @@
 //! function; `docs/znodes.md` is its prose. Invariant: no name is ever used for two things (R1), so
 //! what is deleted never comes back. Slots of locks alone do: `docs/znodes.md` says why they may.
 
+use std::str::FromStr;
+
 use distci_model::cache::CacheScope;
 use distci_model::capability::Capabilities;
 use distci_model::drain::DrainOrder;
@@ -280,19 +282,32 @@ pub fn index(name: &IndexName) -> NodePath {
     }
 }
 
+/// A number as names have it: of the many ways to write one, the shortest is a name.
+fn number<N: FromStr>(text: &str) -> Option<N> {
+    let short = text == "0" || !text.starts_with(['0', '+', '-']);
+    text.parse().ok().filter(|_| short)
+}
+
+/// A time as names have it: thirteen digits, and more only from the year 2286 on.
+fn stamp(text: &str) -> Option<Stamp> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let fits = text.len() == 13 || text.len() > 13 && !text.starts_with('0');
+    (digits && fits).then(|| text.parse().ok().map(Stamp::from_millis))?
+}
+
 /// Reads the name of a queue entry back; `None` for what nobody of this version wrote.
 pub fn parse_queue(name: &str) -> Option<QueueName> {
     let mut parts = name.split('.');
     let mut next = || parts.next();
-    let priority = Priority::new(next()?.parse().ok()?)?;
+    let priority = Priority::new(number(next()?)?)?;
     let class = next()?.parse().ok()?;
-    let stamp = Stamp::from_millis(next()?.parse().ok()?);
+    let stamp = stamp(next()?)?;
     let job = next()?.to_owned();
     let key = TicketKey {
         build: next()?.parse().ok()?,
         ticket: next()?.parse().ok()?,
     };
-    let version = next()?.parse().ok()?;
+    let version = number(next()?)?;
     next().is_none().then_some(QueueName {
         priority,
         class,
@@ -311,7 +326,7 @@ pub fn parse_claim(name: &str) -> Option<ClaimName> {
         build: next()?.parse().ok()?,
         ticket: next()?.parse().ok()?,
     };
-    let attempt = Attempt::new(next()?.parse().ok()?);
+    let attempt = Attempt::new(number(next()?)?);
     let control = match next()? {
         "c" => true,
         "t" => false,
@@ -340,12 +355,12 @@ pub fn parse_claim(name: &str) -> Option<ClaimName> {
 pub fn parse_due(name: &str) -> Option<DueName> {
     let mut parts = name.split('.');
     let mut next = || parts.next();
-    let due = Stamp::from_millis(next()?.parse().ok()?);
+    let due = stamp(next()?)?;
     let key = TicketKey {
         build: next()?.parse().ok()?,
         ticket: next()?.parse().ok()?,
     };
-    let version = next()?.parse().ok()?;
+    let version = number(next()?)?;
     next().is_none().then_some(DueName { due, key, version })
 }
 

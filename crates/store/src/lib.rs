@@ -20,6 +20,8 @@ mod errands;
 mod error;
 mod events;
 mod fsck;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod history;
 mod index;
 mod job_files;

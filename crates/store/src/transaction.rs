@@ -4,6 +4,7 @@
 //! the difference of its index names and of its slots, and the news for the build's control ticket. Never decides
 //! anything: that is `model::plan`.
 
+use std::io::{self, Read as _};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -100,6 +101,9 @@ const PACKED: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// From this size on a node's record is packed: a build of many tasks shall fit into one commit.
 const PACK_FROM: usize = 8 * 1024;
 
+/// No record is larger unpacked: a node holds at most 128 KiB of what packs to a tenth or so.
+const MOST: u64 = 16 << 20;
+
 /// Writes a record as a node holds it.
 pub(crate) fn pack<T: Serialize>(path: &NodePath, record: &T) -> Result<Bytes, StoreError> {
     let text = encode(path.as_str(), record)?;
@@ -115,7 +119,16 @@ pub(crate) fn unpack<T: DeserializeOwned>(path: &NodePath, data: &[u8]) -> Resul
     if !data.starts_with(&PACKED) {
         return decode(path.as_str(), data);
     }
-    let text = zstd::decode_all(data).map_err(|error| StoreError::corrupt(path, error))?;
+    let corrupt = |error| StoreError::corrupt(path, error);
+    let mut text = Vec::new();
+    let unpacking = zstd::Decoder::new(data).map_err(corrupt)?;
+    let length = unpacking
+        .take(MOST + 1)
+        .read_to_end(&mut text)
+        .map_err(corrupt)?;
+    if length as u64 > MOST {
+        return Err(corrupt(io::Error::other("it is too large for a record")));
+    }
     decode(path.as_str(), &text)
 }
 

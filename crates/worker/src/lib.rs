@@ -13,6 +13,8 @@ mod console;
 mod control;
 mod disk;
 mod errands;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod interrupt;
 mod kinds;
 mod leaving;
