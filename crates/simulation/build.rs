@@ -1,7 +1,5 @@
 //! Puts the seed's chance in the place of the machine's.
 
-#![expect(clippy::print_stdout, reason = "so cargo is told")]
-
 fn main() {
     println!("cargo::rerun-if-changed=src/chance.c");
     // Nobody names what is in it: what else refers to `getrandom` does so weakly, or by its name alone.

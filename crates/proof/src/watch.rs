@@ -64,6 +64,13 @@ pub struct Asked {
     fresh: bool,
 }
 
+impl Asked {
+    /// Whether what was learnt since then is new enough to decide on.
+    fn is_in_time(self) -> bool {
+        self.turns <= turns(FRESH)
+    }
+}
+
 /// What the two frontends know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Watched {
@@ -198,11 +205,7 @@ impl Watching {
 
     /// Whether the watcher may decide: it has learnt what it asked for, in time.
     fn may_decide(&self, asked: Asked) -> bool {
-        asked.names == 0 && (!self.rules.in_time || self.is_in_time(asked))
-    }
-
-    fn is_in_time(&self, asked: Asked) -> bool {
-        asked.turns <= turns(FRESH)
+        asked.names == 0 && (!self.rules.in_time || asked.is_in_time())
     }
 }
 
@@ -257,7 +260,7 @@ impl Model for Watching {
             None => actions.extend(self.lapsed(state.silent).then_some(Happening::Ask)),
             Some(asked) => {
                 actions.extend(self.may_decide(asked).then_some(Happening::Decide));
-                actions.extend((!self.is_in_time(asked)).then_some(Happening::Abandon));
+                actions.extend((!asked.is_in_time()).then_some(Happening::Abandon));
             }
         }
     }

@@ -137,11 +137,8 @@ impl Frontends {
             _duties: duties,
         };
         state.running.insert(name.to_owned(), running);
-        let story = &self.around.story;
-        story.tell(
-            name,
-            format_args!("starts; its clock is wrong by {ahead} s"),
-        );
+        let told = format_args!("starts; its clock is wrong by {ahead} s");
+        self.around.story.tell(name, told);
     }
 
     /// Kills a frontend. The store believes in its session a while longer.
@@ -225,10 +222,10 @@ impl Frontends {
     async fn silent(&self, name: &str, session: &Session, time: Duration) {
         session.cut();
         sleep(time.min(SESSION)).await;
-        if time > SESSION {
+        if let Some(beyond) = time.checked_sub(SESSION) {
             self.around.story.tell(name, "has no session any more");
             session.lapse();
-            sleep(time - SESSION).await;
+            sleep(beyond).await;
         }
         session.mend();
     }

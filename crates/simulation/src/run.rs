@@ -105,8 +105,8 @@ impl Cluster {
             story: story.clone(),
         };
         let (simulator, network) = (Arc::clone(&around.simulator), around.network.clone());
-        let store = Store::new(Arc::new(simulator.session()), around.blobs.clone());
-        store.prepare(time.now()).await?;
+        let own = Store::new(Arc::new(simulator.session()), around.blobs.clone());
+        own.prepare(time.now()).await?;
         let frontends = Frontends::new(around, 1 + dice.below(4), dice.split());
         let jobs = Jobs::of(seed)?;
         let scene = Scene::new((time, story), network, jobs, frontends.addresses());
@@ -123,7 +123,7 @@ impl Cluster {
         let judge = Judge {
             client: scene.client("judge")?,
             scene: Arc::clone(&scene),
-            store,
+            store: own,
         };
         Ok(Self {
             simulator,
@@ -147,7 +147,7 @@ impl Cluster {
         };
         let (mut people, mut followers) = (Vec::new(), Vec::new());
         let over = CancellationToken::new();
-        for number in 0..1 + dice.below(3) {
+        for number in 0..=dice.below(3) {
             let (name, scene) = (format!("p{number}"), Arc::clone(&self.scene));
             let person = Person::new(name, scene, dice.split())?;
             people.push(person.live(2 + dice.below(6)));

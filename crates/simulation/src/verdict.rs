@@ -184,7 +184,9 @@ impl Judge {
             }
         }
         drop(notes);
-        wrong.into_iter().for_each(|wrong| self.scene.flaw(wrong));
+        for wrong in wrong {
+            self.scene.flaw(wrong);
+        }
     }
 
     fn history(&self, builds: Vec<Seen>) -> History {
@@ -196,12 +198,12 @@ impl Judge {
             .collect();
         let posts = notes.posts.values().cloned().map(|mut post| {
             let build = post.answers.first().and_then(|build| views.get(build));
-            let is_left_alone = |view: &&&BuildView| {
+            let is_left_alone = |view: &&BuildView| {
                 !notes.cancelled.contains(&view.build)
                     && !self.scene.jobs.is_superseded(&view.build.job)
                     && !has_fault(view)
             };
-            if build.filter(is_left_alone).is_some() {
+            if build.is_some_and(is_left_alone) {
                 post.must = self.scene.jobs.must(&post.job);
             }
             post
