@@ -14,8 +14,8 @@ pub(crate) struct Seeds {
     #[arg(long, default_value_t = 0)]
     from: u64,
     /// How many seeds.
-    #[arg(long, default_value_t = 1000)]
-    seeds: u64,
+    #[arg(long = "seeds", value_name = "SEEDS", default_value_t = 1000)]
+    count: u64,
     /// Tell what happened, line by line.
     #[arg(long)]
     story: bool,
@@ -29,7 +29,7 @@ pub(crate) fn run(seeds: &Seeds) -> anyhow::Result<ExitCode> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["run", "--release", "--package", "distci-simulation", "--"]);
     command.args(["--from", &seeds.from.to_string()]);
-    command.args(["--seeds", &seeds.seeds.to_string()]);
+    command.args(["--seeds", &seeds.count.to_string()]);
     if seeds.story {
         command.arg("--story");
     }

@@ -32,6 +32,9 @@ const EVENTS: [&str; 12] = [
 
 /// Of a webhook, whose first byte says of which forge and event: it is refused, or tells of events that
 /// can be kept and read again as the same.
+///
+/// # Panics
+/// If it does not.
 pub fn webhook(data: &[u8]) {
     let Some((kind, body)) = data.split_first() else {
         return;
@@ -65,6 +68,9 @@ pub fn webhook(data: &[u8]) {
 }
 
 /// Of the body of a request: it is refused, or what it says can be written and read again as the same.
+///
+/// # Panics
+/// If it does not.
 pub fn api_body(data: &[u8]) {
     is_itself::<AnswerRequest>(data);
     is_itself::<BeatRequest>(data);

@@ -12,6 +12,9 @@ use crate::isolation::ImageName;
 use crate::schedule::Schedule;
 
 /// Of a job file: it is refused with reasons, or what it says can be written and read again as the same.
+///
+/// # Panics
+/// If it does not.
 pub fn job_file(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     match JobConfig::parse(&text) {
@@ -27,6 +30,9 @@ pub fn job_file(data: &[u8]) {
 }
 
 /// Of a name: it is refused, or it is written as it was read.
+///
+/// # Panics
+/// If it does not.
 pub fn name(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     is_itself::<JobId>(&text);
@@ -48,6 +54,9 @@ fn is_itself<T: FromStr + Display + Debug>(text: &str) {
 }
 
 /// Of a schedule: it is refused, or its moments come one after the other.
+///
+/// # Panics
+/// If it does not.
 pub fn schedule(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (cron, zone) = text.split_once('|').unwrap_or((&text, "UTC"));

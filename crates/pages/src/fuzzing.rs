@@ -4,6 +4,9 @@ use crate::console_lines;
 
 /// Of the lines of a console: what is shown of them is text in our own tags, and nothing that a browser
 /// or a terminal would obey.
+///
+/// # Panics
+/// If it does not.
 pub fn console(data: &[u8]) {
     let lines = data.split(|byte| *byte == b'\n');
     for line in console_lines(lines.map(|line| (line, 0))) {

@@ -72,18 +72,18 @@ fn plant() -> bool {
         let found = worlds.iter().filter_map(|world| find(defect, world));
         let nearest = found.min_by_key(|broken| broken.way.len());
         all &= nearest.is_some();
-        let words = nearest.map_or("NOT FOUND".to_owned(), |it| {
+        let told = nearest.map_or("NOT FOUND".to_owned(), |it| {
             format!("{} steps in {:?}: {}", it.way.len(), it.name, it.law)
         });
-        println!("planted {defect:?}: {words}");
+        println!("planted {defect:?}: {told}");
     }
     for (name, rules) in watch::PLANTED {
         let found = watch::prove(&watch::small(rules)).err();
         all &= found.is_some();
-        let words = found.map_or("NOT FOUND".to_owned(), |it| {
+        let told = found.map_or("NOT FOUND".to_owned(), |it| {
             format!("{} steps: {}", it.way.len(), it.law)
         });
-        println!("planted {name}: {words}");
+        println!("planted {name}: {told}");
     }
     all
 }

@@ -1,5 +1,6 @@
 //! Seeds of the simulation that are run at each change, and the proof that it would find what is wrong.
 
+use std::io;
 use std::process::{Command, Output};
 
 /// As many as fit into half a minute of the gate.
@@ -7,10 +8,10 @@ const SEEDS: u64 = 24;
 /// In so many seeds a defect of the store has to be found at least once.
 const ENOUGH: u64 = 6;
 
-fn simulate(from: u64, seeds: u64, more: &[&str]) -> Output {
+fn simulate(from: u64, seeds: u64, more: &[&str]) -> io::Result<Output> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_distci-simulation"));
     command.args(["--from", &from.to_string(), "--seeds", &seeds.to_string()]);
-    command.args(more).output().unwrap()
+    command.args(more).output()
 }
 
 fn told(output: &Output) -> String {
@@ -19,7 +20,7 @@ fn told(output: &Output) -> String {
 
 #[test]
 fn whatever_happens_to_a_cluster_it_keeps_its_promises() {
-    let output = simulate(0, SEEDS, &[]);
+    let output = simulate(0, SEEDS, &[]).unwrap();
     assert!(output.status.success(), "{}", told(&output));
 }
 
@@ -28,7 +29,7 @@ fn a_seed_replays_exactly() {
     for seed in [3, 5] {
         // Without the line that says how long it took.
         let story = || {
-            let told = told(&simulate(seed, 1, &["--story"]));
+            let told = told(&simulate(seed, 1, &["--story"]).unwrap());
             let (story, _) = told.split_once("1 seeds").unwrap();
             story.to_owned()
         };
@@ -40,14 +41,14 @@ fn a_seed_replays_exactly() {
 
 #[test]
 fn a_store_that_looks_at_no_versions_is_found_out() {
-    let output = simulate(0, ENOUGH, &["--defect", "no-checks"]);
+    let output = simulate(0, ENOUGH, &["--defect", "no-checks"]).unwrap();
     assert!(!output.status.success(), "{}", told(&output));
     assert!(told(&output).contains("not so: "), "{}", told(&output));
 }
 
 #[test]
 fn a_store_that_forgets_what_it_acknowledged_is_found_out() {
-    let output = simulate(0, ENOUGH, &["--defect", "forgetful"]);
+    let output = simulate(0, ENOUGH, &["--defect", "forgetful"]).unwrap();
     assert!(!output.status.success(), "{}", told(&output));
     assert!(told(&output).contains("not so: "), "{}", told(&output));
 }

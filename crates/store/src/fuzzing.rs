@@ -14,6 +14,9 @@ use crate::keys;
 use crate::transaction::{pack, unpack};
 
 /// Of the name of a node: nobody of this version wrote it, or we would write it just so.
+///
+/// # Panics
+/// If it does not.
 pub fn stored_name(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Some(entry) = keys::parse_queue(&text) {
@@ -37,6 +40,9 @@ pub fn stored_name(data: &[u8]) {
 }
 
 /// Of the record in a node: it is no record, or what it says can be written and read again as the same.
+///
+/// # Panics
+/// If it does not.
 pub fn record(data: &[u8]) {
     is_itself::<Ticket>(data);
     is_itself::<Build>(data);
@@ -84,8 +90,10 @@ mod tests {
         let job = JobConfig::parse(file).unwrap();
         store.set_job(&job, Expected::Any, now()).await.unwrap();
         let request = RequestId::derive("fuzz");
-        let posted = store.post_build(&job.job_id, &request, &BTreeMap::new(), now());
-        posted.await.unwrap();
+        store
+            .post_build(&job.job_id, &request, &BTreeMap::new(), now())
+            .await
+            .unwrap();
         let (mut found, mut left) = (Vec::new(), keys::trees());
         while let Some(dir) = left.pop() {
             for name in session.list(&dir).await.unwrap() {

@@ -9,6 +9,9 @@ use crate::workspace::layer::{self, LayerError, Part};
 
 /// Of a report of tests, whose first byte says in which format: it is refused with the place, or has as
 /// many tests as it counts.
+///
+/// # Panics
+/// If it does not.
 pub fn test_report(data: &[u8]) {
     let Some((format, report)) = data.split_first() else {
         return;
@@ -34,6 +37,9 @@ pub fn test_report(data: &[u8]) {
 }
 
 /// Of a layer before it is packed: it is refused, or read to its end.
+///
+/// # Panics
+/// If it does not.
 pub fn layer(data: &[u8]) {
     let Ok(packed) = zstd::encode_all(data, 1) else {
         return;
@@ -100,6 +106,6 @@ mod tests {
         layer::write(&root, &changes, &file).unwrap();
         let plain = zstd::decode_all(&*std::fs::read(file).unwrap()).unwrap();
         let words = ["\"bytes\":", "../", "/", "null", "\0\0\0\0", "ustar", "777"];
-        rounds(&[&plain], &words, 5_000, super::layer);
+        rounds(&[&plain], &words, 5_000, layer);
     }
 }

@@ -354,7 +354,7 @@ impl<'a> Drawing<'a> {
     fn text_of_header(&mut self) -> String {
         let text = self.nonsense();
         text.chars()
-            .filter(|letter| letter.is_ascii_graphic())
+            .filter(char::is_ascii_graphic)
             .take(500)
             .collect()
     }
