@@ -504,6 +504,12 @@ pub struct BuildRef {
     pub number: BuildNumber,
 }
 
+/// A number as names have it: of the many ways to write one, the shortest is a name.
+pub fn plain_number<N: FromStr>(text: &str) -> Option<N> {
+    let short = text == "0" || !text.starts_with(['0', '+', '-']);
+    text.parse().ok().filter(|_| short)
+}
+
 impl fmt::Display for BuildRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.job, self.number)
@@ -516,11 +522,8 @@ impl FromStr for BuildRef {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let wrong = || InvalidId::new("build", text, "is not of the form JOB#NUMBER");
         let (job, number) = text.rsplit_once('#').ok_or_else(wrong)?;
-        let number = number
-            .parse()
-            .ok()
-            .and_then(BuildNumber::new)
-            .ok_or_else(wrong)?;
+        let number = plain_number(number).and_then(BuildNumber::new);
+        let number = number.ok_or_else(wrong)?;
         Ok(Self {
             job: job.parse()?,
             number,

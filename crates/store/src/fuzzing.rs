@@ -19,6 +19,11 @@ use crate::transaction::{pack, unpack};
 /// If it does not.
 pub fn stored_name(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
+    // No listing brings any other.
+    let is_one = NodePath::parse(&format!("/{text}")).is_ok_and(|path| path.name() == text);
+    if !is_one || text.is_empty() {
+        return;
+    }
     if let Some(entry) = keys::parse_queue(&text) {
         assert_eq!(keys::index(&IndexName::Queue(entry)).name(), text);
     }
@@ -144,6 +149,6 @@ mod tests {
         let bomb = zstd::encode_all(&*vec![b' '; 64 << 20], 1).unwrap();
         assert!(bomb.len() < 100_000, "{} bytes", bomb.len());
         let refused = unpack::<Build>(&NodePath::root(), &bomb).unwrap_err();
-        assert!(refused.to_string().contains("too large"), "{refused}");
+        assert!(format!("{refused:?}").contains("too large"), "{refused:?}");
     }
 }

@@ -4,14 +4,12 @@
 //! function; `docs/znodes.md` is its prose. Invariant: no name is ever used for two things (R1), so
 //! what is deleted never comes back. Slots of locks alone do: `docs/znodes.md` says why they may.
 
-use std::str::FromStr;
-
 use distci_model::cache::CacheScope;
 use distci_model::capability::Capabilities;
 use distci_model::drain::DrainOrder;
 use distci_model::id::{
     Attempt, BuildKey, BuildNumber, ClassId, DeliveryId, FrontendId, JobId, JobKey, LockKey,
-    RequestId, TicketId, TicketKey,
+    RequestId, TicketId, TicketKey, plain_number,
 };
 use distci_model::lock::Slot;
 use distci_model::ticket::{ClaimName, DueName, Duty, IndexName, Priority, QueueName, Stamp};
@@ -282,12 +280,6 @@ pub fn index(name: &IndexName) -> NodePath {
     }
 }
 
-/// A number as names have it: of the many ways to write one, the shortest is a name.
-fn number<N: FromStr>(text: &str) -> Option<N> {
-    let short = text == "0" || !text.starts_with(['0', '+', '-']);
-    text.parse().ok().filter(|_| short)
-}
-
 /// A time as names have it: thirteen digits, and more only from the year 2286 on.
 fn stamp(text: &str) -> Option<Stamp> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -299,7 +291,7 @@ fn stamp(text: &str) -> Option<Stamp> {
 pub fn parse_queue(name: &str) -> Option<QueueName> {
     let mut parts = name.split('.');
     let mut next = || parts.next();
-    let priority = Priority::new(number(next()?)?)?;
+    let priority = Priority::new(plain_number(next()?)?)?;
     let class = next()?.parse().ok()?;
     let stamp = stamp(next()?)?;
     let job = next()?.to_owned();
@@ -307,7 +299,7 @@ pub fn parse_queue(name: &str) -> Option<QueueName> {
         build: next()?.parse().ok()?,
         ticket: next()?.parse().ok()?,
     };
-    let version = number(next()?)?;
+    let version = plain_number(next()?)?;
     next().is_none().then_some(QueueName {
         priority,
         class,
@@ -326,7 +318,7 @@ pub fn parse_claim(name: &str) -> Option<ClaimName> {
         build: next()?.parse().ok()?,
         ticket: next()?.parse().ok()?,
     };
-    let attempt = Attempt::new(number(next()?)?);
+    let attempt = Attempt::new(plain_number(next()?)?);
     let control = match next()? {
         "c" => true,
         "t" => false,
@@ -360,7 +352,7 @@ pub fn parse_due(name: &str) -> Option<DueName> {
         build: next()?.parse().ok()?,
         ticket: next()?.parse().ok()?,
     };
-    let version = number(next()?)?;
+    let version = plain_number(next()?)?;
     next().is_none().then_some(DueName { due, key, version })
 }
 

@@ -102,8 +102,9 @@ async fn scene() -> Result<(Scene, Known)> {
     let scene = Scene::hooked(secrets);
     let shell = |name: &str| json!({ "name": name, "type": "execute-shell", "params": { "script": "true" } });
     let job = json!({ "job_id": "j", "tasks": [shell("a"), shell("b")],
-        "triggers": [{ "on": "schedule", "cron": "0 3 * * *" }] });
-    scene.put_job(&job).await?;
+        "triggers": [{ "cron": "0 3 * * *" }] });
+    let put = scene.put_job(&job).await?;
+    ensure!(put.status.is_success(), "{put:?}");
     scene.trigger("j").await?;
     let done = scene.task().await?;
     scene.append(&done, 0, b"one\ntwo\n").await?;
