@@ -21,8 +21,6 @@ const HELD_UP: PerMille = PerMille(4);
 const LONGEST: usize = 2500;
 /// How long a call takes otherwise, each way, in microseconds.
 const WAY: usize = 1500;
-/// How many of a hundred reads take no time.
-const NEAR: usize = 95;
 
 /// A session with the store that is some way off.
 pub(crate) struct Line {
@@ -34,17 +32,6 @@ impl Line {
     pub(crate) fn new(session: Arc<Session>, dice: Dice) -> Self {
         let dice = Mutex::new(dice);
         Self { session, dice }
-    }
-
-    /// The way of a read, which is mostly answered by a server nearby.
-    async fn look(&self) {
-        let is_near = {
-            let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
-            dice.chance(NEAR)
-        };
-        if !is_near {
-            self.travel().await;
-        }
     }
 
     async fn travel(&self) {
@@ -69,12 +56,12 @@ impl fmt::Debug for Line {
 #[async_trait]
 impl Coordination for Line {
     async fn get(&self, path: &NodePath) -> Result<Option<Node>, ReadError> {
-        self.look().await;
+        self.travel().await;
         self.session.get(path).await
     }
 
     async fn list(&self, dir: &NodePath) -> Result<Vec<String>, ReadError> {
-        self.look().await;
+        self.travel().await;
         self.session.list(dir).await
     }
 

@@ -130,9 +130,9 @@ impl Nemesis<'_> {
             slow: odds(30),
         };
         let faults = Faults {
-            lost_before: odds(12),
-            lost_after: odds(20),
-            missed_events: odds(4),
+            lost_before: odds(20),
+            lost_after: odds(30),
+            missed_events: odds(10),
             lag: odds(400),
             expiry: PerMille(0),
             delay: odds(200),
