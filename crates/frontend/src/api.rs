@@ -31,6 +31,8 @@ mod tickets;
 pub(crate) mod vitals;
 pub(crate) mod why;
 
+use std::sync::LazyLock;
+
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Request};
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -147,6 +149,9 @@ fn uploads() -> OpenApiRouter<App> {
         )
 }
 
+/// The same for all frontends of a process, and written when somebody first asks for it.
+static DESCRIPTION: LazyLock<String> = LazyLock::new(|| openapi().to_string());
+
 /// The description of the API as JSON.
 pub fn openapi() -> serde_json::Value {
     let (_, api) = OpenApiRouter::<App>::with_openapi(Doc::openapi())
@@ -163,11 +168,10 @@ pub(crate) fn router(app: App, token: &str) -> Router {
     let guarded = guarded()
         .layer(Extension(gate.clone()))
         .layer(from_fn_with_state(site.clone(), auth::require));
-    let (router, api) = OpenApiRouter::<App>::with_openapi(Doc::openapi())
+    let (router, _) = OpenApiRouter::<App>::with_openapi(Doc::openapi())
         .merge(public())
         .nest("/api/v1", guarded)
         .split_for_parts();
-    let description = description::describe(&api).to_string();
     let layers = ServiceBuilder::new()
         .layer(SetRequestIdLayer::new(REQUEST_ID, DrawId))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
@@ -179,10 +183,10 @@ pub(crate) fn router(app: App, token: &str) -> Router {
     router
         .route(
             "/api/openapi.json",
-            axum::routing::get(async move || {
+            axum::routing::get(async || {
                 (
                     [(http::header::CONTENT_TYPE, "application/json")],
-                    description,
+                    DESCRIPTION.as_str(),
                 )
             }),
         )
