@@ -123,8 +123,13 @@ fn program_in(dir: &Path) -> PathBuf {
 
 /// Builds the program in a profile (users have `release`), and returns where it is.
 pub(crate) fn build(machine: &Machine, profile: &str) -> Result<PathBuf> {
-    let line = "cargo build --locked --package distci --message-format json --profile";
-    let line = format!("{line} {profile}");
+    build_program(machine, "distci", profile)
+}
+
+/// Builds the program of a package in a profile, and returns where it is.
+pub(crate) fn build_program(machine: &Machine, package: &str, profile: &str) -> Result<PathBuf> {
+    let line = "cargo build --locked --message-format json";
+    let line = format!("{line} --package {package} --profile {profile}");
     let built = attempt(machine.command(&line).stderr(Stdio::inherit()))?;
     if !built.status.success() {
         bail!("the program does not compile");

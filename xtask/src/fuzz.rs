@@ -12,13 +12,17 @@ use crate::machine::Machine;
 use crate::step::{run_loudly, step};
 
 /// The targets, as the files in `fuzz/fuzz_targets` are called.
-const TARGETS: [&str; 10] = [
+const TARGETS: [&str; 14] = [
+    "agent",
     "api_body",
     "console",
+    "image_layer",
     "job_file",
     "layer",
     "name",
+    "parcel",
     "record",
+    "refusal",
     "schedule",
     "stored_name",
     "test_report",

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
         Chore::Prove { deep } => prove::run(deep),
         Chore::Fuzz(fuzz) => fuzz::run(&machine, &fuzz).map(|()| ExitCode::SUCCESS),
         Chore::Setup => setup::run(&machine).map(|()| ExitCode::SUCCESS),
-        Chore::Simulate(seeds) => simulate::run(&seeds),
+        Chore::Simulate(seeds) => simulate::run(&machine, &seeds),
         Chore::Test => Ok(test::run(&machine)),
     });
     done.unwrap_or_else(|error| {

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use distci_components::shared::{self, Ending};
 
 use crate::machine::Machine;
+use crate::simulate::Beside;
 use crate::step::{attempt, run_loudly, run_quietly, seconds, step, text_of};
 use crate::tally::Tally;
 use crate::{deny, drill, reasons, setup};
@@ -67,10 +68,12 @@ fn gate(machine: &Machine, findings: &mut Findings) -> Result<()> {
         let mut doc = machine.command("cargo doc --quiet --locked --workspace --no-deps");
         run_loudly(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
     })?;
+    let seeds = step("the simulation begins", || Beside::start(machine))?;
     step("tests", || run_tests(machine, &mut findings.tally))?;
     step("documentation tests", || {
         run_doc_tests(machine, &mut findings.tally)
     })?;
+    step("the simulation ends", || seeds.finish())?;
     drill::short(machine).context("drill")
 }
 

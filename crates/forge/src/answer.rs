@@ -11,7 +11,7 @@ use reqwest::{Response, StatusCode};
 /// Most bytes of a refusal that are looked at.
 const MOST_READ: usize = 8 * 1024;
 /// Most characters of it that are shown.
-const MOST_SHOWN: usize = 200;
+pub(crate) const MOST_SHOWN: usize = 200;
 
 /// Why a forge was not told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,7 +109,7 @@ pub(crate) async fn judge(answer: Response) -> Result<Response, Denied> {
 
 /// How long the forge asks to be left alone: in so many words, or until the hour begins in which it
 /// takes requests again. That is told by its own clock, and so is the time now.
-fn asked(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn asked(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     if let Some(seconds) = text(RETRY_AFTER.as_str()).and_then(|after| after.parse().ok()) {
         return Some(Duration::from_secs(seconds));
@@ -142,7 +142,7 @@ async fn beginning(mut response: Response) -> String {
 }
 
 /// What the forge says is wrong, in one line.
-fn shown(body: &str) -> String {
+pub(crate) fn shown(body: &str) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(body).ok();
     let message = parsed.as_ref().and_then(|body| {
         let keys = ["/message", "/error/message", "/error"];

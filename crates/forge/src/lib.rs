@@ -11,6 +11,8 @@ mod app;
 mod checks;
 mod connection;
 mod forge;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod key;
 mod said;
 

@@ -28,11 +28,20 @@ use std::sync::Arc;
 use distci_model::Timestamp;
 use distci_model::isolation::ImageName;
 use serde::{Deserialize, Serialize};
+#[cfg(any(test, fuzzing))]
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 pub use build::{BuildError, Builder, Progress};
 use folder::{Hold, remove};
 pub(crate) use held::Held;
+
+/// Lays a layer of an image in a folder, as an image's own are.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn lay_in(folder: &Path, mut layer: &[u8]) -> std::io::Result<()> {
+    let (tree, stop) = (tree::Tree::at(folder)?, CancellationToken::default());
+    archive::Laying::on(&tree, archive::Base::Layers, &stop).lay(&mut layer)
+}
 
 /// The images of one machine.
 #[derive(Debug, Clone)]

@@ -14,6 +14,8 @@ mod cell;
 mod disk;
 mod docker;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod group;
 mod heard;
 mod image;

@@ -132,7 +132,8 @@ impl Unpacking {
     fn entry(&mut self, path: &Path, entry: &mut Entry<'_, impl Read>) -> io::Result<()> {
         let header = entry.header();
         let (mode, kind) = (header.mode()? & MODE, header.entry_type());
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(header.mtime()?);
+        let modified = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(header.mtime()?));
+        let modified = modified.ok_or_else(|| invalid("its time is beyond all clocks"))?;
         let (folder, name) = self.place(path)?;
         match kind {
             EntryType::Directory => {

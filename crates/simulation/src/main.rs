@@ -10,7 +10,7 @@
 )]
 
 use std::process::{Command, ExitCode, Output};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -81,6 +81,7 @@ fn all(arguments: &Arguments) -> Result<ExitCode> {
     let (begun, next) = (Instant::now(), AtomicU64::new(0));
     let failed = Mutex::new(Vec::new());
     let builds = AtomicU64::new(0);
+    let is_told = AtomicBool::new(false);
     let at_once = std::thread::available_parallelism()?;
     let work = || -> Result<()> {
         loop {
@@ -89,7 +90,12 @@ fn all(arguments: &Arguments) -> Result<ExitCode> {
                 return Ok(());
             }
             let seed = arguments.from + number;
-            let done = start(arguments, seed)?;
+            let mut done = start(seed, arguments.story, arguments.defect)?;
+            // The first that fails is told from its beginning: it replays exactly.
+            if !done.status.success() && !arguments.story && !is_told.swap(true, Ordering::Relaxed)
+            {
+                done = start(seed, true, arguments.defect)?;
+            }
             let told = String::from_utf8_lossy(&done.stdout);
             builds.fetch_add(figure(&told, "builds="), Ordering::Relaxed);
             if !done.status.success() || arguments.story {
@@ -135,13 +141,13 @@ fn all(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// Runs a seed in a process of its own.
-fn start(arguments: &Arguments, seed: u64) -> Result<Output> {
+fn start(seed: u64, story: bool, defect: Option<Planted>) -> Result<Output> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env(SEED, seed.to_string());
-    if arguments.story {
+    if story {
         command.arg("--story");
     }
-    if let Some(defect) = arguments.defect.and_then(|it| it.to_possible_value()) {
+    if let Some(defect) = defect.and_then(|it| it.to_possible_value()) {
         command.args(["--defect", defect.get_name()]);
     }
     command.output().context("the simulation cannot be started")

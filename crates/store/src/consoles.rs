@@ -41,6 +41,8 @@ pub struct ConsoleHome {
     pub attempt: Attempt,
     /// Whether nothing will be added.
     pub complete: bool,
+    /// How many bytes whoever wrote it said that it has, once that counts.
+    said: u64,
     blobs: AttemptBlobs,
 }
 
@@ -214,13 +216,14 @@ impl Store {
         let unknown = || StoreError::missing(format!("task \"{task}\" in {id}"));
         let progress = position.and_then(|task| build.checkpoint.tasks.get(task));
         let unstarted = || StoreError::missing(format!("console of {task} in {id} yet"));
-        let mut number = id.number;
+        let (mut number, mut said) = (id.number, 0);
         let (ticket, last, over) = match progress.ok_or_else(unknown)? {
             Progress::Waiting | Progress::Asking { .. } | Progress::Skipped { .. } => {
                 return Err(unstarted());
             }
             Progress::Finished(run) => {
                 number = run.build.unwrap_or(number);
+                said = run.result.console_bytes;
                 (run.ticket.clone(), run.attempt, true)
             }
             Progress::Backoff { last, .. } => (last.ticket.clone(), last.attempt, true),
@@ -237,11 +240,8 @@ impl Store {
                     return Ok(Tried::Again);
                 };
                 let Ticket { attempt, state, .. } = child.record.ticket;
-                (
-                    ticket.clone(),
-                    attempt,
-                    matches!(state, TicketState::Done(_)),
-                )
+                let over = matches!(state, TicketState::Done(_));
+                (ticket.clone(), attempt, over)
             }
         };
         let attempt = attempt.unwrap_or(last);
@@ -259,12 +259,16 @@ impl Store {
         Ok(Tried::Done(ConsoleHome {
             blobs: AttemptBlobs { number, ..blobs },
             complete: archived || over || attempt < last,
+            said: if attempt == last { said } else { 0 },
             ticket,
             attempt,
         }))
     }
 
     /// Reads at most `most` bytes of a console from `offset` on; fewer where chunks end.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if a part of it is gone: nobody shall take what is left for the whole.
     pub async fn read_console(
         &self,
         home: &ConsoleHome,
@@ -300,6 +304,10 @@ impl Store {
         if !index.listed || index.length <= offset || ends_here {
             index.refresh(self, &home.blobs).await?;
             index.whole |= home.complete;
+        }
+        if index.whole && index.length < home.said {
+            let why = format!("{} bytes of {} are there", index.length, home.said);
+            return Err(StoreError::corrupt(home.blobs.console(), why));
         }
         let (mut chunks, mut position) = (Vec::new(), offset);
         while position < end {

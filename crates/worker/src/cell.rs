@@ -15,6 +15,7 @@ use distci_model::outcome::{Failure, Fault};
 use tokio::time::{Instant, sleep_until};
 
 use crate::console::Console;
+use crate::disk::Disk;
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::room::Room;
 use crate::trouble::Trouble;
@@ -30,6 +31,7 @@ pub(crate) struct Cell {
     inner: Box<dyn distci_isolation::Cell>,
     site: Site,
     limited_disk: bool,
+    disk: Disk,
     usage: Mutex<Option<Usage>>,
 }
 
@@ -69,7 +71,7 @@ impl Cell {
     pub(crate) async fn of_worker(worker: &Worker, room: &Room) -> Result<Self, Trouble> {
         let site = room.site();
         let inner = worker.machine.open_own(&site).await?;
-        Ok(Self::new(inner, site, false))
+        Ok(Self::new(worker, inner, site, false))
     }
 
     /// A cell for a task that asks for `isolation`.
@@ -81,14 +83,20 @@ impl Cell {
     ) -> Result<Self, Trouble> {
         let site = room.site();
         let inner = worker.machine.open(&site, isolation, shared).await?;
-        Ok(Self::new(inner, site, isolation.disk.is_some()))
+        Ok(Self::new(worker, inner, site, isolation.disk.is_some()))
     }
 
-    fn new(inner: Box<dyn distci_isolation::Cell>, site: Site, limited_disk: bool) -> Self {
+    fn new(
+        worker: &Worker,
+        inner: Box<dyn distci_isolation::Cell>,
+        site: Site,
+        limited_disk: bool,
+    ) -> Self {
         Self {
             inner,
             site,
             limited_disk,
+            disk: worker.disk.clone(),
             usage: Mutex::default(),
         }
     }
@@ -109,6 +117,9 @@ impl Cell {
     }
 
     /// Runs a command to its end. Nothing that it started is left afterwards.
+    ///
+    /// # Errors
+    /// A fault, if the cell does not work, or if the command failed and the worker's disk is full.
     ///
     /// # Cancel safety
     /// Dropped, it kills what it runs, though not before it returns.
@@ -132,7 +143,15 @@ impl Cell {
         let finished = self.inner.run(command, output, stop).await?;
         self.count(finished.usage);
         let why = why.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(self.judge(finished, why))
+        let ran = self.judge(finished, why);
+        // Who filled the disk nobody can say, and on another worker the command may succeed.
+        if let Some(failure) = ran.failure()
+            && self.disk.is_full()
+        {
+            let detail = format!("no room was left when a command failed: {failure}");
+            return Err(Trouble::Fault(Fault::DiskFull { detail }));
+        }
+        Ok(ran)
     }
 
     fn count(&self, more: Usage) {
@@ -177,6 +196,21 @@ impl Limits {
 }
 
 impl Ran {
+    /// How it failed, if none of its own limits tells why.
+    fn failure(&self) -> Option<Failure> {
+        let Excess {
+            memory,
+            processes,
+            disk,
+        } = self.excess;
+        match self.ended {
+            _ if memory || processes || disk => None,
+            Ended::Exit(exit @ 1..) => Some(Failure::Exit { exit }),
+            Ended::Signal(signal) => Some(Failure::Signal { signal }),
+            _ => None,
+        }
+    }
+
     /// The limit of `isolation` that the command did not survive, if that is why it ended so.
     pub(crate) fn excess(&self, isolation: &Isolation) -> Option<Failure> {
         if !matches!(self.ended, Ended::Exit(1..) | Ended::Signal(_)) {

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 /// these bounds. Without the upper one a large disk would be called full with a terabyte free.
 const LEAST_PART: u64 = 20;
 const LEAST_FREE: RangeInclusive<u64> = 64 * 1024 * 1024..=4 * 1024 * 1024 * 1024;
+/// With no more than this free, somebody's write has been refused.
+const NOTHING: u64 = 1024 * 1024;
 
 /// The disk that holds a directory.
 #[derive(Debug, Clone)]
@@ -26,12 +28,27 @@ impl Disk {
     /// Whether it would not be nearly full with so many bytes more. What cannot be measured is not
     /// held against it.
     pub(crate) fn has_space_for(&self, bytes: u64) -> bool {
-        let Ok(disk) = nix::sys::statvfs::statvfs(&self.directory) else {
+        let Some((free, all)) = self.measure() else {
             return true;
         };
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        let all = disk.blocks().saturating_mul(disk.fragment_size());
         free >= least_free(all).saturating_add(bytes)
+    }
+
+    /// Whether nothing can be written any more: a command that failed may have failed of that.
+    pub(crate) fn is_full(&self) -> bool {
+        self.measure().is_some_and(|(free, _)| free <= NOTHING)
+    }
+
+    /// The bytes that are free, and all.
+    fn measure(&self) -> Option<(u64, u64)> {
+        let disk = nix::sys::statvfs::statvfs(&self.directory).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
+        let free = match disk.files_available() {
+            // Some file systems count no files at all.
+            0 if disk.files() > 0 => 0,
+            _ => bytes(disk.blocks_available()),
+        };
+        Some((free, bytes(disk.blocks())))
     }
 }
 

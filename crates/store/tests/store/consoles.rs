@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bytes::Bytes;
 use distci_model::id::{Attempt, BuildRef};
-use distci_model::outcome::Outcome;
+use distci_model::outcome::{Outcome, TaskResult};
 use distci_model::wire::{Claim, MAX_CONSOLE_CHUNK};
 use distci_store::{LinesFrom, MAX_LINE, Search, Store, StoreError};
 use serde_json::json;
@@ -73,6 +73,27 @@ async fn the_end_of_a_console_is_seen_by_who_read_only_its_beginning() -> Result
     scene.complete(&claim, Outcome::Success).await?;
     scene.control().await?;
     assert_eq!(text(&scene, &build, None).await?, ("abcdef".into(), true));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_console_is_not_taken_for_the_whole() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let (build, claim) = running(&scene).await?;
+    append(scene.store(), &claim, 0, "abc").await?;
+    let mut result = TaskResult::of(Outcome::Success);
+    // As if the next chunk had been there, and been lost.
+    result.console_bytes = 6;
+    let complete = scene
+        .store()
+        .complete(&claim.ticket, claim.attempt, &result, scene.now());
+    complete.await?;
+    scene.control().await?;
+    for store in [scene.store().clone(), second_frontend(&scene)] {
+        let home = store.console(&build, &"a".parse()?, None).await?;
+        let read = store.read_console(&home, 0, 1 << 20).await;
+        assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use axum::body::Body;
 use axum::http::{Method, Request};
 use distci_model::event::Source;
+use distci_model::wire::Claim;
 use fastrand::Rng;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -138,6 +139,11 @@ async fn scene() -> Result<(Scene, Known)> {
         .await?
         .json()?;
     let delivery = webhooks["items"][0]["id"].as_str().unwrap_or("none");
+    Ok((scene, known(&done, &held, delivery)))
+}
+
+/// The names of what is in the scene.
+fn known(done: &Claim, held: &Claim, delivery: &str) -> Known {
     let mut known = Known::default();
     for (name, values) in [
         ("job", "j k".to_owned()),
@@ -155,5 +161,5 @@ async fn scene() -> Result<(Scene, Known)> {
     ] {
         known.add(name, &values);
     }
-    Ok((scene, known))
+    known
 }
