@@ -41,7 +41,9 @@ pub fn test_report(data: &[u8]) {
 /// # Panics
 /// If it does not.
 pub fn layer(data: &[u8]) {
-    let Ok(packed) = zstd::encode_all(data, 1) else {
+    let mut data = data.to_vec();
+    distci_hostile::seal_tar(&mut data);
+    let Ok(packed) = zstd::encode_all(&*data, 1) else {
         return;
     };
     let read = layer::read(&*packed, |part| {

@@ -42,15 +42,20 @@ pub(crate) async fn every_line(browser: &Browser, count: u64) -> Result<()> {
         )
         .await?;
     shows(browser, 1, "line 1").await?;
-    let (mut seen, mut top) = (0, 0);
+    let (mut seen, mut top, mut looks) = (0, 0, 0);
     while seen < count {
+        let before = seen;
         for (number, text) in lines(browser).await? {
             if number == seen + 1 && text == format!("line {number}") {
                 seen = number;
             }
         }
-        top += 200;
-        ensure!(top < 100_000, "line {} is missing", seen + 1);
+        // Not before the lines that are to be seen here have come.
+        if seen > before {
+            (top, looks) = (top + 200, 0);
+        }
+        looks += 1;
+        ensure!(looks < 1500, "line {} is missing", seen + 1);
         let scroll = format!("document.querySelector('[data-pane]').scrollTop = {top}");
         browser.window.execute(scroll, vec![]).await?;
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
