@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use nix::errno::Errno;
 use nix::sys::statvfs::fstatvfs;
 use tar::{Archive, Entry, EntryType};
 use tokio_util::sync::CancellationToken;
@@ -143,7 +144,8 @@ impl<'a> Laying<'a> {
             })?;
             any = true;
             self.check()?;
-            let path = entry.path()?.into_owned();
+            let path = entry.path().map_err(|error| invalid(&error.to_string()))?;
+            let path = path.into_owned();
             let laid = self.entry(&path, &mut entry);
             laid.map_err(|error| named(&path, error))?;
         }
@@ -282,8 +284,39 @@ fn room(file: &File) -> io::Result<()> {
 fn named(path: &Path, error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::Interrupted => error,
-        kind => io::Error::new(kind, format!("{}: {error}", path.display())),
+        kind => {
+            let kind = if is_of_archive(&error) {
+                io::ErrorKind::InvalidData
+            } else {
+                kind
+            };
+            io::Error::new(kind, format!("{}: {error}", path.display()))
+        }
     }
+}
+
+/// Whether an archive is to blame for an error: its names and numbers, which do not fit each other or this
+/// system. What the machine is to blame for, it says itself.
+fn is_of_archive(error: &io::Error) -> bool {
+    let said = error.raw_os_error().map(Errno::from_raw);
+    said.is_none_or(|said| {
+        use Errno::{
+            EEXIST, EINVAL, EISDIR, ELOOP, EMLINK, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EXDEV,
+        };
+        matches!(
+            said,
+            EEXIST
+                | EINVAL
+                | EISDIR
+                | ELOOP
+                | EMLINK
+                | ENAMETOOLONG
+                | ENOENT
+                | ENOTDIR
+                | ENOTEMPTY
+                | EXDEV
+        )
+    })
 }
 
 fn invalid(why: &str) -> io::Error {
