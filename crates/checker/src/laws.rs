@@ -274,6 +274,10 @@ impl<'a> Case<'a> {
                 continue;
             };
             let Some(ended) = work.ended else { continue };
+            // One that was away while its build was cancelled works on, but its claim was given up.
+            if run.result.outcome.is_cancelled() && !work.acknowledged {
+                continue;
+            }
             for (lock, most) in &work.locks {
                 let span = (work.began, ended, *most, *work);
                 spans.entry(lock).or_default().push(span);

@@ -214,3 +214,23 @@ fn time_in_which_nothing_could_go_on_does_not_count() {
     let verdict = check(&history);
     assert!(verdict.is_clean(), "{verdict}");
 }
+
+#[test]
+fn who_was_away_while_its_build_was_cancelled_holds_no_lock() {
+    let mut history = history();
+    history.works[0].ended = Some(at(45));
+    assert!(!check(&history).is_clean());
+    let mut view = serde_json::to_value(&history.builds[0].view).unwrap();
+    view["tasks"][0]["run"]["result"] =
+        json!({ "verdict": "failure", "reason": { "code": "cancelled" } });
+    history.builds[0].view = serde_json::from_value(view).unwrap();
+    let holds = |history: &History| {
+        let verdict = check(history);
+        let mut breaches = verdict.breaches.iter();
+        !breaches.any(|breach| breach.law == Law::LocksHold)
+    };
+    // What it was told to be accepted counts, whatever else is said.
+    assert!(!holds(&history));
+    history.works[0].acknowledged = false;
+    assert!(holds(&history));
+}

@@ -19,19 +19,22 @@ use tokio::time::sleep;
 /// How often a call is held up, and for how many milliseconds at most.
 const HELD_UP: PerMille = PerMille(4);
 const LONGEST: usize = 2500;
-/// How long a call takes otherwise, each way, in microseconds.
-const WAY: usize = 1500;
+/// How long a call takes otherwise, each way, in microseconds at most: one of these for each session. Who is
+/// far away acts on what is long past.
+const WAYS: [usize; 4] = [500, 5_000, 50_000, 300_000];
 
 /// A session with the store that is some way off.
 pub(crate) struct Line {
     session: Arc<Session>,
     dice: Mutex<Dice>,
+    way: usize,
 }
 
 impl Line {
-    pub(crate) fn new(session: Arc<Session>, dice: Dice) -> Self {
+    pub(crate) fn new(session: Arc<Session>, mut dice: Dice) -> Self {
+        let way = WAYS[dice.below(WAYS.len())];
         let dice = Mutex::new(dice);
-        Self { session, dice }
+        Self { session, dice, way }
     }
 
     async fn travel(&self) {
@@ -40,7 +43,7 @@ impl Line {
             if dice.roll(HELD_UP) {
                 Duration::from_millis(dice.below(LONGEST) as u64)
             } else {
-                Duration::from_micros(dice.below(WAY) as u64)
+                Duration::from_micros(dice.below(self.way) as u64)
             }
         };
         sleep(time).await;
