@@ -213,13 +213,14 @@ impl Store {
         };
         let config = self.config(&job.key, &build.config).await?;
         let position = config.tasks.iter().position(|known| known.name == *task);
-        let unknown = || StoreError::missing(format!("task \"{task}\" in {id}"));
         let progress = position.and_then(|task| build.checkpoint.tasks.get(task));
+        let unknown = || StoreError::missing(format!("task \"{task}\" in {id}"));
         let unstarted = || StoreError::missing(format!("console of {task} in {id} yet"));
         let (mut number, mut said) = (id.number, 0);
         let (ticket, last, over) = match progress.ok_or_else(unknown)? {
+            // What it had to do with workers, if anything, it had in earlier runs.
             Progress::Waiting | Progress::Asking { .. } | Progress::Skipped { .. } => {
-                return Err(unstarted());
+                (TicketId::control(), Attempt::default(), true)
             }
             Progress::Finished(run) => {
                 number = run.build.unwrap_or(number);
@@ -244,6 +245,8 @@ impl Store {
                 (ticket.clone(), attempt, over)
             }
         };
+        let ends = position.map_or(&[][..], |task| build.checkpoint.runs_of(task));
+        let last = ends.last().map_or(last, |end| last.max(*end));
         let attempt = attempt.unwrap_or(last);
         if attempt == Attempt::default() || attempt > last {
             return Err(unstarted());

@@ -191,6 +191,28 @@ async fn what_never_ran_has_no_console() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn what_ran_before_it_was_cancelled_keeps_its_console() -> Result<()> {
+    let scene = Scene::embedded()?;
+    let mut config = job("j", &["a", "b"]);
+    config["tasks"][0]["retry"] = json!({"max": 1, "backoff": "1h"});
+    scene.set_job(&config).await?;
+    let build = scene.post("j", "r").await?;
+    let claim = scene.next_task().await?;
+    append(scene.store(), &claim, 0, "tried").await?;
+    scene.complete(&claim, exit(3)).await?;
+    scene.control().await?;
+    assert_eq!(text(&scene, &build, None).await?, ("tried".into(), true));
+    scene.store().cancel_build(&build, scene.now()).await?;
+    scene.run_all(&Outcome::Success).await?;
+    for attempt in [None, Some(1)] {
+        let read = text(&scene, &build, attempt).await?;
+        assert_eq!(read, ("tried".into(), true), "attempt {attempt:?}");
+    }
+    assert!(text(&scene, &build, Some(2)).await.is_err());
+    Ok(())
+}
+
 /// A text with everything that lines can be, cut into chunks at odd places.
 fn odd_text() -> (String, Vec<String>) {
     let mut text = String::from("first\n\n\nafter empty ones\n");
