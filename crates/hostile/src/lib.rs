@@ -1,7 +1,7 @@
 //! Bytes that are nearly right.
 //!
 //! Owns how inputs go wrong: bits, bytes, numbers, lengths, order, repetition, and words that mean
-//! something to the reader. Knows no format. Tests hand it examples and a body that must hold for any
+//! something to the reader. Knows no format but the sums in a tar. Tests hand it examples and a body that must hold for any
 //! bytes; it hands the body thousands of inputs, the same in each run. `cargo xtask fuzz` runs the same
 //! bodies for as long as one likes, led by what the code covers.
 
